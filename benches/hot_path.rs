@@ -1,0 +1,3 @@
+//! Criterion benchmarks of the pure hot parts.
+
+fn main() {}

@@ -1,0 +1,211 @@
+//! What `config::compile` hands to this room: an issuer as configured, everything already read from disk and environment.
+//!
+//! Owns the closed list of algorithms and the shape of a claim demand. Knows nothing of files, TOML or HTTP.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A JWS algorithm this gateway verifies (RFC 7518 section 3.1, RFC 8037). The list is closed on purpose: `none` is not on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // the names are the specification's
+pub enum Algorithm {
+    Hs256,
+    Hs384,
+    Hs512,
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
+/// The kind of key an algorithm needs; a key serves exactly one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// A shared secret.
+    Hmac,
+    /// An RSA key of at least 2048 bits.
+    Rsa,
+    /// A key on P-256 or P-384; the curve must be the algorithm's.
+    Ec,
+    /// An Ed25519 key.
+    Ed,
+}
+
+impl Algorithm {
+    /// Every algorithm, in the order the documentation lists them.
+    pub const ALL: [Self; 12] = [
+        Self::Hs256,
+        Self::Hs384,
+        Self::Hs512,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
+
+    /// The exact, case-sensitive name of RFC 7518.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The key family this algorithm needs.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Hs256 | Self::Hs384 | Self::Hs512 => Family::Hmac,
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => Family::Rsa,
+            Self::Es256 | Self::Es384 => Family::Ec,
+            Self::EdDsa => Family::Ed,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is not one of [`Algorithm::ALL`].
+#[derive(Debug, thiserror::Error)]
+#[error("unknown algorithm `{0}`")]
+pub struct UnknownAlgorithm(pub String);
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    /// Byte-exact: RFC 7515 compares `alg` case-sensitively, so `hs256` names nothing.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+            .ok_or_else(|| UnknownAlgorithm(name.to_owned()))
+    }
+}
+
+/// One issuer as configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IssuerSettings {
+    /// The name of its `[issuer.NAME]` table.
+    pub name: Box<str>,
+    /// Where its verification keys come from, in the order they are tried for a token without `kid`.
+    pub keys: Vec<KeySource>,
+    /// The `iss` a token must carry, byte for byte; `None` leaves the claim unread.
+    pub issuer: Option<Box<str>>,
+    /// A token's `aud` must hold one of these; empty leaves the claim unread.
+    pub audiences: Vec<Box<str>>,
+    /// The only algorithms accepted; empty means what the keys themselves say (a secret means HS256).
+    pub algorithms: Vec<Algorithm>,
+    /// Seconds of clock difference forgiven in `exp` and `nbf`.
+    pub leeway_secs: u64,
+    /// Whether a token without `exp` is refused.
+    pub require_exp: bool,
+    /// Claims that must be present, whatever their value.
+    pub required_claims: Vec<Box<str>>,
+    /// Demands every token of this issuer must meet.
+    pub require: Vec<Demand>,
+    /// Accepted `typ` header values, compared without case and with or without `application/`; empty leaves it unread.
+    pub typ: Vec<Box<str>>,
+    /// The claim that names the subject in logs and metrics.
+    pub subject_claim: Box<str>,
+    /// How refusals are worded.
+    pub style: Style,
+    /// The `realm` of a challenge.
+    pub realm: Box<str>,
+}
+
+/// How a refusal reads to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Style {
+    /// RFC 9457 `application/problem+json`.
+    #[default]
+    Problem,
+    /// The bodies of Django REST framework with simplejwt, word for word.
+    Drf,
+}
+
+/// Where verification keys come from; the bytes are already here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KeySource {
+    /// A shared HMAC secret.
+    Secret(Secret),
+    /// A PEM public key (SPKI, PKCS#1 or a certificate); `label` names it in messages.
+    #[allow(missing_docs)]
+    Pem { bytes: Vec<u8>, label: String },
+    /// A JSON Web Key Set (RFC 7517 section 5); `label` names it in messages.
+    #[allow(missing_docs)]
+    Jwks { bytes: Vec<u8>, label: String },
+}
+
+/// Secret bytes that never show in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// Takes ownership of the secret's bytes.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes, for the cryptographic call that needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What one claim must be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Demand {
+    /// A top-level member of the claims.
+    pub claim: Box<str>,
+    /// What is asked of it; a missing claim always fails.
+    pub test: Test,
+}
+
+/// The question a [`Demand`] asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// The claim equals this JSON value (an array equals an array, element for element).
+    Equals(serde_json::Value),
+    /// The claim equals one of these.
+    OneOf(Vec<serde_json::Value>),
+    /// The claim is there and is not `null`.
+    Present,
+}
+
+/// One claim handed to the upstream in one header.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forward {
+    /// The identity header, removed from every client request before it is set here.
+    pub header: http::HeaderName,
+    /// The top-level claim whose value it carries.
+    pub claim: Box<str>,
+}

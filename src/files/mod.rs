@@ -1,0 +1,5 @@
+//! Static files: nothing outside the root, ever.
+
+mod settings;
+
+pub use settings::*;

@@ -1,0 +1,20 @@
+//! What `config::compile` hands to this room: a directory to serve and how.
+
+use std::path::PathBuf;
+
+use http::HeaderValue;
+
+/// One `files = { .. }` action.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteSettings {
+    /// The directory nothing outside of which is ever served.
+    pub root: PathBuf,
+    /// File names tried, in order, for a request that names a directory.
+    pub index: Vec<Box<str>>,
+    /// `Cache-Control` of 200, 206 and 304 answers; `None` sends none.
+    pub cache_control: Option<HeaderValue>,
+    /// Files up to this many bytes are answered from memory.
+    pub cache_file_bytes: u64,
+    /// How many bytes of file contents this site keeps in memory, per worker.
+    pub cache_total_bytes: u64,
+}

@@ -1,0 +1,13 @@
+//! Portcullis: the front door of a web application. One binary that terminates TLS, serves static files, verifies JWTs and
+//! forwards only authorised requests.
+//!
+//! The data path is one sentence: `listen -> tls -> serve(stack -> dispatch: route -> authorize -> act -> respond)`.
+//! ARCHITECTURE.md tells the life of a request and who may import whom.
+
+pub mod auth;
+pub mod files;
+pub mod listen;
+pub mod observe;
+pub mod serve;
+pub mod tls;
+pub mod upstream;

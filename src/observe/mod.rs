@@ -1,0 +1,5 @@
+//! What operators see: metrics, logs and the admin listener.
+
+mod settings;
+
+pub use settings::*;

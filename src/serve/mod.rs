@@ -1,0 +1,5 @@
+//! Serving one connection: limits, dispatch and answers.
+
+mod settings;
+
+pub use settings::*;

@@ -1,0 +1,42 @@
+//! What `config::compile` hands to this room: how long a client may take and how much it may send.
+
+use std::time::Duration;
+
+/// Bounds on one client connection and its requests. Every wait and every buffer has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of request line and header fields together.
+    pub header_bytes: usize,
+    /// Header fields in one request.
+    pub header_fields: usize,
+    /// Bytes of the request target.
+    pub target_bytes: usize,
+    /// From the first byte of a request to the end of its head.
+    pub header_timeout: Duration,
+    /// Between requests on a kept-alive connection, and before the first.
+    pub idle_timeout: Duration,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
+    /// For the client to take any of what is written to it.
+    pub write_timeout: Duration,
+    /// HTTP/2 streams open at once on one connection.
+    pub http2_streams: u32,
+    /// Client connections, for the whole process; more wait in the listener's backlog.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 16 * 1024,
+            header_fields: 100,
+            target_bytes: 8 * 1024,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            http2_streams: 100,
+            connections: 20_000,
+        }
+    }
+}

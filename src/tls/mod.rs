@@ -1,0 +1,5 @@
+//! TLS: certificates, server names and handshakes with a deadline.
+
+mod settings;
+
+pub use settings::*;

@@ -1,0 +1,5 @@
+//! Upstreams: pools of leased connections and forwarding.
+
+mod settings;
+
+pub use settings::*;
