@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod files;
+pub mod http;
 pub mod listen;
 pub mod observe;
 pub mod serve;
