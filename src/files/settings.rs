@@ -15,6 +15,6 @@ pub struct SiteSettings {
     pub cache_control: Option<HeaderValue>,
     /// Files up to this many bytes are answered from memory.
     pub cache_file_bytes: u64,
-    /// How many bytes of file contents this site keeps in memory, per worker.
+    /// How many bytes of files this site keeps in memory, per worker: contents, paths and headers. Zero keeps none.
     pub cache_total_bytes: u64,
 }
