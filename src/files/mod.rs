@@ -1,5 +1,26 @@
 //! Static files: nothing outside the root, ever.
+//!
+//! Owns: which file a path names, how it is opened beneath the root, which of 200, 206, 301 and 304 answers a GET or
+//! HEAD, the small files kept in memory and the stream of the large ones (RFC 9110 sections 8.8, 13, 14 and 15.3 to
+//! 15.5). Refuses to know: routes and prefixes, status codes of failures, who is asking.
+//!
+//! Deciding is separate from answering: `resolve`, `range` and `conditional` are pure, `open` and `load` touch the file
+//! system, `answer` makes the response, and `site` tells the story.
 
+mod answer;
+mod cache;
+mod conditional;
+mod error;
+mod load;
+mod media_type;
+mod open;
+mod range;
+mod resolve;
 mod settings;
+mod site;
+mod stream;
 
+pub use error::FilesError;
 pub use settings::*;
+pub use site::Site;
+pub use stream::TransferError;

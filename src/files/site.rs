@@ -1,0 +1,202 @@
+//! One directory served: from memory if we can, from the file system if we must.
+//!
+//! Owns: the order of looking, opening and answering, and how many visits to the file system go on at once. Refuses to
+//! know: every detail; each is a neighbour's.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::header::{HeaderMap, HeaderValue};
+use http::{Method, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+
+use super::answer::{Representation, redirect_to_slash};
+use super::cache::{Entry, Lookup, Memory};
+use super::error::FilesError;
+use super::load::{Loaded, Terms, load};
+use super::open::{Identity, Opened, Root};
+use super::range::Span;
+use super::resolve::{admits, resolve};
+use super::settings::SiteSettings;
+use super::stream::FileStream;
+use crate::http::Body;
+
+/// A directory that answers GET and HEAD.
+///
+/// Each worker opens its own: entries in memory are shared by the requests of one worker and cross no core.
+#[derive(Debug)]
+pub struct Site {
+    root: Arc<Root>,
+    index: Arc<[Box<str>]>,
+    cache_control: Option<HeaderValue>,
+    small_bytes: u64,
+    memory: Memory,
+    visits: Arc<Semaphore>,
+}
+
+/// How many blocking threads one site of one worker may hold for opening files. A file system that hangs stops this
+/// site, not the worker.
+const VISITS_AT_ONCE: usize = 16;
+
+impl Site {
+    /// Opens the root. It must be a directory now; when it is replaced later, that is seen within a second.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says of the root, or `InvalidInput` for an index name that is no plain file name.
+    pub fn open(settings: SiteSettings) -> io::Result<Self> {
+        if let Some(name) = settings.index.iter().find(|name| !admits(name, false)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is no plain file name")));
+        }
+        let now = Instant::now();
+        Ok(Self {
+            root: Arc::new(Root::open(settings.root, now)?),
+            index: settings.index.into(),
+            cache_control: settings.cache_control,
+            small_bytes: settings.cache_file_bytes,
+            memory: Memory::new(settings.cache_total_bytes, now),
+            visits: Arc::new(Semaphore::new(VISITS_AT_ONCE)),
+        })
+    }
+
+    /// Answers with 200, 206, 301 or 304. `path` is what remains of the canonical path below the route's prefix:
+    /// percent-decoded, without a leading slash; the empty path is the root with its slash.
+    ///
+    /// A file in memory is answered before the first await point, without a system call, a lock that is held by anyone
+    /// else, or an allocation but for the headers; only a miss makes a future on the heap. So there is no second,
+    /// synchronous entrance.
+    ///
+    /// Cancel-safe: a visit to the file system that nobody waits for any more ends by itself, and counts until then.
+    ///
+    /// # Errors
+    ///
+    /// See [`FilesError`]; a body that breaks off later carries a [`TransferError`](super::TransferError).
+    pub async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response<Body>, FilesError> {
+        self.answer_at(Instant::now(), method, path, headers).await
+    }
+
+    async fn answer_at(
+        &self,
+        now: Instant,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, FilesError> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(FilesError::MethodNotAllowed);
+        }
+        let asked = Asked { now, method, path, headers };
+        match self.memory.look_up(path, now) {
+            Lookup::Fresh(entry) => asked.remembered(&entry),
+            Lookup::Stale(entry) => Box::pin(self.visit(asked, Some(entry))).await,
+            Lookup::Absent => Box::pin(self.visit(asked, None)).await,
+        }
+    }
+
+    /// Goes to the file system.
+    async fn visit(&self, asked: Asked<'_>, held: Option<Arc<Entry>>) -> Result<Response<Body>, FilesError> {
+        if resolve(asked.path).is_none() {
+            return Err(FilesError::NotFound);
+        }
+        let turn = if let Ok(turn) = Arc::clone(&self.visits).try_acquire_owned() {
+            turn
+        } else {
+            let turn = self.wait_for_turn().await?;
+            // Those ahead may have fetched what this request came for.
+            if let Lookup::Fresh(entry) = self.memory.look_up(asked.path, asked.now) {
+                return asked.remembered(&entry);
+            }
+            turn
+        };
+        let known = held.as_ref().and_then(|entry| entry.known());
+        let terms = Terms { small_bytes: self.small_bytes, known, now: asked.now };
+        // Taken before the file is looked at: a change after this moment must not count as settled.
+        let wall = SystemTime::now();
+        let loaded = self.load(turn, asked.path, terms).await?;
+        self.remember(asked, wall, held, loaded)
+    }
+
+    /// Answers with what the visit brought, and sees to it that memory says the same from now on.
+    fn remember(
+        &self,
+        asked: Asked<'_>,
+        wall: SystemTime,
+        held: Option<Arc<Entry>>,
+        loaded: Loaded,
+    ) -> Result<Response<Body>, FilesError> {
+        let represent =
+            |identity: &Identity, name: &str| Representation::new(identity, name, self.cache_control.as_ref(), wall);
+        match (loaded, held) {
+            (Loaded::Unchanged, Some(entry)) => {
+                self.memory.confirm(&entry, asked.now);
+                asked.remembered(&entry)
+            }
+            (Loaded::Small { identity, path, content }, _) => {
+                let (representation, settled) = (represent(&identity, &path), identity.settled(wall));
+                let entry = self.memory.keep(asked.path, asked.now, representation, content, identity, settled);
+                asked.remembered(&entry)
+            }
+            (Loaded::Large(opened), _) => {
+                self.memory.forget(asked.path);
+                asked.streamed(&represent(&opened.identity, &opened.path), opened)
+            }
+            (Loaded::Directory, _) => {
+                self.memory.forget(asked.path);
+                Ok(redirect_to_slash(asked.path))
+            }
+            (Loaded::Missing | Loaded::Unchanged, _) => {
+                self.memory.forget(asked.path);
+                Err(FilesError::NotFound)
+            }
+        }
+    }
+
+    async fn wait_for_turn(&self) -> Result<OwnedSemaphorePermit, FilesError> {
+        let turn = Arc::clone(&self.visits).acquire_owned().await;
+        turn.map_err(|closed| FilesError::Io(io::Error::other(closed)))
+    }
+
+    /// The turn goes with the visit, not with the request: a client that leaves frees no thread.
+    async fn load(&self, turn: OwnedSemaphorePermit, path: &str, terms: Terms) -> Result<Loaded, FilesError> {
+        let root = Arc::clone(&self.root);
+        let index = Arc::clone(&self.index);
+        let path = path.to_owned();
+        let visit = spawn_blocking(move || {
+            let _turn = turn;
+            // `Wanted` borrows, so the thread makes its own from the path it owns.
+            resolve(&path).map_or(Ok(Loaded::Missing), |wanted| load(&root, wanted, &index, terms))
+        });
+        visit.await.map_err(io::Error::other).flatten().map_err(FilesError::Io)
+    }
+}
+
+/// One request, as far as a site sees it.
+#[derive(Clone, Copy)]
+struct Asked<'r> {
+    now: Instant,
+    method: &'r Method,
+    path: &'r str,
+    headers: &'r HeaderMap,
+}
+
+impl Asked<'_> {
+    fn remembered(self, entry: &Entry) -> Result<Response<Body>, FilesError> {
+        let plan = entry.representation.plan(self.method, self.headers)?;
+        Ok(entry.representation.answer(self.method, plan, |span| Body::full(entry.content.slice(within(span)))))
+    }
+
+    fn streamed(self, representation: &Representation, opened: Opened) -> Result<Response<Body>, FilesError> {
+        let plan = representation.plan(self.method, self.headers)?;
+        Ok(representation.answer(self.method, plan, |span| Body::stream(FileStream::new(opened, span))))
+    }
+}
+
+fn within(span: Span) -> std::ops::Range<usize> {
+    let index = |offset| usize::try_from(offset).expect("contents in memory are indexed by usize");
+    index(span.start)..index(span.start + span.len)
+}
+
+#[cfg(test)]
+mod tests;

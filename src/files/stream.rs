@@ -1,0 +1,303 @@
+//! A large file as a body: exact length, bounded memory, and never a clean end that is not the end.
+//!
+//! Owns: reading in big pieces, and breaking off when the file is no longer the one that was promised. A piece that is
+//! in the page cache is read where we are, which costs one copy; any other is read on a blocking thread, and then the
+//! next piece is fetched while the client takes this one. So at most one piece of 128 KiB waits here; how many wait in
+//! hyper is for its write buffer's limit to say. Refuses to know: ranges, headers, who is downloading.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use rustix::io::ReadWriteFlags;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::open::{Identity, Opened};
+use super::range::Span;
+use crate::http::BodyError;
+
+/// Why a transfer was broken off. The client sees a connection cut short of the promised length.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The file lost bytes that were promised.
+    #[error("the file shrank from {promised} to {found} bytes while it was sent")]
+    Shrank {
+        /// Its length in bytes when the answer began.
+        promised: u64,
+        /// Its length in bytes now.
+        found: u64,
+    },
+    /// The file was written over in place; what follows would not belong to what was sent.
+    #[error("the file was changed in place while it was sent")]
+    Rewritten,
+    /// The file system failed.
+    #[error("the file could not be read on")]
+    Read(#[source] io::Error),
+}
+
+/// How many bytes one read asks for.
+const PIECE_BYTES: u64 = 128 * 1024;
+
+/// The bytes of one span of one open file.
+#[derive(Debug)]
+pub(super) struct FileStream {
+    source: Arc<Source>,
+    /// Where the next piece to be handed out begins.
+    at: u64,
+    /// How many bytes are still to be handed out.
+    left: u64,
+    next: Next,
+}
+
+#[derive(Debug)]
+struct Source {
+    file: File,
+    promised: Identity,
+}
+
+/// The piece at `at`.
+#[derive(Debug)]
+enum Next {
+    Unasked,
+    Here(Result<Bytes, TransferError>),
+    Reading(JoinHandle<Result<Bytes, TransferError>>),
+    /// A read failed; there is no way on.
+    Broken,
+}
+
+impl FileStream {
+    /// `span` must lie within the size of `opened.identity`.
+    pub(super) fn new(opened: Opened, span: Span) -> Self {
+        let source = Arc::new(Source { file: opened.file, promised: opened.identity });
+        Self { source, at: span.start, left: span.len, next: Next::Unasked }
+    }
+
+    fn ask(&self) -> Next {
+        let len = usize::try_from(self.left.min(PIECE_BYTES)).expect("a piece is 128 KiB at most");
+        let mut buffer = vec![0; len];
+        if self.source.fill_from_page_cache(&mut buffer, self.at) {
+            return Next::Here(self.source.unchanged().map(|()| Bytes::from(buffer)));
+        }
+        let source = Arc::clone(&self.source);
+        let at = self.at;
+        Next::Reading(spawn_blocking(move || source.fill(buffer, at)))
+    }
+
+    /// Moves past a piece. `self.next` is `Broken` on entry and stays so after a failure.
+    fn hand_out(&mut self, piece: Result<Bytes, TransferError>, from_disk: bool) -> Result<Frame<Bytes>, BodyError> {
+        let piece = piece?;
+        self.at += piece.len() as u64;
+        self.left -= piece.len() as u64;
+        // The disk is slower than we are: let it work while the client reads.
+        self.next = if from_disk && self.left > 0 { self.ask() } else { Next::Unasked };
+        Ok(Frame::data(piece))
+    }
+}
+
+impl http_body::Body for FileStream {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        if matches!(self.next, Next::Unasked) {
+            self.next = self.ask();
+        }
+        match std::mem::replace(&mut self.next, Next::Broken) {
+            Next::Unasked | Next::Broken => Poll::Ready(None),
+            Next::Here(piece) => Poll::Ready(Some(self.hand_out(piece, false))),
+            Next::Reading(mut reading) => match Pin::new(&mut reading).poll(context) {
+                Poll::Pending => {
+                    self.next = Next::Reading(reading);
+                    Poll::Pending
+                }
+                Poll::Ready(joined) => {
+                    let piece = joined.unwrap_or_else(|lost| Err(TransferError::Read(io::Error::other(lost))));
+                    Poll::Ready(Some(self.hand_out(piece, true)))
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+impl Source {
+    /// Whether `buffer` could be filled without waiting for a disk. What keeps it from that (no such pages, no such
+    /// call, an end of file) is for [`Source::fill`] to find out.
+    fn fill_from_page_cache(&self, buffer: &mut [u8], at: u64) -> bool {
+        let wanted = buffer.len();
+        let read = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT);
+        read == Ok(wanted)
+    }
+
+    fn fill(&self, mut buffer: Vec<u8>, at: u64) -> Result<Bytes, TransferError> {
+        let read = self.file.read_exact_at(&mut buffer, at);
+        self.unchanged()?;
+        read.map_err(TransferError::Read)?;
+        Ok(Bytes::from(buffer))
+    }
+
+    /// Asked after every read, so that bytes are only handed out if they belong to the state that was promised.
+    fn unchanged(&self) -> Result<(), TransferError> {
+        still_keeps(&self.promised, &Identity::of(&self.file).map_err(TransferError::Read)?)
+    }
+}
+
+/// A file may grow: someone appends, and the promised part is still there. It may lose its name, which its contents do
+/// not feel. It may not shrink, nor change while its length stays the same.
+fn still_keeps(promised: &Identity, found: &Identity) -> Result<(), TransferError> {
+    if found.size < promised.size {
+        return Err(TransferError::Shrank { promised: promised.size, found: found.size });
+    }
+    if found.size == promised.size && found.modified != promised.modified {
+        return Err(TransferError::Rewritten);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use http_body::Body as _;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    const LEN: u64 = 3 * PIECE_BYTES + 77;
+
+    fn pattern() -> Vec<u8> {
+        (0..LEN).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    }
+
+    fn open(path: &Path) -> Opened {
+        let file = File::open(path).unwrap();
+        Opened { identity: Identity::of(&file).unwrap(), file, path: String::new() }
+    }
+
+    fn whole(path: &Path) -> FileStream {
+        FileStream::new(open(path), Span { start: 0, len: LEN })
+    }
+
+    fn large_file() -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("large");
+        fs::write(&path, pattern()).unwrap();
+        (directory, path)
+    }
+
+    /// Everything up to the end, or the failure that came instead.
+    async fn drain(stream: &mut FileStream) -> (Vec<u8>, Option<TransferError>) {
+        let mut received = Vec::new();
+        while let Some(frame) = stream.frame().await {
+            match frame {
+                Ok(frame) => received.extend_from_slice(&frame.into_data().unwrap()),
+                Err(error) => return (received, Some(*error.downcast().unwrap())),
+            }
+        }
+        (received, None)
+    }
+
+    #[tokio::test]
+    async fn the_length_is_exact_from_first_to_last_piece() {
+        let (_directory, path) = large_file();
+        let mut stream = whole(&path);
+        assert_eq!(stream.size_hint().exact(), Some(LEN));
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(stream.size_hint().exact(), Some(LEN - first.len() as u64));
+        assert!(!stream.is_end_stream());
+        let (rest, failure) = drain(&mut stream).await;
+        assert!(failure.is_none());
+        assert!([&first[..], &rest].concat() == pattern());
+        assert!(stream.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_span_is_sent_to_the_byte() {
+        let (_directory, path) = large_file();
+        for (start, len) in [(0, 1), (LEN - 1, 1), (PIECE_BYTES - 1, 2), (5, PIECE_BYTES), (77, 2 * PIECE_BYTES + 1)] {
+            let (received, failure) = drain(&mut FileStream::new(open(&path), Span { start, len })).await;
+            assert!(failure.is_none());
+            let from = usize::try_from(start).unwrap();
+            assert!(received == pattern()[from..from + usize::try_from(len).unwrap()], "{start}+{len}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_blocking_read_gives_the_same_bytes_and_reads_one_piece_ahead() {
+        let (_directory, path) = large_file();
+        let mut stream = whole(&path);
+        let source = Arc::clone(&stream.source);
+        let len = usize::try_from(PIECE_BYTES).unwrap();
+        stream.next = Next::Reading(spawn_blocking(move || source.fill(vec![0; len], 0)));
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(first == pattern()[..len]);
+        assert!(matches!(stream.next, Next::Here(_) | Next::Reading(_)));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_shrinks_while_it_is_sent_breaks_the_transfer_and_never_pads() {
+        let (_directory, path) = large_file();
+        let mut stream = whole(&path);
+        stream.frame().await.unwrap().unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(PIECE_BYTES + 5).unwrap();
+        let (received, failure) = drain(&mut stream).await;
+        assert!((received.len() as u64) < LEN - PIECE_BYTES);
+        assert!(matches!(failure, Some(TransferError::Shrank { promised: LEN, .. })), "{failure:?}");
+        assert!(!stream.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_grows_while_it_is_sent_sends_what_was_promised() {
+        let (_directory, path) = large_file();
+        let mut stream = whole(&path);
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+        let (rest, failure) = drain(&mut stream).await;
+        assert!(failure.is_none());
+        assert!([&first[..], &rest].concat() == pattern());
+    }
+
+    #[tokio::test]
+    async fn a_replaced_file_is_sent_to_its_end_as_it_was() {
+        let (directory, path) = large_file();
+        let mut stream = whole(&path);
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        fs::write(directory.path().join("new"), vec![b'x'; pattern().len()]).unwrap();
+        fs::rename(directory.path().join("new"), &path).unwrap();
+        let (rest, failure) = drain(&mut stream).await;
+        assert!(failure.is_none());
+        assert!([&first[..], &rest].concat() == pattern());
+    }
+
+    #[tokio::test]
+    async fn a_file_rewritten_in_place_breaks_the_transfer() {
+        let (_directory, path) = large_file();
+        let mut stream = whole(&path);
+        stream.frame().await.unwrap().unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        let (_, failure) = drain(&mut stream).await;
+        assert!(matches!(failure, Some(TransferError::Rewritten)), "{failure:?}");
+    }
+}
