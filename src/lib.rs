@@ -9,5 +9,6 @@ pub mod files;
 pub mod listen;
 pub mod observe;
 pub mod serve;
+pub mod shutdown;
 pub mod tls;
 pub mod upstream;
