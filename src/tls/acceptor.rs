@@ -4,9 +4,11 @@
 //! finished handshake. 0-RTT stays off (RFC 8446 section 8: replay). Refuses to know what is spoken afterwards.
 //!
 //! # Where the memory of an idle connection sits
-//! rustls keeps a read buffer of 4 KiB for as long as the connection lives (it shrinks back to that after larger
-//! records); outgoing records are freed as they are written. The handshake itself is larger than the rest of a
-//! connection's life, so it runs in a box of its own that is gone when `accept` returns.
+//! About 8 KiB, measured with rustls 0.23.46: 4 KiB of read buffer, which rustls shrinks back to but never gives up;
+//! 1.7 KiB of cipher contexts; 1.2 KiB of stream; 640 bytes of handshake reassembly; the rest is small. No option of
+//! rustls lowers any of it: outgoing records and handshake messages are freed as they are done with, `max_fragment_size`
+//! and `set_buffer_limit` bound only what is on its way out. What can be spared is the handshake's own state in the
+//! caller's task: it runs in a box that is gone when `accept` returns.
 
 use std::io;
 use std::sync::Arc;
