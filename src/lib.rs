@@ -10,5 +10,6 @@ pub mod http;
 pub mod listen;
 pub mod observe;
 pub mod serve;
+pub mod shutdown;
 pub mod tls;
 pub mod upstream;
