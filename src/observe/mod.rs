@@ -1,5 +1,21 @@
-//! What operators see: metrics, logs and the admin listener.
+//! What operators see: metrics, the access log, the program's own log and the admin listener.
+//!
+//! A leaf: it imports no stage. Other rooms bring their closed lists of labels ([`Vocabulary`]) and their facts
+//! ([`Record`], [`Status`]); how these are counted, written and shown is decided here alone.
 
+mod access;
+mod admin;
+mod metrics;
 mod settings;
+mod tracing;
 
+pub use access::{AccessLog, AccessProblem, AccessSink, Record};
+pub use admin::{
+    Admin, CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status, StatusSource,
+};
+pub use metrics::{
+    AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, Handshake, Held, Kind, ListenerMeter, METHODS,
+    Metrics, NO_ROUTE, RouteMeter, RouteNumbers, STATUSES, TlsVersion, UpstreamFailure, Vocabulary, WorkerMeter,
+};
 pub use settings::*;
+pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

@@ -1,0 +1,449 @@
+//! Every metric family of the product, and the scrape that adds the workers' shards up.
+//!
+//! Owns: family names, help texts, labels, and where each value comes from. Refuses to know: what an event means to the
+//! stage that reports it. Label values come from the configuration or from closed lists, never from a client, so that no
+//! traffic can add a series.
+//!
+//! The hot path does not cross cores: each worker counts in a shard of its own ([`cells`]), and only a scrape reads
+//! them all, so values are exact when they are read.
+
+mod cells;
+mod family;
+mod meters;
+mod numbers;
+mod sheet;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Registry, TextEncoder};
+
+use cells::{AuthCells, Count, EndpointCells, ListenerCells, RouteCells, WorkerCells};
+pub use cells::{Held, METHODS, STATUSES};
+pub use family::{Family, Kind};
+pub use meters::{
+    AuthMeter, EndpointMeter, Handshake, ListenerMeter, RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
+};
+pub use numbers::{EndpointNumbers, RouteNumbers};
+use sheet::Sheet;
+
+/// The route label of requests that matched no route.
+pub const NO_ROUTE: &str = "none";
+
+const REQUESTS: Family = Family::counter(
+    "portcullis_requests_total",
+    "Requests whose exchange has ended, by route, method and status; 499 is a client that left.",
+    &["route", "method", "status"],
+);
+const REQUEST_DURATION: Family = Family::histogram(
+    "portcullis_request_duration_seconds",
+    "Time from the request head to the end of the response body.",
+    &["route"],
+);
+const REQUESTS_IN_FLIGHT: Family =
+    Family::gauge("portcullis_requests_in_flight", "Requests begun and not yet ended.", &["route"]);
+const REQUEST_BODY_BYTES: Family =
+    Family::counter("portcullis_request_body_bytes_total", "Body bytes received from clients.", &["route"]);
+const RESPONSE_BODY_BYTES: Family =
+    Family::counter("portcullis_response_body_bytes_total", "Body bytes sent to clients.", &["route"]);
+const AUTH_DECISIONS: Family = Family::counter(
+    "portcullis_auth_decisions_total",
+    "Authorization decisions; the reason is permitted or why the request was denied.",
+    &["route", "reason"],
+);
+const TOKEN_CACHE_LOOKUPS: Family =
+    Family::counter("portcullis_token_cache_lookups_total", "Lookups in the verified-token cache.", &["result"]);
+const UPSTREAM_CONNECTIONS_OPENED: Family = Family::counter(
+    "portcullis_upstream_connections_opened_total",
+    "Connections opened to an endpoint.",
+    &["upstream", "endpoint"],
+);
+const UPSTREAM_CONNECTION_REUSES: Family = Family::counter(
+    "portcullis_upstream_connection_reuses_total",
+    "Requests sent on a connection that was already open.",
+    &["upstream", "endpoint"],
+);
+const UPSTREAM_ERRORS: Family = Family::counter(
+    "portcullis_upstream_errors_total",
+    "Failed exchanges with an endpoint, by the stage that failed.",
+    &["upstream", "endpoint", "stage"],
+);
+const UPSTREAM_RETRIES: Family = Family::counter(
+    "portcullis_upstream_retries_total",
+    "Requests sent again after an endpoint failed.",
+    &["upstream", "endpoint"],
+);
+const UPSTREAM_CONNECTIONS_OPEN: Family = Family::gauge(
+    "portcullis_upstream_connections_open",
+    "Connections open to an endpoint, idle ones included.",
+    &["upstream", "endpoint"],
+);
+const UPSTREAM_LEASES: Family =
+    Family::gauge("portcullis_upstream_leases", "Slots of an endpoint checked out.", &["upstream", "endpoint"]);
+const UPSTREAM_WAITING: Family = Family::gauge(
+    "portcullis_upstream_waiting_requests",
+    "Requests waiting for a slot of an endpoint.",
+    &["upstream", "endpoint"],
+);
+const TLS_HANDSHAKES: Family = Family::counter(
+    "portcullis_tls_handshakes_total",
+    "TLS handshakes; the version is unknown when none was agreed on.",
+    &["listener", "version", "result"],
+);
+const CONNECTIONS_ACCEPTED: Family =
+    Family::counter("portcullis_connections_accepted_total", "Client connections accepted.", &["listener"]);
+const CONNECTIONS_OPEN: Family =
+    Family::gauge("portcullis_connections_open", "Client connections open.", &["listener"]);
+const ACCEPT_ERRORS: Family = Family::counter(
+    "portcullis_accept_errors_total",
+    "Failures to accept a connection, for want of file descriptors or memory.",
+    &["listener"],
+);
+const MALFORMED_REQUESTS: Family = Family::counter(
+    "portcullis_malformed_requests_total",
+    "Requests refused because they are not canonical HTTP.",
+    &["reason"],
+);
+const PANICS: Family = Family::counter("portcullis_panics_total", "Requests answered with 500 after a panic.", &[]);
+const CERTIFICATE_EXPIRY: Family = Family::gauge(
+    "portcullis_certificate_expiry_timestamp_seconds",
+    "When a served certificate expires, in Unix time.",
+    &["certificate"],
+);
+const CONFIG_GENERATION: Family =
+    Family::gauge("portcullis_config_generation", "Number of the live configuration.", &[]);
+const CONFIG_LAST_SUCCESS: Family = Family::gauge(
+    "portcullis_config_last_reload_success_timestamp_seconds",
+    "When the live configuration was published, in Unix time.",
+    &[],
+);
+const CONFIG_RELOADS: Family =
+    Family::counter("portcullis_config_reloads_total", "Configuration reloads, by result.", &["result"]);
+const ACCESS_LINES_DROPPED: Family = Family::counter(
+    "portcullis_access_log_dropped_lines_total",
+    "Access-log lines lost because the log could not keep up or could not be written.",
+    &[],
+);
+const BUILD_INFO: Family =
+    Family::gauge("portcullis_build_info", "Always 1; the label says which version runs.", &["version"]);
+
+/// Every family, in the order an operator would read them. The process collector adds the `process_*` families.
+pub const FAMILIES: &[&Family] = &[
+    &REQUESTS,
+    &REQUEST_DURATION,
+    &REQUESTS_IN_FLIGHT,
+    &REQUEST_BODY_BYTES,
+    &RESPONSE_BODY_BYTES,
+    &AUTH_DECISIONS,
+    &TOKEN_CACHE_LOOKUPS,
+    &UPSTREAM_CONNECTIONS_OPENED,
+    &UPSTREAM_CONNECTION_REUSES,
+    &UPSTREAM_ERRORS,
+    &UPSTREAM_RETRIES,
+    &UPSTREAM_CONNECTIONS_OPEN,
+    &UPSTREAM_LEASES,
+    &UPSTREAM_WAITING,
+    &TLS_HANDSHAKES,
+    &CONNECTIONS_ACCEPTED,
+    &CONNECTIONS_OPEN,
+    &ACCEPT_ERRORS,
+    &MALFORMED_REQUESTS,
+    &PANICS,
+    &CERTIFICATE_EXPIRY,
+    &CONFIG_GENERATION,
+    &CONFIG_LAST_SUCCESS,
+    &CONFIG_RELOADS,
+    &ACCESS_LINES_DROPPED,
+    &BUILD_INFO,
+];
+
+/// The closed lists of label values that other rooms own. A value outside its list counts as `other`.
+#[derive(Debug, Clone, Copy)]
+pub struct Vocabulary {
+    /// Why a request may be denied.
+    pub auth_reasons: &'static [&'static str],
+    /// Why a request may be called malformed.
+    pub malformed_reasons: &'static [&'static str],
+}
+
+/// All counts of the process. Handles to one worker's shard come from [`Metrics::route`] and its siblings when a
+/// snapshot is compiled; the same name gives the same shard in the next generation, so counts survive reloads.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    ledger: Arc<Ledger>,
+}
+
+impl Metrics {
+    /// An empty set of counts, with the process's own families registered.
+    pub fn new(vocabulary: Vocabulary) -> Arc<Self> {
+        let ledger = Arc::new(Ledger::new(vocabulary));
+        let registry = Registry::new();
+        registry.register(Box::new(Scrape::new(Arc::clone(&ledger)))).expect("FAMILIES has no two of one name");
+        registry.register(Box::new(ProcessCollector::for_self())).expect("process_ families are not ours");
+        Arc::new(Self { registry, ledger })
+    }
+
+    /// The shard of one worker for one route; [`NO_ROUTE`] for requests that matched none.
+    pub fn route(&self, worker: usize, route: &str) -> RouteMeter {
+        RouteMeter::new(self.ledger.routes.shard(worker, route.into(), RouteCells::default))
+    }
+
+    /// The shard of one worker for the authorization decisions of one route.
+    pub fn auth(&self, worker: usize, route: &str) -> AuthMeter {
+        let reasons = self.ledger.vocabulary.auth_reasons;
+        AuthMeter::new(self.ledger.auth.shard(worker, route.into(), || AuthCells::new(reasons)))
+    }
+
+    /// The shard of one worker for one endpoint of an upstream.
+    pub fn endpoint(&self, worker: usize, upstream: &str, endpoint: &str) -> EndpointMeter {
+        let key = (upstream.into(), endpoint.into());
+        EndpointMeter::new(self.ledger.endpoints.shard(worker, key, EndpointCells::default))
+    }
+
+    /// The shard of one worker for one listener.
+    pub fn listener(&self, worker: usize, listener: &str) -> ListenerMeter {
+        ListenerMeter::new(self.ledger.listeners.shard(worker, listener.into(), ListenerCells::default))
+    }
+
+    /// The shard of one worker for what belongs to no route, endpoint or listener.
+    pub fn worker(&self, worker: usize) -> WorkerMeter {
+        let reasons = self.ledger.vocabulary.malformed_reasons;
+        WorkerMeter::new(self.ledger.workers.shard(worker, (), || WorkerCells::new(reasons)))
+    }
+
+    /// A generation went live. The first one is the start of the process, the later ones count as reloads.
+    pub fn published(&self, generation: u64, at: SystemTime) {
+        let before = self.ledger.generation.swap(generation, Ordering::Relaxed);
+        self.ledger.last_success.store(unix_millis(at), Ordering::Relaxed);
+        if before != 0 {
+            self.ledger.reloads_ok.add(1);
+        }
+    }
+
+    /// A changed configuration was refused and the live generation kept.
+    pub fn reload_refused(&self) {
+        self.ledger.reloads_refused.add(1);
+    }
+
+    /// Replaces the certificates served: label and expiry of each. Of two with one label the earlier expiry shows.
+    pub fn certificates<'a>(&self, served: impl IntoIterator<Item = (&'a str, SystemTime)>) {
+        let mut expiries = BTreeMap::new();
+        for (label, expires) in served {
+            let expiry = expiries.entry(Box::from(label)).or_insert(expires);
+            *expiry = expires.min(*expiry);
+        }
+        *self.ledger.certificates.lock().unwrap_or_else(PoisonError::into_inner) = expiries;
+    }
+
+    /// Access-log lines that were lost.
+    pub fn access_lines_dropped(&self, lines: u64) {
+        self.ledger.access_lines_dropped.add(lines);
+    }
+
+    /// All families in the Prometheus text format ([`prometheus::TEXT_FORMAT`]).
+    pub fn encode(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("every family in a scrape has samples")
+    }
+
+    /// What each route has done since the process started, by route name.
+    pub fn route_numbers(&self) -> BTreeMap<Box<str>, RouteNumbers> {
+        let mut numbers = BTreeMap::new();
+        self.ledger.routes.each(|route, shards| {
+            numbers.insert(route.clone(), RouteNumbers::read(shards));
+        });
+        numbers
+    }
+
+    /// What each endpoint has done since the process started, by upstream and endpoint.
+    pub fn endpoint_numbers(&self) -> BTreeMap<(Box<str>, Box<str>), EndpointNumbers> {
+        let mut numbers = BTreeMap::new();
+        self.ledger.endpoints.each(|key, shards| {
+            numbers.insert(key.clone(), EndpointNumbers::read(shards));
+        });
+        numbers
+    }
+}
+
+#[derive(Debug)]
+struct Ledger {
+    vocabulary: Vocabulary,
+    routes: Book<Box<str>, RouteCells>,
+    auth: Book<Box<str>, AuthCells>,
+    endpoints: Book<(Box<str>, Box<str>), EndpointCells>,
+    listeners: Book<Box<str>, ListenerCells>,
+    workers: Book<(), WorkerCells>,
+    generation: AtomicU64,
+    last_success: AtomicU64,
+    reloads_ok: Count,
+    reloads_refused: Count,
+    access_lines_dropped: Count,
+    certificates: Mutex<BTreeMap<Box<str>, SystemTime>>,
+}
+
+impl Ledger {
+    fn new(vocabulary: Vocabulary) -> Self {
+        Self {
+            vocabulary,
+            routes: Book::default(),
+            auth: Book::default(),
+            endpoints: Book::default(),
+            listeners: Book::default(),
+            workers: Book::default(),
+            generation: AtomicU64::new(0),
+            last_success: AtomicU64::new(0),
+            reloads_ok: Count::default(),
+            reloads_refused: Count::default(),
+            access_lines_dropped: Count::default(),
+            certificates: Mutex::default(),
+        }
+    }
+
+    fn read(&self) -> Vec<MetricFamily> {
+        let mut sheet = Sheet::default();
+        self.routes.each(|route, shards| read_route(&mut sheet, route, shards));
+        self.auth.each(|route, shards| read_auth(&mut sheet, route, shards));
+        self.endpoints.each(|(upstream, endpoint), shards| read_endpoint(&mut sheet, upstream, endpoint, shards));
+        self.listeners.each(|listener, shards| read_listener(&mut sheet, listener, shards));
+        self.workers.each(|(), shards| read_workers(&mut sheet, shards));
+        self.read_process(&mut sheet);
+        sheet.into_families()
+    }
+
+    fn read_process(&self, sheet: &mut Sheet) {
+        for (label, expires) in &*self.certificates.lock().unwrap_or_else(PoisonError::into_inner) {
+            sheet.put(&CERTIFICATE_EXPIRY, &[label], unix_millis(*expires) / 1000);
+        }
+        sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
+        sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
+        sheet.put(&CONFIG_RELOADS, &["ok"], self.reloads_ok.value());
+        sheet.put(&CONFIG_RELOADS, &["refused"], self.reloads_refused.value());
+        sheet.put(&ACCESS_LINES_DROPPED, &[], self.access_lines_dropped.value());
+        sheet.put(&BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+    }
+}
+
+fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
+    for (method, status, requests) in RouteCells::requests(shards) {
+        sheet.put(&REQUESTS, &[route, method, &status], requests);
+    }
+    sheet.put_latency(&REQUEST_DURATION, &[route], shards.iter().map(|shard| &shard.latency));
+    sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());
+    sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
+    sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
+}
+
+fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {
+    let permitted = shards.iter().map(|shard| shard.permitted.value()).sum::<u64>();
+    sheet.put(&AUTH_DECISIONS, &[route, "permitted"], permitted);
+    for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.denied)) {
+        // Routes times reasons would be mostly zeros: a reason shows once it has happened.
+        if count > 0 {
+            sheet.put(&AUTH_DECISIONS, &[route, reason], count);
+        }
+    }
+}
+
+fn read_endpoint(sheet: &mut Sheet, upstream: &str, endpoint: &str, shards: &[&EndpointCells]) {
+    let labels = [upstream, endpoint];
+    let count = |pick: fn(&EndpointCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
+    sheet.put(&UPSTREAM_CONNECTIONS_OPENED, &labels, count(|shard| &shard.opened));
+    sheet.put(&UPSTREAM_CONNECTION_REUSES, &labels, count(|shard| &shard.reused));
+    sheet.put(&UPSTREAM_RETRIES, &labels, count(|shard| &shard.retries));
+    for failure in UpstreamFailure::ALL {
+        let failed = shards.iter().map(|shard| shard.failures[failure as usize].value()).sum::<u64>();
+        sheet.put(&UPSTREAM_ERRORS, &[upstream, endpoint, failure.label()], failed);
+    }
+    sheet.put(&UPSTREAM_CONNECTIONS_OPEN, &labels, shards.iter().map(|shard| shard.open.value()).sum::<i64>());
+    sheet.put(&UPSTREAM_LEASES, &labels, shards.iter().map(|shard| shard.leased.value()).sum::<i64>());
+    sheet.put(&UPSTREAM_WAITING, &labels, shards.iter().map(|shard| shard.waiting.value()).sum::<i64>());
+}
+
+fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
+    sheet.put(&CONNECTIONS_ACCEPTED, &[listener], shards.iter().map(|shard| shard.accepted.value()).sum::<u64>());
+    sheet.put(&CONNECTIONS_OPEN, &[listener], shards.iter().map(|shard| shard.open.value()).sum::<i64>());
+    sheet.put(&ACCEPT_ERRORS, &[listener], shards.iter().map(|shard| shard.errors.value()).sum::<u64>());
+    for handshake in Handshake::ALL {
+        let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
+        let (version, result) = handshake.labels();
+        sheet.put(&TLS_HANDSHAKES, &[listener, version, result], count);
+    }
+}
+
+fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
+    let count = |pick: fn(&WorkerCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
+    sheet.put(&TOKEN_CACHE_LOOKUPS, &["hit"], count(|shard| &shard.cache_hits));
+    sheet.put(&TOKEN_CACHE_LOOKUPS, &["miss"], count(|shard| &shard.cache_misses));
+    sheet.put(&PANICS, &[], count(|shard| &shard.panics));
+    for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.malformed)) {
+        sheet.put(&MALFORMED_REQUESTS, &[reason], count);
+    }
+}
+
+/// The shards of one kind of thing, by its name and the worker. Locked when a snapshot is compiled and at a scrape,
+/// never by a request.
+#[derive(Debug)]
+struct Book<K, C>(Mutex<BTreeMap<K, BTreeMap<usize, Arc<C>>>>);
+
+impl<K: Ord, C> Book<K, C> {
+    fn shard(&self, worker: usize, key: K, make: impl FnOnce() -> C) -> Arc<C> {
+        let mut shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shard = shards.entry(key).or_default().entry(worker).or_insert_with(|| Arc::new(make()));
+        Arc::clone(shard)
+    }
+
+    fn each(&self, mut visit: impl FnMut(&K, &[&C])) {
+        let shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, by_worker) in &*shards {
+            let shards: Vec<&C> = by_worker.values().map(Arc::as_ref).collect();
+            visit(key, &shards);
+        }
+    }
+}
+
+impl<K, C> Default for Book<K, C> {
+    fn default() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+}
+
+/// What the registry calls at a scrape.
+struct Scrape {
+    ledger: Arc<Ledger>,
+    descriptions: Vec<Desc>,
+}
+
+impl Scrape {
+    fn new(ledger: Arc<Ledger>) -> Self {
+        let describe = |family: &&Family| {
+            let labels = family.labels.iter().map(ToString::to_string).collect();
+            Desc::new(family.name.to_string(), family.help.to_string(), labels, HashMap::new())
+                .expect("family and label names are literals of this file, legal and never twice")
+        };
+        Self { ledger, descriptions: FAMILIES.iter().map(describe).collect() }
+    }
+}
+
+impl Collector for Scrape {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.ledger.read()
+    }
+}
+
+/// Milliseconds since 1970; a time before it, which only a broken clock gives, counts as 0.
+fn unix_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! What the other rooms count with: cheap handles to one worker's shard of one thing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use super::cells::{AuthCells, EndpointCells, Held, ListenerCells, RouteCells, WorkerCells};
+
+/// Counts the requests of one route on one worker.
+#[derive(Debug, Clone)]
+pub struct RouteMeter(Arc<RouteCells>);
+
+impl RouteMeter {
+    pub(super) fn new(cells: Arc<RouteCells>) -> Self {
+        Self(cells)
+    }
+
+    /// A request has begun: it is in flight until the guard is dropped, which the response body does at its end.
+    pub fn begin(&self) -> Held {
+        Held::take(&self.0.in_flight)
+    }
+
+    /// A request has ended, the last byte of its body included. `duration` counts from its head; bytes are body bytes
+    /// from and to the client.
+    pub fn finish(&self, method: &Method, status: u16, duration: Duration, bytes_in: u64, bytes_out: u64) {
+        self.0.request(method, status);
+        self.0.latency.observe(duration);
+        self.0.bytes_in.add(bytes_in);
+        self.0.bytes_out.add(bytes_out);
+    }
+}
+
+/// Counts the authorization decisions of one route on one worker.
+#[derive(Debug, Clone)]
+pub struct AuthMeter(Arc<AuthCells>);
+
+impl AuthMeter {
+    pub(super) fn new(cells: Arc<AuthCells>) -> Self {
+        Self(cells)
+    }
+
+    /// The policy was met.
+    pub fn permitted(&self) {
+        self.0.permitted.add(1);
+    }
+
+    /// The policy was not met; `reason` is one of [`Vocabulary::auth_reasons`](super::Vocabulary::auth_reasons).
+    pub fn denied(&self, reason: &str) {
+        self.0.denied.add(reason);
+    }
+}
+
+/// Counts what happens with one endpoint on one worker.
+#[derive(Debug, Clone)]
+pub struct EndpointMeter(Arc<EndpointCells>);
+
+impl EndpointMeter {
+    pub(super) fn new(cells: Arc<EndpointCells>) -> Self {
+        Self(cells)
+    }
+
+    /// A connection was opened: it is open until the guard is dropped with it.
+    pub fn opened(&self) -> Held {
+        self.0.opened.add(1);
+        Held::take(&self.0.open)
+    }
+
+    /// A request goes out on a connection that was already open.
+    pub fn reused(&self) {
+        self.0.reused.add(1);
+    }
+
+    /// A slot was checked out: it is leased until the guard is dropped.
+    pub fn leased(&self) -> Held {
+        Held::take(&self.0.leased)
+    }
+
+    /// A request waits for a slot until the guard is dropped.
+    pub fn waiting(&self) -> Held {
+        Held::take(&self.0.waiting)
+    }
+
+    /// An exchange failed.
+    pub fn failed(&self, failure: UpstreamFailure) {
+        self.0.failures[failure as usize].add(1);
+    }
+
+    /// A request is sent again.
+    pub fn retried(&self) {
+        self.0.retries.add(1);
+    }
+}
+
+/// The stage of an exchange with an endpoint that failed: the `stage` label of the upstream errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    /// No slot became free in time.
+    QueueTimeout,
+    /// The endpoint refused the connection, or its name did not resolve.
+    Refused,
+    /// The connection was not made in time.
+    ConnectTimeout,
+    /// No response head came in time.
+    ResponseTimeout,
+    /// The endpoint closed the connection before the exchange was over.
+    Reset,
+    /// What came back is not canonical HTTP.
+    Malformed,
+    /// The response body stalled.
+    ReadTimeout,
+}
+
+impl UpstreamFailure {
+    /// All of them, in the order of an exchange.
+    pub const ALL: [Self; 7] = [
+        Self::QueueTimeout,
+        Self::Refused,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::Reset,
+        Self::Malformed,
+        Self::ReadTimeout,
+    ];
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::QueueTimeout => "queue_timeout",
+            Self::Refused => "refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ResponseTimeout => "response_timeout",
+            Self::Reset => "reset",
+            Self::Malformed => "malformed",
+            Self::ReadTimeout => "read_timeout",
+        }
+    }
+}
+
+/// Counts the connections of one listener on one worker.
+#[derive(Debug, Clone)]
+pub struct ListenerMeter(Arc<ListenerCells>);
+
+impl ListenerMeter {
+    pub(super) fn new(cells: Arc<ListenerCells>) -> Self {
+        Self(cells)
+    }
+
+    /// A connection was accepted: it is open until the guard is dropped with it.
+    pub fn accepted(&self) -> Held {
+        self.0.accepted.add(1);
+        Held::take(&self.0.open)
+    }
+
+    /// A connection could not be accepted.
+    pub fn accept_failed(&self) {
+        self.0.errors.add(1);
+    }
+
+    /// A TLS handshake has ended.
+    pub fn handshake(&self, handshake: Handshake) {
+        self.0.handshakes[handshake.index()].add(1);
+    }
+}
+
+/// How a TLS handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// Both sides agreed on this version.
+    Done(TlsVersion),
+    /// It took longer than allowed.
+    Timeout,
+    /// It failed, or the client left.
+    Failed,
+}
+
+/// A TLS protocol version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    Tls12,
+    /// TLS 1.3
+    Tls13,
+}
+
+impl Handshake {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Done(TlsVersion::Tls12), Self::Done(TlsVersion::Tls13), Self::Timeout, Self::Failed];
+
+    pub(super) const fn index(self) -> usize {
+        match self {
+            Self::Done(TlsVersion::Tls12) => 0,
+            Self::Done(TlsVersion::Tls13) => 1,
+            Self::Timeout => 2,
+            Self::Failed => 3,
+        }
+    }
+
+    /// The `version` and `result` labels.
+    pub(super) const fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Done(TlsVersion::Tls12) => ("1.2", "ok"),
+            Self::Done(TlsVersion::Tls13) => ("1.3", "ok"),
+            Self::Timeout => ("unknown", "timeout"),
+            Self::Failed => ("unknown", "failed"),
+        }
+    }
+}
+
+/// Counts what belongs to no route, endpoint or listener on one worker.
+#[derive(Debug, Clone)]
+pub struct WorkerMeter(Arc<WorkerCells>);
+
+impl WorkerMeter {
+    pub(super) fn new(cells: Arc<WorkerCells>) -> Self {
+        Self(cells)
+    }
+
+    /// The verified-token cache knew the token.
+    pub fn cache_hit(&self) {
+        self.0.cache_hits.add(1);
+    }
+
+    /// The verified-token cache did not know the token.
+    pub fn cache_miss(&self) {
+        self.0.cache_misses.add(1);
+    }
+
+    /// A request was not canonical HTTP; `reason` is one of
+    /// [`Vocabulary::malformed_reasons`](super::Vocabulary::malformed_reasons).
+    pub fn malformed(&self, reason: &str) {
+        self.0.malformed.add(reason);
+    }
+
+    /// A request panicked and was answered with 500.
+    pub fn panicked(&self) {
+        self.0.panics.add(1);
+    }
+}
