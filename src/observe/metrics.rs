@@ -14,7 +14,7 @@ mod numbers;
 mod sheet;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -122,6 +122,11 @@ const CONFIG_LAST_SUCCESS: Family = Family::gauge(
     "When the live configuration was published, in Unix time.",
     &[],
 );
+const CONFIG_LAST_RESULT: Family = Family::gauge(
+    "portcullis_config_last_reload_successful",
+    "1 if the last configuration read is the live one, 0 if it was refused.",
+    &[],
+);
 const CONFIG_RELOADS: Family =
     Family::counter("portcullis_config_reloads_total", "Configuration reloads, by result.", &["result"]);
 const ACCESS_LINES_DROPPED: Family = Family::counter(
@@ -157,6 +162,7 @@ pub const FAMILIES: &[&Family] = &[
     &CERTIFICATE_EXPIRY,
     &CONFIG_GENERATION,
     &CONFIG_LAST_SUCCESS,
+    &CONFIG_LAST_RESULT,
     &CONFIG_RELOADS,
     &ACCESS_LINES_DROPPED,
     &BUILD_INFO,
@@ -221,6 +227,7 @@ impl Metrics {
     pub fn published(&self, generation: u64, at: SystemTime) {
         let before = self.ledger.generation.swap(generation, Ordering::Relaxed);
         self.ledger.last_success.store(unix_millis(at), Ordering::Relaxed);
+        self.ledger.last_refused.store(false, Ordering::Relaxed);
         if before != 0 {
             self.ledger.reloads_ok.add(1);
         }
@@ -228,6 +235,7 @@ impl Metrics {
 
     /// A changed configuration was refused and the live generation kept.
     pub fn reload_refused(&self) {
+        self.ledger.last_refused.store(true, Ordering::Relaxed);
         self.ledger.reloads_refused.add(1);
     }
 
@@ -280,6 +288,7 @@ struct Ledger {
     workers: Book<(), WorkerCells>,
     generation: AtomicU64,
     last_success: AtomicU64,
+    last_refused: AtomicBool,
     reloads_ok: Count,
     reloads_refused: Count,
     access_lines_dropped: Count,
@@ -297,6 +306,7 @@ impl Ledger {
             workers: Book::default(),
             generation: AtomicU64::new(0),
             last_success: AtomicU64::new(0),
+            last_refused: AtomicBool::new(false),
             reloads_ok: Count::default(),
             reloads_refused: Count::default(),
             access_lines_dropped: Count::default(),
@@ -321,6 +331,7 @@ impl Ledger {
         }
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
+        sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));
         sheet.put(&CONFIG_RELOADS, &["ok"], self.reloads_ok.value());
         sheet.put(&CONFIG_RELOADS, &["refused"], self.reloads_refused.value());
         sheet.put(&ACCESS_LINES_DROPPED, &[], self.access_lines_dropped.value());

@@ -243,3 +243,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_field_of_a_line_is_documented_and_no_other() {
+    let (_, fields) = include_str!("../../../docs/logs.md").split_once("| field | type | meaning |").unwrap();
+    let documented: Vec<(&str, &str)> = fields
+        .lines()
+        .skip(2)
+        .map_while(|row| row.strip_prefix("| `")?.split_once("` | "))
+        .map(|(field, rest)| (field, rest.split(' ').next().unwrap()))
+        .collect();
+    let line = line(Layout::Json, &record());
+    let written: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(documented.len(), written.as_object().unwrap().len());
+    let mut at = 0;
+    for (field, kind) in documented {
+        let value = &written[field];
+        assert_eq!(kind, if value.is_string() { "string" } else { "number" }, "{field}");
+        let place = line.find(&format!("\"{field}\":")).unwrap();
+        assert!(place > at, "{field} is documented out of order");
+        at = place;
+    }
+}

@@ -159,10 +159,13 @@ fn the_first_generation_is_no_reload() {
         r#"portcullis_config_reloads_total{result="ok"} 1"#,
         r#"portcullis_config_reloads_total{result="refused"} 1"#,
         "portcullis_config_generation 2",
+        "portcullis_config_last_reload_successful 0",
         "portcullis_config_last_reload_success_timestamp_seconds 2.5",
     ] {
         assert!(has(&scrape, line), "{line} is not in\n{scrape}");
     }
+    metrics.published(3, UNIX_EPOCH);
+    assert!(has(&metrics.encode(), "portcullis_config_last_reload_successful 1"));
 }
 
 #[test]
