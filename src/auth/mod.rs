@@ -1,5 +1,44 @@
 //! Authorization: from a bearer token to a [`Permit`], or a typed refusal.
+//!
+//! Owns everything a JWT says about a request: where the token stands (RFC 6750), its form (RFC 7515), the keys that may have
+//! signed it (RFC 7517, 7518), its claims (RFC 7519) and what a route asks of them. Knows no status codes, no routes, no
+//! files, no sockets and no clock: the time is an argument.
 
+mod authority;
+mod bearer;
+mod cache;
+mod claims;
+mod denied;
+mod drf;
+mod inspect;
+mod issuer;
+mod json;
+mod jwks;
+mod jws;
+mod keys;
+mod material;
+mod mint;
+mod pem;
+mod permit;
+mod policy;
+mod preset;
 mod settings;
+mod time;
+mod verify;
 
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod fixtures;
+
+pub use authority::Authority;
+pub use denied::{Cause, Denied, HeaderFault, JsonFault, Kind, TokenFault};
+pub use drf::drf_body;
+pub use inspect::{Inspection, Step, explain_token, inspect};
+pub use issuer::{Generation, Issuer, KeyProblem};
+pub use mint::{MintError, SigningKey, mint};
+pub use permit::Permit;
+pub use policy::Policy;
+pub use preset::{Preset, UnknownPreset};
 pub use settings::*;
+pub use time::UnixSeconds;

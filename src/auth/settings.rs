@@ -136,6 +136,28 @@ pub struct IssuerSettings {
     pub realm: Box<str>,
 }
 
+impl IssuerSettings {
+    /// Settings without keys, with the strict defaults: `exp` demanded, no leeway, `sub` as subject, the name as realm.
+    pub fn named(name: impl Into<Box<str>>) -> Self {
+        let name = name.into();
+        Self {
+            realm: name.clone(),
+            name,
+            keys: Vec::new(),
+            issuer: None,
+            audiences: Vec::new(),
+            algorithms: Vec::new(),
+            leeway_secs: 0,
+            require_exp: true,
+            required_claims: Vec::new(),
+            require: Vec::new(),
+            typ: Vec::new(),
+            subject_claim: "sub".into(),
+            style: Style::Problem,
+        }
+    }
+}
+
 /// How a refusal reads to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Style {

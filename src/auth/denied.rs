@@ -1,0 +1,338 @@
+//! Why a request was not let through.
+//!
+//! Owns the closed list of reasons and what an answer needs to word them. Knows no status codes and no bodies; never holds a
+//! claim's value or a token, so it can be logged whole. RFC 6750 section 3.
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use super::json::JsonFault;
+use super::settings::{IssuerSettings, Style};
+
+/// A refusal: its cause, and how the issuer wants it worded.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{cause}")]
+pub struct Denied {
+    cause: Cause,
+    challenge: Arc<Challenge>,
+}
+
+/// What went wrong; one variant a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// No `Authorization` field, or another scheme than Bearer.
+    #[error("no bearer token was sent")]
+    MissingCredentials,
+    /// `Authorization: Bearer` without one well-formed token.
+    #[error("the authorization header {0}")]
+    MalformedHeader(HeaderFault),
+    /// More than one `Authorization` field.
+    #[error("more than one authorization header was sent")]
+    TwoCredentials,
+    /// A token longer than 16 KiB.
+    #[error("the token is longer than 16 KiB")]
+    OversizedToken,
+    /// Not a JWS in compact form with a readable header and claims.
+    #[error("the token is malformed: {0}")]
+    MalformedToken(TokenFault),
+    /// `alg` is none of the issuer's.
+    #[error("the token's algorithm is not allowed")]
+    AlgorithmNotAllowed,
+    /// The header asks for an extension this gateway does not implement.
+    #[error("the token's header asks for `{0}`, which is not supported")]
+    UnsupportedHeader(&'static str),
+    /// The header's `typ` is none of the issuer's.
+    #[error("the token's `typ` is not accepted")]
+    WrongTyp,
+    /// No key of the issuer fits the token's `kid` and `alg`.
+    #[error("no key of the issuer fits the token")]
+    UnknownKey,
+    /// The signature is not one of the issuer's keys over these bytes.
+    #[error("the signature does not verify")]
+    BadSignature,
+    /// A registered claim of the wrong type or out of range.
+    #[error("claim `{0}` is not a usable date")]
+    MalformedClaim(&'static str),
+    /// `exp` has passed.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` or `iat` lies in the future.
+    #[error("the token is not valid yet (`{0}`)")]
+    NotYetValid(&'static str),
+    /// `iss` is another.
+    #[error("the token is another issuer's")]
+    WrongIssuer,
+    /// `aud` holds none of the accepted audiences.
+    #[error("the token is for another audience")]
+    WrongAudience,
+    /// A claim the issuer's settings demand is not there.
+    #[error("claim `{0}` is missing")]
+    MissingClaim(Box<str>),
+    /// The claim that tells token kinds apart names another kind, such as a refresh token.
+    #[error("claim `{0}` names another kind of token")]
+    WrongTokenType(Box<str>),
+    /// A claim is not what the issuer's settings demand of every token.
+    #[error("claim `{0}` is not what every token of this issuer must say")]
+    ClaimRefused(Box<str>),
+    /// The token is good, but a claim is missing or is not what this route asks.
+    #[error("claim `{0}` does not meet what the route asks")]
+    DemandUnmet(Box<str>),
+    /// The token is good, but lacks a scope this route asks.
+    #[error("the token lacks a scope the route asks")]
+    InsufficientScope,
+    /// A claim that is to be forwarded cannot stand in a header field.
+    #[error("claim `{0}` cannot be forwarded in a header")]
+    UnusableClaim(Box<str>),
+}
+
+/// What is wrong with a Bearer header field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderFault {
+    /// The scheme stands alone.
+    #[error("holds no token")]
+    NoToken,
+    /// More than scheme and token.
+    #[error("holds more than a scheme and a token")]
+    ExtraParts,
+    /// A byte outside the b64token alphabet.
+    #[error("holds a character no token has")]
+    Characters,
+}
+
+/// What is wrong with the form of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// Not three parts.
+    #[error("it has not exactly three parts")]
+    Parts,
+    /// A part is not unpadded, canonical base64url.
+    #[error("a part is not strict base64url")]
+    Base64,
+    /// The header cannot be read one way only.
+    #[error("its header cannot be read: {0}")]
+    Header(JsonFault),
+    /// A header member is missing, too long, or no string.
+    #[error("header member `{0}` is missing or unusable")]
+    HeaderMember(&'static str),
+    /// The claims cannot be read one way only.
+    #[error("its claims cannot be read: {0}")]
+    Claims(JsonFault),
+}
+
+impl From<TokenFault> for Cause {
+    fn from(fault: TokenFault) -> Self {
+        Self::MalformedToken(fault)
+    }
+}
+
+/// The five ways a refusal is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Nothing was presented: challenge without an error code.
+    Missing,
+    /// The request itself is wrong: `invalid_request`.
+    BadRequest,
+    /// The token is not good: `invalid_token`.
+    InvalidToken,
+    /// The token is good for less: `insufficient_scope` with the scope needed.
+    InsufficientScope,
+    /// The token is good, its holder may not pass here.
+    Forbidden,
+}
+
+/// How an issuer wants its refusals worded; shared by every refusal of one policy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Challenge {
+    pub(super) style: Style,
+    pub(super) realm: Box<str>,
+    pub(super) subject_claim: Box<str>,
+    /// The route's scopes, space-delimited as RFC 6750 wants them; empty when it asks none.
+    pub(super) scope: Box<str>,
+}
+
+impl Challenge {
+    pub(super) fn new(issuer: &IssuerSettings, scopes: &[Box<str>]) -> Self {
+        Self {
+            style: issuer.style,
+            realm: issuer.realm.clone(),
+            subject_claim: issuer.subject_claim.clone(),
+            scope: scopes.join(" ").into_boxed_str(),
+        }
+    }
+}
+
+impl Denied {
+    /// Every value of [`Self::reason`], for metrics to resolve their series once.
+    pub const REASONS: [&'static str; 20] = [
+        "missing_credentials",
+        "malformed_header",
+        "two_credentials",
+        "oversized_token",
+        "malformed_token",
+        "algorithm_not_allowed",
+        "unsupported_header",
+        "wrong_token_type",
+        "unknown_key",
+        "bad_signature",
+        "malformed_claim",
+        "expired",
+        "not_yet_valid",
+        "wrong_issuer",
+        "wrong_audience",
+        "missing_claim",
+        "claim_refused",
+        "demand_unmet",
+        "insufficient_scope",
+        "unusable_claim",
+    ];
+
+    pub(super) fn new(cause: Cause, challenge: Arc<Challenge>) -> Self {
+        Self { cause, challenge }
+    }
+
+    /// What went wrong, for logs; its text names claims but never their values.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// The cause as one of [`Self::REASONS`].
+    pub fn reason(&self) -> &'static str {
+        self.cause.reason()
+    }
+
+    /// How it is to be answered.
+    pub fn kind(&self) -> Kind {
+        self.cause.kind()
+    }
+
+    /// The issuer's style of answering.
+    pub fn style(&self) -> Style {
+        self.challenge.style
+    }
+
+    /// The `realm` of the challenge.
+    pub fn realm(&self) -> &str {
+        &self.challenge.realm
+    }
+
+    /// The scopes the route asks, space-delimited, when lacking them is the cause.
+    pub fn scope(&self) -> Option<&str> {
+        (self.cause == Cause::InsufficientScope).then_some(&*self.challenge.scope)
+    }
+
+    pub(super) fn subject_claim(&self) -> &str {
+        &self.challenge.subject_claim
+    }
+}
+
+impl Cause {
+    /// The cause as one of [`Denied::REASONS`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingCredentials => "missing_credentials",
+            Self::MalformedHeader(_) => "malformed_header",
+            Self::TwoCredentials => "two_credentials",
+            Self::OversizedToken => "oversized_token",
+            Self::MalformedToken(_) => "malformed_token",
+            Self::AlgorithmNotAllowed => "algorithm_not_allowed",
+            Self::UnsupportedHeader(_) => "unsupported_header",
+            Self::WrongTyp | Self::WrongTokenType(_) => "wrong_token_type",
+            Self::UnknownKey => "unknown_key",
+            Self::BadSignature => "bad_signature",
+            Self::MalformedClaim(_) => "malformed_claim",
+            Self::Expired => "expired",
+            Self::NotYetValid(_) => "not_yet_valid",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::MissingClaim(_) => "missing_claim",
+            Self::ClaimRefused(_) => "claim_refused",
+            Self::DemandUnmet(_) => "demand_unmet",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::UnusableClaim(_) => "unusable_claim",
+        }
+    }
+
+    /// How a refusal with this cause is to be answered.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::MissingCredentials => Kind::Missing,
+            Self::MalformedHeader(_) | Self::TwoCredentials | Self::OversizedToken => Kind::BadRequest,
+            Self::MalformedToken(_)
+            | Self::AlgorithmNotAllowed
+            | Self::UnsupportedHeader(_)
+            | Self::WrongTyp
+            | Self::UnknownKey
+            | Self::BadSignature
+            | Self::MalformedClaim(_)
+            | Self::Expired
+            | Self::NotYetValid(_)
+            | Self::WrongIssuer
+            | Self::WrongAudience
+            | Self::MissingClaim(_)
+            | Self::WrongTokenType(_)
+            | Self::ClaimRefused(_) => Kind::InvalidToken,
+            Self::InsufficientScope => Kind::InsufficientScope,
+            Self::DemandUnmet(_) | Self::UnusableClaim(_) => Kind::Forbidden,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing credentials",
+            Self::BadRequest => "bad request",
+            Self::InvalidToken => "invalid token",
+            Self::InsufficientScope => "insufficient scope",
+            Self::Forbidden => "forbidden",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one_of_each() -> Vec<Cause> {
+        vec![
+            Cause::MissingCredentials,
+            Cause::MalformedHeader(HeaderFault::NoToken),
+            Cause::TwoCredentials,
+            Cause::OversizedToken,
+            Cause::MalformedToken(TokenFault::Parts),
+            Cause::AlgorithmNotAllowed,
+            Cause::UnsupportedHeader("crit"),
+            Cause::WrongTyp,
+            Cause::UnknownKey,
+            Cause::BadSignature,
+            Cause::MalformedClaim("exp"),
+            Cause::Expired,
+            Cause::NotYetValid("nbf"),
+            Cause::WrongIssuer,
+            Cause::WrongAudience,
+            Cause::MissingClaim("jti".into()),
+            Cause::ClaimRefused("a".into()),
+            Cause::DemandUnmet("a".into()),
+            Cause::InsufficientScope,
+            Cause::UnusableClaim("a".into()),
+        ]
+    }
+
+    #[test]
+    fn the_list_of_reasons_is_exactly_what_causes_say() {
+        let said: Vec<_> = one_of_each().iter().map(Cause::reason).collect();
+        let mut listed = Denied::REASONS.to_vec();
+        assert!(said.iter().all(|reason| listed.contains(reason)));
+        assert!(listed.iter().all(|reason| said.contains(reason)));
+        listed.sort_unstable();
+        listed.dedup();
+        assert_eq!(listed.len(), Denied::REASONS.len());
+    }
+
+    #[test]
+    fn the_scope_is_told_only_when_it_is_what_lacks() {
+        let challenge = Arc::new(Challenge::new(&IssuerSettings::named("corp"), &["read".into(), "write".into()]));
+        assert_eq!(Denied::new(Cause::InsufficientScope, Arc::clone(&challenge)).scope(), Some("read write"));
+        assert_eq!(Denied::new(Cause::Expired, challenge).scope(), None);
+    }
+}

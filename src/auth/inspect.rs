@@ -1,0 +1,171 @@
+//! A token laid open for its operator: what it says, and why it passes or not.
+//!
+//! Owns the telling. The checks are the ones requests go through; nothing here lets anything pass.
+
+use super::claims::Claims;
+use super::denied::Cause;
+use super::json::Value;
+use super::jws::Jws;
+use super::permit::identity_of;
+use super::policy::{Policy, TokenPolicy};
+use super::time::UnixSeconds;
+use super::verify::{Verified, check_algorithm, check_signature, check_typ};
+
+/// What a token says of itself; nothing of it is proved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// The protected header, as JSON.
+    pub header: String,
+    /// The claims, as JSON with every digit.
+    pub claims: String,
+    /// `alg` as the token spells it.
+    pub algorithm: String,
+    /// `kid`, where there is one.
+    pub kid: Option<String>,
+    /// `iat`, where it is a usable date.
+    pub issued_at: Option<UnixSeconds>,
+    /// `nbf`, where it is a usable date.
+    pub not_before: Option<UnixSeconds>,
+    /// `exp`, where it is a usable date.
+    pub expires_at: Option<UnixSeconds>,
+    /// Length of the signature in bytes.
+    pub signature_bytes: usize,
+}
+
+/// One check of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What was looked at.
+    pub name: &'static str,
+    /// Whether it was in order.
+    pub ok: bool,
+    /// What was found, or the cause of the refusal.
+    pub detail: String,
+}
+
+/// Decodes a token without verifying it, as strictly as a request's is read.
+pub fn inspect(token: &str) -> Result<Inspection, Cause> {
+    let jws = Jws::parse(token)?;
+    let claims = Claims::parse(jws.payload)?;
+    let date = |name| claims.find(name).map(Value::as_json).and_then(UnixSeconds::from_json);
+    Ok(Inspection {
+        header: jws.header.object.as_json().to_owned(),
+        claims: claims.as_json().to_owned(),
+        algorithm: jws.header.alg.into(),
+        kid: jws.header.kid.map(Into::into),
+        issued_at: date("iat"),
+        not_before: date("nbf"),
+        expires_at: date("exp"),
+        signature_bytes: jws.signature.len(),
+    })
+}
+
+/// Every check a request with this token goes through under `policy`, in order. The first that is not `ok` is why it is denied; the
+/// later ones are told as far as they can be, so that one run shows all that is wrong.
+pub fn explain_token(policy: &Policy, token: &str, now: UnixSeconds) -> Vec<Step> {
+    match policy.demanded() {
+        None => vec![Step { name: "policy", ok: true, detail: "public: no token is asked for".to_owned() }],
+        Some(policy) => explain(policy, token, now),
+    }
+}
+
+fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
+    let issuer = &*policy.issuer;
+    let mut trace = Trace(Vec::new());
+    let Some(jws) =
+        trace.step("form", Jws::parse(token), |_| "three parts, strict base64url, readable header".to_owned())
+    else {
+        return trace.0;
+    };
+    let algorithm = trace.step("algorithm", check_algorithm(issuer, &jws.header), |one| format!("{one} is accepted"));
+    trace.step("type", check_typ(issuer, &jws.header), |()| told(jws.header.typ.as_deref(), "`typ` is"));
+    if let Some(algorithm) = algorithm {
+        let signature = check_signature(issuer, algorithm, &jws);
+        trace.step("signature", signature, |tried| {
+            format!("verified by key {tried} of those that fit; {}", told(jws.header.kid.as_deref(), "`kid` is"))
+        });
+    }
+    let read = Verified::read(issuer, jws.payload);
+    let Some(verified) = trace.step("claims", read, |verified| told(verified.subject.as_deref(), "the subject is"))
+    else {
+        return trace.0;
+    };
+    trace.step("dates", verified.check_dates(issuer, now), |()| validity(&verified, policy, now));
+    trace.step("issuer", verified.check_issuer(issuer), |()| "`iss` is in order".to_owned());
+    trace.step("audience", verified.check_audience(issuer), |()| "`aud` is in order".to_owned());
+    trace.step("required claims", verified.check_presence(issuer), |()| "all present".to_owned());
+    trace.step("issuer demands", verified.check_demands(issuer), |()| "all met".to_owned());
+    trace.step("route demands", policy.check_demands(&verified.claims), |()| "all met".to_owned());
+    trace.step("scopes", policy.check_scopes(&verified.claims), |()| "all granted".to_owned());
+    trace.step("forwarded claims", identity_of(policy, &verified), |identity| {
+        let names: Vec<&str> = identity.iter().map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { format!("set {}", names.join(", ")) }
+    });
+    trace.0
+}
+
+struct Trace(Vec<Step>);
+
+impl Trace {
+    fn step<T>(
+        &mut self,
+        name: &'static str,
+        result: Result<T, Cause>,
+        detail: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
+        let (ok, detail) = match &result {
+            Ok(value) => (true, detail(value)),
+            Err(cause) => (false, format!("{}: {cause}", cause.reason())),
+        };
+        self.0.push(Step { name, ok, detail });
+        result.ok()
+    }
+}
+
+fn told(value: Option<&str>, what: &str) -> String {
+    match value {
+        Some(value) => format!("{what} `{}`", value.escape_debug()),
+        None => format!("{what} not given"),
+    }
+}
+
+fn validity(verified: &Verified, policy: &TokenPolicy, now: UnixSeconds) -> String {
+    match verified.expires_at(&policy.issuer) {
+        Some(end) => format!("good for {} more seconds", end.as_secs().saturating_sub(now.as_secs())),
+        None => "never expires".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::Algorithm;
+    use super::super::fixtures::{self, NOW};
+    use super::*;
+
+    #[test]
+    fn a_token_is_laid_open_with_every_digit() {
+        let claims = format!(r#"{{"user_id":90071992547409931, "exp":{NOW}}}"#);
+        let token = fixtures::secret().sign(Algorithm::Hs256, r#"{"alg":"HS256","kid":"k"}"#, &claims);
+        let seen = inspect(&token).unwrap();
+        assert_eq!((seen.claims, seen.algorithm.as_str(), seen.kid.as_deref()), (claims, "HS256", Some("k")));
+        assert_eq!((seen.expires_at.unwrap().as_secs(), seen.signature_bytes), (NOW, 32));
+        assert!(inspect("a.b").is_err());
+    }
+
+    #[test]
+    fn a_trace_shows_all_that_is_wrong_at_once() {
+        let policy = Policy::token(fixtures::django(), vec![], vec!["read".into()], vec![]);
+        let token = fixtures::django_token(r#""scope":"write""#);
+        let steps = explain_token(&policy, &token, UnixSeconds::from_secs(NOW + 900));
+        let wrong: Vec<&str> = steps.iter().filter(|step| !step.ok).map(|step| step.name).collect();
+        assert_eq!(wrong, ["dates", "issuer demands", "scopes"]);
+        assert!(steps.iter().any(|step| step.name == "signature" && step.ok));
+    }
+
+    #[test]
+    fn a_public_policy_asks_nothing() {
+        let steps = explain_token(&Policy::public(), "x", UnixSeconds::from_secs(NOW));
+        assert!(steps.len() == 1 && steps[0].ok);
+    }
+}
