@@ -5,6 +5,8 @@
 //! ARCHITECTURE.md tells the life of a request and who may import whom.
 
 pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod files;
 pub mod http;
 pub mod listen;

@@ -98,7 +98,12 @@ fn tcp(text: &str) -> Result<Address, AddressError> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err(AddressError::NotAnAuthority);
     }
-    Ok(Address::Tcp { host: authority.host().into(), port: authority.port_u16().unwrap_or(80) })
+    // `port_u16` answers `None` for `http://app:abc` too, which must not come to mean port 80.
+    let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+        Some(port) => port.parse().map_err(|_| AddressError::NotAnAuthority)?,
+        None => 80,
+    };
+    Ok(Address::Tcp { host: authority.host().into(), port })
 }
 
 impl fmt::Display for Address {
@@ -134,6 +139,9 @@ mod tests {
             "unix:run.sock",
             "builtin:echo",
             "http://",
+            "http://a:abc",
+            "http://a:99999",
+            "http://a:",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }

@@ -1,0 +1,163 @@
+//! Header fields the configuration may set: `forward_claims` towards the upstream, `response_headers` towards the client.
+
+use http::{HeaderName, HeaderValue};
+
+use super::super::entry::{Entry, Name, Named};
+use super::super::problem::{Problem, Span};
+use super::context::Context;
+use crate::auth::Forward;
+
+/// Framing and hop-by-hop fields (RFC 9110 section 7.6.1, RFC 9112 section 6): made anew for every message.
+const FRAMING: [&str; 11] = [
+    "connection",
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Fields of a request that already mean something to the upstream and are the gateway's or the client's to say.
+const MEANT: [&str; 21] = [
+    "accept-encoding",
+    "authorization",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "origin",
+    "path-info",
+    "proxy",
+    "range",
+    "referer",
+    "script-name",
+    "traceparent",
+    "tracestate",
+    "via",
+    "x-original-url",
+    "x-real-ip",
+    "x-request-id",
+    "x-rewrite-url",
+];
+
+const MEANT_PREFIXES: [&str; 3] = ["x-forwarded-", "x-accel-", "sec-"];
+
+/// Fields of an answer that its own stage computes.
+const COMPUTED: [&str; 8] = [
+    "accept-ranges",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "last-modified",
+    "www-authenticate",
+];
+
+pub(super) fn forward_claims(context: &mut Context<'_>, entry: &Entry<Named<String>>) -> Vec<Forward> {
+    let mut forwards: Vec<(Forward, Span)> = Vec::new();
+    for (field, claim) in entries(context, entry, "forward_claims") {
+        let Some((claim, span)) = context.take(claim) else { continue };
+        if claim.is_empty() {
+            context.report(
+                Problem::error(span, "a claim has no name").hint("write the claim, as in { \"X-User-Id\" = \"sub\" }"),
+            );
+        }
+        let Some(header) = identity_field(context, field) else { continue };
+        if unique(context, &header, field.span, forwards.iter().map(|(forward, span)| (&forward.header, *span))) {
+            forwards.push((Forward { header, claim: claim.as_str().into() }, field.span));
+        }
+    }
+    forwards.into_iter().map(|(forward, _)| forward).collect()
+}
+
+pub(super) fn response_headers(
+    context: &mut Context<'_>,
+    entry: &Entry<Named<String>>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut fields: Vec<(HeaderName, HeaderValue, Span)> = Vec::new();
+    for (field, value) in entries(context, entry, "response_headers") {
+        let Some((text, span)) = context.take(value) else { continue };
+        let value = value_of(context, text, span);
+        let Some(header) = field_name(context, field) else { continue };
+        if FRAMING.contains(&header.as_str()) || COMPUTED.contains(&header.as_str()) {
+            let problem = Problem::error(field.span, format!("`{}` is not for a route to set", field.text));
+            context.report(problem.hint("the gateway or the upstream computes it for every answer"));
+            continue;
+        }
+        if unique(context, &header, field.span, fields.iter().map(|(header, _, span)| (header, *span))) {
+            fields.extend(value.map(|value| (header, value, field.span)));
+        }
+    }
+    fields.into_iter().map(|(header, value, _)| (header, value)).collect()
+}
+
+/// A field value as the configuration may write it: no control characters, so no second field (RFC 9110 section 5.5).
+pub(super) fn value_of(context: &mut Context<'_>, text: &str, span: Span) -> Option<HeaderValue> {
+    let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii() && text.trim() == text);
+    if value.is_none() {
+        let problem = Problem::error(span, "this is no field value");
+        context.report(problem.hint("use printable ASCII, without line breaks and without spaces at either end"));
+    }
+    value
+}
+
+fn entries<'e>(context: &mut Context<'_>, entry: &'e Entry<Named<String>>, key: &str) -> &'e [(Name, Entry<String>)] {
+    let Some((table, span)) = context.take(entry) else { return &[] };
+    if table.0.is_empty() {
+        context.report(Problem::error(span, format!("`{key}` names no field")).hint("leave the key out to set none"));
+    }
+    &table.0
+}
+
+fn identity_field(context: &mut Context<'_>, field: &Name) -> Option<HeaderName> {
+    let header = field_name(context, field)?;
+    let name = header.as_str();
+    if name.contains('_') {
+        let problem = Problem::error(field.span, format!("`{}` has an underscore", field.text));
+        let hint = format!(
+            "CGI and WSGI merge `_` and `-`, so a client could speak for it: write `{}`",
+            field.text.replace('_', "-")
+        );
+        context.report(problem.hint(hint));
+        return None;
+    }
+    let meant = MEANT.contains(&name) || MEANT_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    if meant || FRAMING.contains(&name) {
+        let problem = Problem::error(field.span, format!("`{}` already means something to the upstream", field.text));
+        context.report(problem.hint("claims go into fields of their own, as in \"X-User-Id\""));
+        return None;
+    }
+    Some(header)
+}
+
+fn field_name(context: &mut Context<'_>, field: &Name) -> Option<HeaderName> {
+    let header = field.text.parse().ok();
+    if header.is_none() {
+        let problem = Problem::error(field.span, format!("`{}` is no field name", field.text));
+        context.report(problem.hint("use letters, digits and `-`"));
+    }
+    header
+}
+
+/// Field names compare without case, so TOML does not see that two are the same.
+fn unique<'f>(
+    context: &mut Context<'_>,
+    header: &HeaderName,
+    span: Span,
+    mut earlier: impl Iterator<Item = (&'f HeaderName, Span)>,
+) -> bool {
+    let first = earlier.find(|(other, _)| *other == header).map(|(_, first)| first);
+    if let Some(first) = first {
+        let problem = Problem::error(span, format!("`{header}` is set twice")).note(first, "the first is here");
+        context.report(problem.hint("field names compare without case"));
+    }
+    first.is_none()
+}

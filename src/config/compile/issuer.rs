@@ -1,0 +1,265 @@
+//! `[issuer.NAME]`: keys are read here and judged by `auth`.
+
+use super::super::entry::{Entry, Name};
+use super::super::problem::{Problem, Span};
+use super::super::raw;
+use super::super::shapes::SecretSource;
+use super::super::spans::IssuerSpans;
+use super::context::{Context, bare};
+use super::demand::demands;
+use crate::auth::{Algorithm, Demand, Family, IssuerSettings, KeySource, Secret, Style, Test};
+
+const NO_PRESET: Defaults = Defaults { simplejwt: false, leeway_secs: 30, subject_claim: "sub", realm: "portcullis" };
+const SIMPLEJWT: Defaults = Defaults { simplejwt: true, leeway_secs: 0, subject_claim: "user_id", realm: "api" };
+const REMEDY: &str = "check the path (it is relative to this file) and that the gateway's account may read it";
+
+/// What a preset fills in where the table is silent.
+#[derive(Clone, Copy)]
+struct Defaults {
+    simplejwt: bool,
+    leeway_secs: u64,
+    subject_claim: &'static str,
+    realm: &'static str,
+}
+
+impl Defaults {
+    /// simplejwt's access tokens carry `token_type`; a refresh token of the same key must not pass (its `TokenType` check).
+    fn demands(self) -> Vec<Demand> {
+        let access = Demand { claim: "token_type".into(), test: Test::Equals("access".into()) };
+        if self.simplejwt { vec![access] } else { Vec::new() }
+    }
+
+    fn required_claims(self, subject: &str) -> Vec<Box<str>> {
+        if self.simplejwt { vec!["jti".into(), subject.into()] } else { Vec::new() }
+    }
+
+    fn style(self) -> Style {
+        if self.simplejwt { Style::Drf } else { Style::Problem }
+    }
+}
+
+pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> (IssuerSettings, IssuerSpans) {
+    let default = context.choice(&raw.preset, "preset", &[("simplejwt", SIMPLEJWT)], NO_PRESET);
+    let keys = keys(context, name, raw);
+    let algorithms = algorithms(context, &raw.algorithms, kind(raw));
+    let audiences = context.texts(&raw.audiences, "audiences", "leave the key out to accept any audience");
+    if raw.audiences.is_absent() && !default.simplejwt {
+        context.report(no_audience(name));
+    }
+    let subject_claim =
+        context.text(&raw.subject_claim, "subject_claim").map_or(default.subject_claim, |(text, _)| text);
+    let written = context.texts(&raw.required_claims, "required_claims", "leave the key out to demand none");
+    let required_claims =
+        if raw.required_claims.is_absent() { default.required_claims(subject_claim) } else { bare(written) };
+    let (keys, key_spans): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    let settings = IssuerSettings {
+        name: name.text.as_str().into(),
+        keys,
+        issuer: context.text(&raw.issuer, "issuer").map(|(text, _)| text.into()),
+        audiences: bare(audiences),
+        algorithms: if algorithms.is_empty() && default.simplejwt && !raw.secret.is_absent() {
+            vec![Algorithm::Hs256]
+        } else {
+            algorithms
+        },
+        leeway_secs: context.number(&raw.leeway_secs, "leeway_secs", " seconds", 0..=60, default.leeway_secs),
+        require_exp: true,
+        required_claims,
+        require: merged(default.demands(), demands(context, &raw.require)),
+        typ: bare(context.texts(&raw.token_types, "token_types", "leave the key out to accept any type")),
+        subject_claim: subject_claim.into(),
+        style: default.style(),
+        realm: realm(context, &raw.realm, default.realm),
+    };
+    (settings, IssuerSpans { name: name.span, keys: key_spans })
+}
+
+fn no_audience(name: &Name) -> Problem {
+    let message = format!("the issuer `{}` does not look at `aud`: tokens meant for others pass", name.text);
+    Problem::warning(name.span, message)
+        .hint("add `audiences = [\"...\"]` with the name the issuer gives this application")
+}
+
+/// What the table writes wins over the preset, claim by claim: adding a demand never drops the preset's.
+fn merged(preset: Vec<Demand>, mut written: Vec<Demand>) -> Vec<Demand> {
+    let silent = |demand: &Demand| written.iter().all(|other| other.claim != demand.claim);
+    let mut all: Vec<_> = preset.into_iter().filter(silent).collect();
+    all.append(&mut written);
+    all
+}
+
+/// Which of the three keys the table uses.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Secret,
+    PublicKeys,
+    JwksFile,
+}
+
+fn kind(raw: &raw::Issuer) -> Option<Kind> {
+    used(raw).first().map(|(kind, ..)| *kind)
+}
+
+/// The ways to give keys that the table uses; exactly one is right.
+fn used(raw: &raw::Issuer) -> Vec<(Kind, &'static str, Span)> {
+    [
+        (Kind::Secret, "secret", raw.secret.span()),
+        (Kind::PublicKeys, "public_keys", raw.public_keys.span()),
+        (Kind::JwksFile, "jwks_file", raw.jwks_file.span()),
+    ]
+    .into_iter()
+    .filter_map(|(kind, key, span)| Some((kind, key, span?)))
+    .collect()
+}
+
+fn keys(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> Vec<(KeySource, Span)> {
+    let used = used(raw);
+    let hint =
+        "give exactly one of `secret = { env = \"NAME\" }`, `public_keys = [\"PATH\"]` and `jwks_file = \"PATH\"`";
+    let Some(((kind, key, span), others)) = used.split_first() else {
+        context.report(Problem::error(name.span, format!("the issuer `{}` has no keys", name.text)).hint(hint));
+        return Vec::new();
+    };
+    for (_, other, at) in others {
+        let problem = Problem::error(*at, format!("`{other}` beside `{key}`: an issuer has one kind of keys"));
+        context.report(problem.note(*span, format!("`{key}` is here")).hint(hint));
+    }
+    match kind {
+        Kind::Secret => secret(context, &raw.secret).into_iter().collect(),
+        Kind::PublicKeys => public_keys(context, &raw.public_keys),
+        Kind::JwksFile => jwks(context, &raw.jwks_file).into_iter().collect(),
+    }
+}
+
+fn public_keys(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<(KeySource, Span)> {
+    context
+        .texts(entry, "public_keys", "name at least one PEM file")
+        .into_iter()
+        .filter_map(|(path, span)| {
+            let bytes = context.read(&path, span, REMEDY)?;
+            Some((KeySource::Pem { bytes, label: path.into() }, span))
+        })
+        .collect()
+}
+
+fn jwks(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
+    let (path, span) = context.text(entry, "jwks_file")?;
+    let bytes = context.read(path, span, REMEDY)?;
+    Some((KeySource::Jwks { bytes, label: path.to_owned() }, span))
+}
+
+fn secret(context: &mut Context<'_>, entry: &Entry<SecretSource>) -> Option<(KeySource, Span)> {
+    let hint = "write `secret = { env = \"NAME\" }` or `secret = { file = \"PATH\" }`";
+    // Whatever stands there instead of a table may be the secret itself: no message quotes it, no line shows it.
+    if let Entry::Wrong(span, _) = entry {
+        context.report(Problem::error(*span, "a secret is never written in this file").mask(*span).hint(hint));
+        return None;
+    }
+    let (SecretSource(table), span) = context.take(entry)?;
+    match (table.env.span(), table.file.span()) {
+        (Some(_), None) => secret_variable(context, &table.env),
+        (None, Some(_)) => secret_file(context, &table.file),
+        (found, _) => {
+            let message = if found.is_some() {
+                "`secret` has both `env` and `file`"
+            } else {
+                "`secret` says neither `env` nor `file`"
+            };
+            context.report(Problem::error(span, message).hint(hint));
+            None
+        }
+    }
+}
+
+fn secret_variable(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
+    let (name, span) = context.text(entry, "env")?;
+    let value = context.variable(name);
+    let problem = match &value {
+        None => Some(format!("the environment variable `{name}` is not set")),
+        Some(value) if value.is_empty() => Some(format!("the environment variable `{name}` is empty")),
+        Some(_) => None,
+    };
+    if let Some(message) = problem {
+        context.report(Problem::error(span, message).hint(
+            "set it where the gateway is started (systemd: EnvironmentFile=, Kubernetes: secretKeyRef), or use `secret = { file = \"PATH\" }`",
+        ));
+        return None;
+    }
+    Some((KeySource::Secret(Secret::new(value?)), span))
+}
+
+fn secret_file(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
+    let (path, span) = context.text(entry, "file")?;
+    let mut bytes = context.read(path, span, REMEDY)?;
+    // Editors and `echo` end the last line; no issuer signs with that newline.
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        context.report(
+            Problem::error(span, format!("the secret file {path} is empty"))
+                .hint("put the issuer's signing secret there"),
+        );
+        return None;
+    }
+    Some((KeySource::Secret(Secret::new(bytes)), span))
+}
+
+/// RFC 8725 section 3.1: the algorithms are ours to say, and one kind of key serves one kind of algorithm.
+fn algorithms(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>, kind: Option<Kind>) -> Vec<Algorithm> {
+    let named = context.texts(entry, "algorithms", "leave the key out to take what the keys say");
+    let mut known: Vec<(Algorithm, Span)> = Vec::new();
+    for (name, span) in named {
+        match name.parse() {
+            Ok(algorithm) => known.push((algorithm, span)),
+            Err(_) => context.report(unknown_algorithm(&name, span)),
+        }
+    }
+    let hmac = known.iter().find(|(algorithm, _)| algorithm.family() == Family::Hmac).copied();
+    let public = known.iter().find(|(algorithm, _)| algorithm.family() != Family::Hmac).copied();
+    match (hmac, public, kind) {
+        (Some((hmac, first)), Some((public, span)), _) => {
+            let message = format!("{hmac} and {public} in one issuer: a public key would also be a secret");
+            let problem = Problem::error(span, message).note(first, format!("{hmac} is here"));
+            context.report(problem.hint("keep the family the issuer signs with"));
+        }
+        (None, Some((public, span)), Some(Kind::Secret)) => {
+            let problem = Problem::error(span, format!("{public} cannot be verified with a secret"));
+            context.report(problem.hint("use HS256, or give the issuer's public key in `public_keys`"));
+        }
+        (Some((hmac, span)), None, Some(Kind::PublicKeys)) => {
+            let message = format!("{hmac} with a public key: whoever knows the public key could sign");
+            context.report(
+                Problem::error(span, message).hint("use the algorithm of the key pair, such as RS256, ES256 or EdDSA"),
+            );
+        }
+        _ => {}
+    }
+    known.into_iter().map(|(algorithm, _)| algorithm).collect()
+}
+
+fn unknown_algorithm(name: &str, span: Span) -> Problem {
+    let problem = Problem::error(span, format!("`{name}` is no algorithm this gateway verifies"));
+    if name.eq_ignore_ascii_case("none") {
+        return problem
+            .hint("unsigned tokens are never accepted; for a route that needs no token write `auth = \"public\"`");
+    }
+    let names = Algorithm::ALL.map(Algorithm::name);
+    match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        // Only the case: a name near in letters (ES512, HS512) is far in meaning.
+        Some(known) => problem.hint(format!("did you mean `{known}`?")),
+        None => problem.hint(format!("known: {}", names.join(", "))),
+    }
+}
+
+/// RFC 9110 section 11.5: the realm is a quoted string.
+fn realm(context: &mut Context<'_>, entry: &Entry<String>, default: &str) -> Box<str> {
+    let Some((text, span)) = context.text(entry, "realm") else { return default.into() };
+    if !text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        context.report(Problem::error(span, "a realm is printable ASCII without quotes and backslashes"));
+    }
+    text.into()
+}

@@ -1,0 +1,249 @@
+//! `[[route]]`: which requests it matches and who may pass. What it does is `action`'s, the fields it sets are `fields`'.
+
+use http::Method;
+
+use super::super::entry::Entry;
+use super::super::problem::{Problem, Span};
+use super::super::raw;
+use super::super::shapes::Auth as RawAuth;
+use super::super::spans::RouteSpans;
+use super::super::suggest;
+use super::super::values::{Action, Auth, Route};
+use super::context::{Context, bare};
+use super::demand::demands;
+use super::server::MOST_BODY_BYTES;
+use super::{action, fields, overlap, path};
+
+/// What routes may refer to.
+pub(super) struct Known<'a> {
+    /// Names of the issuers, in the order of `Config::issuers`.
+    pub(super) issuers: Vec<&'a str>,
+    /// Names of the upstreams, in the order of `Config::upstreams`.
+    pub(super) upstreams: Vec<&'a str>,
+    /// `body_bytes` of `[limits]`.
+    pub(super) body_bytes: u64,
+}
+
+pub(super) fn routes(
+    context: &mut Context<'_>,
+    entry: &Entry<Vec<Entry<raw::Route>>>,
+    known: &Known<'_>,
+) -> (Vec<Route>, Vec<RouteSpans>) {
+    let Some((tables, _)) = context.take(entry) else { return (Vec::new(), Vec::new()) };
+    let mut routes: Vec<(Route, Span)> = Vec::new();
+    let mut all_spans = Vec::new();
+    let mut names: Vec<(&str, Span)> = Vec::new();
+    for table in tables {
+        let Some((raw, span)) = context.take(table) else { continue };
+        if let Some((name, span)) = name(context, raw, span) {
+            if let Some((_, first)) = names.iter().find(|(other, _)| *other == name) {
+                let problem =
+                    Problem::error(span, format!("two routes are named `{name}`")).note(*first, "the first is here");
+                context.report(problem.hint("metrics and logs tell routes apart by their names"));
+            }
+            names.push((name, span));
+        }
+        if let Some((route, spans)) = route(context, raw, span, known) {
+            routes.push((route, spans.path));
+            all_spans.push(spans);
+        }
+    }
+    for problem in overlap::overlaps(&routes) {
+        context.report(problem);
+    }
+    (routes.into_iter().map(|(route, _)| route).collect(), all_spans)
+}
+
+fn name<'r>(context: &mut Context<'_>, raw: &'r raw::Route, span: Span) -> Option<(&'r str, Span)> {
+    let hint = "add `name = \"...\"`: metrics and logs call the route by it";
+    let (name, span) = context.demand(&raw.name, span, "this route has no `name`", hint)?;
+    context.check_name(name, span);
+    Some((name, span))
+}
+
+fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<'_>) -> Option<(Route, RouteSpans)> {
+    let label = label(raw);
+    let hosts = hosts(context, &raw.hosts);
+    let methods = methods(context, &raw.methods);
+    let auth = auth(context, raw, &label, span, known);
+    let action = action::action(context, raw, &label, span, known);
+    let forward = forwards(context, raw, auth.as_ref(), action.as_ref());
+    let response_headers = fields::response_headers(context, &raw.response_headers);
+    let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
+    let missing = format!("{label} has no `path`");
+    let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
+    if let Err((reason, hint)) = path::check(path) {
+        context.report(Problem::error(path_span, format!("the path `{path}` {reason}")).hint(hint));
+    }
+    let spans = RouteSpans { name: raw.name.span().unwrap_or(span), path: path_span, files_root: files_root(raw) };
+    let auth = match auth? {
+        Auth::Token { issuer, demands, scopes, .. } => Auth::Token { issuer, demands, scopes, forward },
+        Auth::Public => Auth::Public,
+    };
+    let name = match &raw.name {
+        Entry::Given(_, name) => name.as_str().into(),
+        _ => Box::default(),
+    };
+    let path = path.as_str().into();
+    Some((Route { name, hosts, path, methods, auth, action: action?, response_headers, body_bytes }, spans))
+}
+
+/// How messages call a route, even one without a name.
+fn label(raw: &raw::Route) -> String {
+    match &raw.name {
+        Entry::Given(_, name) => format!("the route `{name}`"),
+        _ => "this route".to_owned(),
+    }
+}
+
+fn files_root(raw: &raw::Route) -> Option<Span> {
+    match &raw.files {
+        Entry::Given(_, files) => files.root.span(),
+        _ => None,
+    }
+}
+
+/// Host names compare without case (RFC 9110 section 4.2.3); they are lowered once, here.
+fn hosts(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Box<str>> {
+    let mut hosts: Vec<Box<str>> = Vec::new();
+    for (host, span) in context.texts(entry, "hosts", "leave the key out to match any host") {
+        if let Some(hint) = host_problem(&host) {
+            context.report(Problem::error(span, format!("`{host}` is no host name")).hint(hint));
+        }
+        let host = host.to_ascii_lowercase().into();
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+fn host_problem(host: &str) -> Option<&'static str> {
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(inner) = bracketed {
+        return inner
+            .parse::<std::net::Ipv6Addr>()
+            .is_err()
+            .then_some("an IPv6 address stands in brackets, as in \"[::1]\"");
+    }
+    if host.contains('*') {
+        return Some("hosts are exact: name each, or leave the key out to match any host");
+    }
+    if host.contains("//") {
+        return Some("write the name alone, without scheme and path");
+    }
+    if host.contains(':') {
+        return Some("write the name alone: routes match whatever the port is");
+    }
+    if host.ends_with('.') {
+        return Some("write the name without the final dot");
+    }
+    let label = |label: &str| {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(legal)
+    };
+    (host.len() > 253 || !host.split('.').all(label))
+        .then_some("use letters, digits, `-` and dots; write international names in their xn-- form")
+}
+
+fn methods(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Method> {
+    let mut methods = Vec::new();
+    for (name, span) in context.texts(entry, "methods", "leave the key out to match any method") {
+        let upper = name.to_ascii_uppercase();
+        match Method::from_bytes(name.as_bytes()) {
+            Ok(Method::CONNECT | Method::TRACE) => {
+                let problem = Problem::error(span, format!("{name} is never forwarded"));
+                context.report(problem.hint("CONNECT and TRACE are always answered 405"));
+            }
+            Ok(_) if *name != *upper => {
+                let problem = Problem::error(span, format!("`{name}` is no method: they are case-sensitive"));
+                context.report(problem.hint(format!("did you mean `{upper}`?")));
+            }
+            Ok(method) => methods.push(method),
+            Err(_) => context.report(Problem::error(span, format!("`{name}` is no method"))),
+        }
+    }
+    methods
+}
+
+/// No route is open by omission.
+fn auth(context: &mut Context<'_>, raw: &raw::Route, label: &str, span: Span, known: &Known<'_>) -> Option<Auth> {
+    let issuer = known.issuers.first().copied().unwrap_or("NAME");
+    let remedy = format!(
+        "add `auth = \"public\"` to let everybody pass, or `auth = {{ issuer = \"{issuer}\" }}` to demand a token"
+    );
+    let missing = format!("{label} does not say who may pass: it has no `auth`");
+    match context.demand(&raw.auth, span, &missing, &remedy)? {
+        (RawAuth::Word(word), _) if word == "public" => Some(Auth::Public),
+        (RawAuth::Word(word), span) => {
+            let hint = match known.issuers.iter().find(|name| *name == word) {
+                Some(name) => format!("did you mean `auth = {{ issuer = \"{name}\" }}`?"),
+                None => format!(
+                    "write \"public\" to let everybody pass, or `{{ issuer = \"{issuer}\" }}` to demand a token"
+                ),
+            };
+            context.report(Problem::error(span, format!("`{word}` is no value of `auth`")).hint(hint));
+            None
+        }
+        (RawAuth::Token(table), span) => token(context, table, label, span, known),
+    }
+}
+
+fn token(context: &mut Context<'_>, raw: &raw::TokenAuth, label: &str, span: Span, known: &Known<'_>) -> Option<Auth> {
+    let demands = demands(context, &raw.require);
+    let scopes = scopes(context, &raw.scopes);
+    let missing = format!("`auth` of {label} names no issuer");
+    let hint = match known.issuers.as_slice() {
+        [] => "add a table [issuer.NAME] and name it in `issuer`".to_owned(),
+        [first, ..] => format!("add `issuer = \"{first}\"`"),
+    };
+    let (name, span) = context.demand(&raw.issuer, span, &missing, &hint)?;
+    let issuer = reference(context, name, span, "issuer", &known.issuers)?;
+    Some(Auth::Token { issuer, demands, scopes: bare(scopes), forward: Vec::new() })
+}
+
+/// RFC 6749 section 3.3: a scope is printable ASCII without space, quote and backslash.
+fn scopes(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<(Box<str>, Span)> {
+    let scopes = context.texts(entry, "scopes", "leave the key out to demand none");
+    for (scope, span) in &scopes {
+        if !scope.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\')) {
+            let hint = "one scope an item: printable ASCII without spaces, quotes and backslashes";
+            context.report(Problem::error(*span, format!("`{scope}` is no scope")).hint(hint));
+        }
+    }
+    scopes
+}
+
+/// The index of a table that another one names.
+pub(super) fn reference(
+    context: &mut Context<'_>,
+    name: &str,
+    span: Span,
+    kind: &str,
+    known: &[&str],
+) -> Option<usize> {
+    let found = known.iter().position(|known| *known == name);
+    if found.is_none() {
+        let problem = Problem::error(span, format!("there is no {kind} `{name}`"));
+        let hint = suggest::hint(name, known.iter().copied()).unwrap_or_else(|| format!("add a table [{kind}.{name}]"));
+        context.report(problem.hint(hint));
+    }
+    found
+}
+
+fn forwards(
+    context: &mut Context<'_>,
+    raw: &raw::Route,
+    auth: Option<&Auth>,
+    action: Option<&Action>,
+) -> Vec<crate::auth::Forward> {
+    if let (Some(Auth::Public), Some(span)) = (auth, raw.forward_claims.span()) {
+        let problem = Problem::error(span, "a public route has no claims to forward");
+        context.report(problem.hint("remove `forward_claims`, or demand a token with `auth = { issuer = \"...\" }`"));
+    }
+    if let (Some(Action::Files(_) | Action::Redirect { .. }), Some(span)) = (action, raw.forward_claims.span()) {
+        let problem = Problem::error(span, "`forward_claims` on a route that forwards nothing");
+        context.report(problem.hint("claims are forwarded to an `upstream`"));
+    }
+    fields::forward_claims(context, &raw.forward_claims)
+}

@@ -1,0 +1,148 @@
+//! `[server]`, `[limits]` and `[log]`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing::Level;
+
+use super::super::entry::Entry;
+use super::super::problem::{Problem, Span};
+use super::super::raw;
+use super::super::shapes::Workers;
+use super::super::values::Server;
+use super::context::Context;
+use crate::observe::{LogFormat, LogSettings};
+use crate::serve;
+
+const DRAIN: Duration = Duration::from_secs(30);
+const TOKEN_CACHE_ENTRIES: usize = 32_768;
+const MOST_WORKERS: usize = 1024;
+const BODY_BYTES: u64 = 10 * 1024 * 1024;
+/// One tebibyte: more is a typing error, or no limit, which must not be.
+pub(super) const MOST_BODY_BYTES: i64 = 1 << 40;
+
+pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> Server {
+    let absent = raw::Server::default();
+    let raw = context.take(entry).map_or(&absent, |(table, _)| table);
+    Server {
+        workers: workers(context, &raw.workers),
+        drain: context.seconds(&raw.drain_secs, "drain_secs", 0.0..=3600.0, DRAIN),
+        development: context.flag(&raw.development, false),
+        trusted_proxies: trusted_proxies(context, &raw.trusted_proxies),
+        token_cache_entries: context.number(
+            &raw.token_cache_entries,
+            "token_cache_entries",
+            "",
+            0..=1 << 24,
+            TOKEN_CACHE_ENTRIES,
+        ),
+    }
+}
+
+fn workers(context: &mut Context<'_>, entry: &Entry<Workers>) -> usize {
+    let auto = context.processors().clamp(1, MOST_WORKERS);
+    match context.take(entry) {
+        Some((Workers::Count(count), span)) => {
+            usize::try_from(*count).ok().filter(|count| (1..=MOST_WORKERS).contains(count)).unwrap_or_else(|| {
+                let problem = Problem::error(span, format!("`workers` must be between 1 and {MOST_WORKERS}"));
+                context.report(problem.hint("\"auto\" is one a processor"));
+                auto
+            })
+        }
+        Some((Workers::Word(word), span)) if word != "auto" => {
+            let problem = Problem::error(span, format!("`{word}` is no value of `workers`"));
+            context.report(problem.hint("write \"auto\", or a number without quotes"));
+            auto
+        }
+        _ => auto,
+    }
+}
+
+fn trusted_proxies(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<IpNet> {
+    let Some((items, _)) = context.take(entry) else { return Vec::new() };
+    let mut networks = Vec::new();
+    for item in items {
+        let Some((text, span)) = context.take(item) else { continue };
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) => networks.push(checked(context, network, span)),
+            Err(_) => context.report(
+                Problem::error(span, format!("`{text}` is no network"))
+                    .hint("write an address with its prefix length, as in \"10.0.0.0/8\" or \"fd00::/8\""),
+            ),
+        }
+    }
+    networks
+}
+
+fn checked(context: &mut Context<'_>, network: IpNet, span: Span) -> IpNet {
+    if network.prefix_len() == 0 {
+        context.report(
+            Problem::warning(span, "everybody is a trusted proxy: any client can claim any address")
+                .hint("name only the networks of the proxies in front"),
+        );
+    }
+    network.trunc()
+}
+
+/// The stage's limits, and the default of every route's `body_bytes`.
+pub(super) fn limits(context: &mut Context<'_>, entry: &Entry<raw::Limits>) -> (serve::Limits, u64) {
+    let absent = raw::Limits::default();
+    let raw = context.take(entry).map_or(&absent, |(table, _)| table);
+    let default = serve::Limits::default();
+    let limits = serve::Limits {
+        // hyper's own floor for its read buffer is 8 KiB.
+        header_bytes: context.number(&raw.header_bytes, "header_bytes", " bytes", 8192..=1 << 20, default.header_bytes),
+        header_fields: context.number(&raw.header_fields, "header_fields", " fields", 8..=1000, default.header_fields),
+        target_bytes: context.number(&raw.target_bytes, "target_bytes", " bytes", 256..=1 << 16, default.target_bytes),
+        header_timeout: context.seconds(
+            &raw.header_timeout_secs,
+            "header_timeout_secs",
+            0.1..=3600.0,
+            default.header_timeout,
+        ),
+        idle_timeout: context.seconds(&raw.idle_timeout_secs, "idle_timeout_secs", 0.1..=86400.0, default.idle_timeout),
+        body_timeout: context.seconds(&raw.body_timeout_secs, "body_timeout_secs", 0.1..=3600.0, default.body_timeout),
+        write_timeout: context.seconds(
+            &raw.write_timeout_secs,
+            "write_timeout_secs",
+            0.1..=3600.0,
+            default.write_timeout,
+        ),
+        http2_streams: context.number(
+            &raw.http2_streams,
+            "http2_streams",
+            " streams",
+            1..=10_000,
+            default.http2_streams,
+        ),
+        connections: context.number(&raw.connections, "connections", "", 1..=10_000_000, default.connections),
+    };
+    if limits.target_bytes > limits.header_bytes {
+        let span = raw.target_bytes.span().or(raw.header_bytes.span());
+        let message = format!("a target of {} bytes does not fit into {}", limits.target_bytes, limits.header_bytes);
+        context.report(Problem::error(span, message).hint("`target_bytes` is at most `header_bytes`"));
+    }
+    (limits, context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, BODY_BYTES))
+}
+
+pub(super) fn log(context: &mut Context<'_>, entry: &Entry<raw::Log>) -> LogSettings {
+    const LEVELS: [(&str, Level); 5] = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    const FORMATS: [(&str, LogFormat); 3] =
+        [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
+    let absent = raw::Log::default();
+    let raw = context.take(entry).map_or(&absent, |(table, _)| table);
+    LogSettings {
+        level: context.choice(&raw.level, "level", &LEVELS, Level::INFO),
+        format: context.choice(&raw.format, "format", &FORMATS, LogFormat::Auto),
+        access: context.flag(&raw.access, true),
+        access_file: context.text(&raw.access_file, "access_file").map(|(path, _)| context.path(path)),
+    }
+}

@@ -1,0 +1,100 @@
+//! `[upstream.NAME]`.
+
+use std::time::Duration;
+
+use super::super::entry::{Entry, Name};
+use super::super::problem::{Problem, Span};
+use super::super::raw;
+use super::super::spans::UpstreamSpans;
+use super::context::Context;
+use crate::upstream::{Address, Kind, UpstreamSettings};
+
+const KINDS: [(&str, Kind); 4] =
+    [("gunicorn", Kind::Gunicorn), ("uwsgi", Kind::Uwsgi), ("daphne", Kind::Daphne), ("http", Kind::Http)];
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
+
+pub(super) fn upstream(
+    context: &mut Context<'_>,
+    name: &Name,
+    raw: &raw::Upstream,
+) -> (UpstreamSettings, UpstreamSpans) {
+    let kind = context.choice(&raw.kind, "kind", &KINDS, Kind::default());
+    let (endpoints, spans) = endpoints(context, name, &raw.endpoints).into_iter().unzip();
+    let connections = &raw.max_connections;
+    let queue = &raw.queue_timeout_secs;
+    let connect = &raw.connect_timeout_secs;
+    let response = &raw.response_timeout_secs;
+    let read = &raw.read_timeout_secs;
+    let settings = UpstreamSettings {
+        name: name.text.as_str().into(),
+        kind,
+        endpoints,
+        max_connections: context.number(
+            connections,
+            "max_connections",
+            " connections",
+            1..=65_536,
+            max_connections(kind),
+        ),
+        queue_timeout: context.seconds(queue, "queue_timeout_secs", 0.001..=3600.0, QUEUE_TIMEOUT),
+        connect_timeout: context.seconds(connect, "connect_timeout_secs", 0.001..=3600.0, CONNECT_TIMEOUT),
+        response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
+        read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
+        keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
+    };
+    (settings, UpstreamSpans { name: name.span, endpoints: spans })
+}
+
+/// Python application servers work on few requests at once; whatever else speaks HTTP rarely minds.
+fn max_connections(kind: Kind) -> usize {
+    match kind {
+        Kind::Gunicorn | Kind::Uwsgi | Kind::Daphne => 64,
+        Kind::Http => 256,
+    }
+}
+
+fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<String>>>) -> Vec<(Address, Span)> {
+    let hint = "add `endpoints = [\"http://127.0.0.1:8000\"]`";
+    if entry.is_absent() {
+        context.report(Problem::error(name.span, format!("the upstream `{}` has no endpoints", name.text)).hint(hint));
+    }
+    let mut found: Vec<(Address, Span)> = Vec::new();
+    for (text, span) in context.texts(entry, "endpoints", hint) {
+        match text.parse::<Address>() {
+            Ok(address) => match found.iter().find(|(known, _)| *known == address) {
+                Some((_, first)) => {
+                    let problem = Problem::error(span, format!("{address} is twice in `endpoints`"));
+                    context.report(problem.note(*first, "the first is here"));
+                }
+                None => found.push((address, span)),
+            },
+            Err(error) => {
+                let problem = Problem::error(span, format!("`{text}` is no endpoint"));
+                context.report(problem.hint(advice(&text, &error.to_string())));
+            }
+        }
+    }
+    if found.len() > 1
+        && let Some((_, span)) = found.iter().find(|(address, _)| *address == Address::Whoami)
+    {
+        let problem = Problem::error(*span, "builtin:whoami is no equal of the other endpoints");
+        context.report(problem.hint("give it an upstream of its own"));
+    }
+    found
+}
+
+/// `127.0.0.1:8000` is what people write first; its "scheme" would be the address.
+fn advice(text: &str, error: &str) -> String {
+    let with_scheme = format!("http://{text}");
+    if !text.contains('/')
+        && !text.starts_with("unix:")
+        && !text.starts_with("builtin:")
+        && with_scheme.parse::<Address>().is_ok()
+    {
+        return format!("did you mean \"{with_scheme}\"?");
+    }
+    error.to_owned()
+}

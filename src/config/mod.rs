@@ -1,0 +1,133 @@
+//! The configuration: from `gateway.toml` to a [`Config`] that needs no further check, or to the list of everything that is
+//! wrong with it.
+//!
+//! In order: `unknown` removes and reports unknown keys, `raw` takes the text as typed, `compile` says what it means, reads the
+//! files it names and collects every problem, `values` is the result and `spans` where it stands; `problem` and `render` tell
+//! the operator. Whether a key is strong enough or a certificate fits its key is for the stages to judge.
+
+mod compile;
+mod entry;
+mod problem;
+mod raw;
+mod render;
+mod shapes;
+mod sources;
+mod spans;
+mod suggest;
+mod unknown;
+mod values;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize as _;
+use toml::de::DeTable;
+
+pub use problem::{Paint, Problem, Problems, Severity, Span};
+pub use sources::{Sources, System};
+pub use spans::{CertificateSpans, IssuerSpans, ListenerSpans, RouteSpans, Spans, UpstreamSpans};
+pub use unknown::keys;
+pub use values::{Action, Auth, Config, HttpsPort, Listener, Route, Server};
+
+/// A configuration that may run, with what is needed to say more about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// Where it stands, for what the stages find.
+    pub spans: Spans,
+    /// What is probably not as meant.
+    pub warnings: Problems,
+    /// The file's text.
+    pub text: Arc<str>,
+}
+
+/// Loads a configuration file and every file it names.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    match System.file(path) {
+        Ok(bytes) => load_bytes(path, &bytes, &System),
+        Err(error) => {
+            let problem = Problem::error(None, format!("cannot read the configuration: {error}"))
+                .hint("name another file with --config PATH");
+            Err(Problems::new(path, Arc::from(""), vec![problem]))
+        }
+    }
+}
+
+/// Loads a configuration from its bytes; `path` names it in messages, and the files it names are beside it.
+pub fn load_bytes(path: &Path, bytes: &[u8], sources: &dyn Sources) -> Result<Loaded, Problems> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => load_str(path, text, sources),
+        Err(error) => {
+            let text: Arc<str> = String::from_utf8_lossy(bytes).into();
+            let at = error.valid_up_to();
+            let problem = Problem::error(Span { start: at, end: at + 1 }, "this byte is not UTF-8")
+                .hint("TOML files are UTF-8: save the file in that encoding");
+            Err(Problems::new(path, text, vec![problem]))
+        }
+    }
+}
+
+/// Loads a configuration from its text; `path` names it in messages, and the files it names are beside it.
+pub fn load_str(path: &Path, text: &str, sources: &dyn Sources) -> Result<Loaded, Problems> {
+    let text: Arc<str> = text.into();
+    let refuse = |list| Problems::new(path, Arc::clone(&text), list);
+    let (mut table, errors) = DeTable::parse_recoverable(&text);
+    if !errors.is_empty() {
+        return Err(refuse(syntax(&text, &errors)));
+    }
+    let mut problems = unknown::prune(table.get_mut(), &schema());
+    let raw = match raw::File::deserialize(toml::de::Deserializer::from(table)) {
+        Ok(raw) => raw,
+        Err(error) => {
+            problems.push(Problem::error(error.span().map(Span::from), error.message()));
+            return Err(refuse(problems));
+        }
+    };
+    match compile::compile(&raw, path, sources) {
+        Ok(compiled) if problems.is_empty() => Ok(Loaded {
+            config: compiled.config,
+            spans: compiled.spans,
+            warnings: refuse(compiled.warnings),
+            text: Arc::clone(&text),
+        }),
+        Ok(compiled) => Err(refuse([problems, compiled.warnings].concat())),
+        Err(more) => Err(refuse([problems, more].concat())),
+    }
+}
+
+/// The JSON Schema of the language, for editors: every key with its description.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(raw::File).to_value()
+}
+
+/// Syntax errors stand alone: what comes after them may be read wrongly. One a line, for the rest is echo.
+fn syntax(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut lines = Vec::new();
+    for error in errors {
+        let start = error.span().map_or(text.len(), |span| span.start.min(text.len()));
+        let line = memchr::memchr_iter(b'\n', &text.as_bytes()[..start]).count();
+        if !lines.contains(&line) {
+            lines.push(line);
+            let end = error.span().map_or(start, |span| span.end);
+            let problem = Problem::error(Span { start, end }, format!("this is no TOML: {}", error.message()));
+            problems.push(match secret_on_line(text, start) {
+                Some(span) => problem.mask(span),
+                None => problem,
+            });
+        }
+    }
+    problems
+}
+
+/// The value of a `secret` key on the line of a syntax error, which must not be shown.
+fn secret_on_line(text: &str, offset: usize) -> Option<Span> {
+    let bytes = text.as_bytes();
+    let start = bytes[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let end = bytes[start..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| start + length);
+    let line = &bytes[start..end];
+    let equals = line.iter().position(|byte| *byte == b'=')?;
+    let named = line[..equals].windows(6).any(|word| word.eq_ignore_ascii_case(b"secret"));
+    named.then_some(Span { start: start + equals + 1, end })
+}

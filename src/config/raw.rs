@@ -1,0 +1,298 @@
+//! The file as typed: one struct a table, one field a key, nothing judged.
+//!
+//! Owns the names of the language; their doc comments are the descriptions in the JSON Schema. Every field says its unit,
+//! its default and why one would set it. This is the only file that derives `Deserialize` for `gateway.toml`; what a value
+//! must be is `compile`'s to say. Ranges, references and "exactly one of" are therefore not here.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::entry::{Entry, Named};
+use super::shapes::{Auth, ClaimValue, Seconds, SecretSource, Workers};
+
+/// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    /// The process as a whole.
+    pub(super) server: Entry<Server>,
+    /// How long a client may take and how much it may send. Every wait and every buffer has a bound.
+    pub(super) limits: Entry<Limits>,
+    /// What is logged, where and how.
+    pub(super) log: Entry<Log>,
+    /// Where clients connect: one table `[listen.NAME]` an address.
+    pub(super) listen: Entry<Named<Listen>>,
+    /// The operators' listener: `/metrics`, `/healthz`, `/readyz` and the status page. Without this table there is none.
+    pub(super) admin: Entry<Admin>,
+    /// Who signs the tokens: one table `[issuer.NAME]` an issuer.
+    pub(super) issuer: Entry<Named<Issuer>>,
+    /// The application servers: one table `[upstream.NAME]` a group of equal servers.
+    pub(super) upstream: Entry<Named<Upstream>>,
+    /// What is answered how: one `[[route]]` a rule. Exact host before any host, then the longest path prefix; order does
+    /// not matter.
+    pub(super) route: Entry<Vec<Entry<Route>>>,
+}
+
+/// The process as a whole.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    /// Worker threads, 1 to 1024, or "auto": one a processor. Default: "auto". Set it when other processes share the
+    /// machine.
+    pub(super) workers: Entry<Workers>,
+    /// Seconds that requests under way may take to end after SIGTERM, 0 to 3600. Default: 30. Keep it below the patience of
+    /// systemd or Kubernetes.
+    pub(super) drain_secs: Entry<Seconds>,
+    /// Whether development material (self-made certificate and signing key) may be used. Default: false. If true, every
+    /// address must be loopback.
+    pub(super) development: Entry<bool>,
+    /// Networks (CIDR) of the proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed.
+    /// Default: `[]`, nobody: the fields are overwritten.
+    pub(super) trusted_proxies: Entry<Vec<Entry<String>>>,
+    /// Verified tokens remembered by each worker, 0 to 16777216. Default: 32768. Time claims are checked again on every
+    /// hit; 0 verifies every signature anew.
+    pub(super) token_cache_entries: Entry<i64>,
+}
+
+/// How long a client may take and how much it may send.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    /// Bytes of request line and header fields together, 8192 to 1048576. Default: 16384. More is answered 431.
+    pub(super) header_bytes: Entry<i64>,
+    /// Header fields in one request, 8 to 1000. Default: 100, as many as Gunicorn takes.
+    pub(super) header_fields: Entry<i64>,
+    /// Bytes of the request target, 256 to 65536 and at most `header_bytes`. Default: 8192. More is answered 414.
+    pub(super) target_bytes: Entry<i64>,
+    /// Bytes of a request body, 0 to 1099511627776. Default: 10485760. More is answered 413; a route may say otherwise.
+    pub(super) body_bytes: Entry<i64>,
+    /// Seconds from the first byte of a request to the end of its head, 0.1 to 3600. Default: 10. Ends slow-header attacks.
+    pub(super) header_timeout_secs: Entry<Seconds>,
+    /// Seconds a kept-alive connection may idle between requests, and before the first, 0.1 to 86400. Default: 75.
+    pub(super) idle_timeout_secs: Entry<Seconds>,
+    /// Seconds between two reads of a request body, 0.1 to 3600. Default: 30. Ends slow-body attacks.
+    pub(super) body_timeout_secs: Entry<Seconds>,
+    /// Seconds for the client to take any of what is written to it, 0.1 to 3600. Default: 30. Ends slow-read attacks.
+    pub(super) write_timeout_secs: Entry<Seconds>,
+    /// HTTP/2 streams open at once on one connection, 1 to 10000. Default: 100.
+    pub(super) http2_streams: Entry<i64>,
+    /// Client connections for the whole process, 1 to 10000000. Default: 20000. More wait in the listener's backlog; each
+    /// takes a file descriptor.
+    pub(super) connections: Entry<i64>,
+}
+
+/// What is logged, where and how.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    /// Least severe level shown: "error", "warn", "info", "debug" or "trace". Default: "info".
+    #[schemars(extend("enum" = ["error", "warn", "info", "debug", "trace"]))]
+    pub(super) level: Entry<String>,
+    /// How lines look: "auto" (text on a terminal, JSON elsewhere), "json" or "text". Default: "auto".
+    #[schemars(extend("enum" = ["auto", "json", "text"]))]
+    pub(super) format: Entry<String>,
+    /// Whether each request leaves a line. Default: true.
+    pub(super) access: Entry<bool>,
+    /// File that access lines are appended to. Default: none, they go to standard output.
+    pub(super) access_file: Entry<String>,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["address"]))]
+pub(super) struct Listen {
+    /// Address and port to bind, as in "0.0.0.0:8443" or "[::]:8443". Required.
+    pub(super) address: Entry<String>,
+    /// Certificates with their keys; the server name (SNI) picks one, the first is the default. Default: none, plain HTTP.
+    /// The files are watched.
+    pub(super) certificates: Entry<Vec<Entry<Certificate>>>,
+    /// What a server name that no certificate covers gets: the first certificate ("default") or no handshake ("refuse").
+    /// Default: "default".
+    #[schemars(extend("enum" = ["default", "refuse"]))]
+    pub(super) unknown_name: Entry<String>,
+    /// Oldest TLS version accepted, "1.2" or "1.3". Default: "1.2".
+    #[schemars(extend("enum" = ["1.2", "1.3"]))]
+    pub(super) min_tls: Entry<String>,
+    /// Whether HTTP/2 is offered beside HTTP/1.1. Default: true.
+    pub(super) http2: Entry<bool>,
+    /// Seconds a TLS handshake may take in all, 0.1 to 300. Default: 10.
+    pub(super) handshake_timeout_secs: Entry<Seconds>,
+    /// Whether every request here is answered with a redirect to the https listener (the one on port 443, else the first in
+    /// the file). Default: false.
+    pub(super) redirect_to_https: Entry<bool>,
+    /// Connections waiting to be accepted, by each worker, 1 to 65535. Default: 4096. The kernel's somaxconn caps it.
+    pub(super) backlog: Entry<i64>,
+}
+
+/// One certificate chain and its key.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["cert", "key"]))]
+pub(super) struct Certificate {
+    /// PEM file of the chain, leaf first. Required.
+    pub(super) cert: Entry<String>,
+    /// PEM file of the private key (PKCS#8, PKCS#1 or SEC1). Required.
+    pub(super) key: Entry<String>,
+}
+
+/// The operators' listener.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["address"]))]
+pub(super) struct Admin {
+    /// Address and port to bind, as in "127.0.0.1:9180". Required. There is no login: keep it from the public.
+    pub(super) address: Entry<String>,
+}
+
+/// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys` and `jwks_file`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_field_names)] // `issuer.issuer` is the claim `iss`, named as RFC 7519 names it
+pub(super) struct Issuer {
+    /// Defaults for a well-known issuer: "simplejwt" (HS256, `token_type` = "access", `jti` and `user_id` present, leeway 0,
+    /// refusals worded as Django REST framework does). Default: none. Keys written beside it win.
+    #[schemars(extend("enum" = ["simplejwt"]))]
+    pub(super) preset: Entry<String>,
+    /// The HMAC secret: `{ env = "NAME" }` or `{ file = "PATH" }`. One newline at the end of the file is not part of it.
+    pub(super) secret: Entry<SecretSource>,
+    /// PEM files of public keys or certificates, tried in this order.
+    pub(super) public_keys: Entry<Vec<Entry<String>>>,
+    /// File of a JSON Web Key Set (RFC 7517); watched.
+    pub(super) jwks_file: Entry<String>,
+    /// The `iss` a token must carry, byte for byte. Default: not looked at.
+    pub(super) issuer: Entry<String>,
+    /// A token's `aud` must hold one of these. Default: not looked at, with a warning.
+    pub(super) audiences: Entry<Vec<Entry<String>>>,
+    /// The only algorithms accepted, of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384
+    /// and `EdDSA`.
+    /// Default: what the keys themselves say; a secret means HS256.
+    pub(super) algorithms: Entry<Vec<Entry<String>>>,
+    /// Seconds of clock difference forgiven in `exp` and `nbf`, 0 to 60. Default: 30; 0 under the preset "simplejwt".
+    pub(super) leeway_secs: Entry<i64>,
+    /// Claims every token must hold: a value, an array (one of these), or `{ present = true }`. Default: none. Demands of the
+    /// preset stay unless the same claim is named here.
+    pub(super) require: Entry<Named<ClaimValue>>,
+    /// Claims that must be present, whatever their value. Default: none; `jti` and the subject claim under the preset
+    /// "simplejwt". `exp` is always demanded.
+    pub(super) required_claims: Entry<Vec<Entry<String>>>,
+    /// Accepted `typ` header values, compared without case and with or without `application/`. Default: not looked at. Set
+    /// `["at+jwt"]` where the issuer follows RFC 9068.
+    pub(super) token_types: Entry<Vec<Entry<String>>>,
+    /// The claim that names the subject in logs. Default: "sub"; `"user_id"` under the preset "simplejwt".
+    pub(super) subject_claim: Entry<String>,
+    /// The `realm` of a challenge. Default: "portcullis"; "api" under the preset "simplejwt".
+    pub(super) realm: Entry<String>,
+}
+
+/// A group of equal application servers.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["endpoints"]))]
+pub(super) struct Upstream {
+    /// What stands there: "gunicorn", "uwsgi", "daphne" or "http". Default: "http". Sets the defaults below.
+    #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "http"]))]
+    pub(super) kind: Entry<String>,
+    /// The servers: `"http://HOST:PORT"`, `"unix:/PATH"` or `"builtin:whoami"`. Required.
+    pub(super) endpoints: Entry<Vec<Entry<String>>>,
+    /// Open connections to one endpoint, for the whole process, 1 to 65536. Default: 64; 256 for kind "http". What the
+    /// server behind can work on at once.
+    pub(super) max_connections: Entry<i64>,
+    /// Seconds a request may wait for a free connection, 0.001 to 3600. Default: 5. Then 503.
+    pub(super) queue_timeout_secs: Entry<Seconds>,
+    /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 502.
+    pub(super) connect_timeout_secs: Entry<Seconds>,
+    /// Seconds from the request's last byte to the response's head, 0.001 to 86400. Default: 60. Then 504.
+    pub(super) response_timeout_secs: Entry<Seconds>,
+    /// Seconds between two reads of the response's body, 0.001 to 86400. Default: 60.
+    pub(super) read_timeout_secs: Entry<Seconds>,
+    /// Seconds a connection may idle before it is closed, 0 to 3600. Default: below what the kind closes after itself
+    /// (gunicorn 1.5, uwsgi 3, daphne and http 30). Raise it together with the server's own keep-alive.
+    pub(super) keep_alive_secs: Entry<Seconds>,
+}
+
+/// One rule: which requests, who may pass, what is done. Exactly one of `upstream`, `files` and `redirect`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["name", "path", "auth"]))]
+pub(super) struct Route {
+    /// What metrics and logs call it. Required, unique.
+    pub(super) name: Entry<String>,
+    /// Exact host names, without port. Default: any host.
+    pub(super) hosts: Entry<Vec<Entry<String>>>,
+    /// Path prefix, matched segment by segment: "/api" covers /api and /api/x, never /apiary. Required.
+    pub(super) path: Entry<String>,
+    /// Methods, as in `["GET", "HEAD"]`. Default: any method.
+    pub(super) methods: Entry<Vec<Entry<String>>>,
+    /// Who may pass: "public", or a table that names the issuer. Required: no route is open by omission.
+    pub(super) auth: Entry<Auth>,
+    /// Claims handed to the upstream: `{ "X-User-Id" = "sub" }` puts the claim `sub` into that field. Default: none. The
+    /// fields are removed from every client's request first.
+    pub(super) forward_claims: Entry<Named<String>>,
+    /// Name of the `[upstream.NAME]` the request goes to.
+    pub(super) upstream: Entry<String>,
+    /// Files below a directory.
+    pub(super) files: Entry<Files>,
+    /// An answer that sends the client elsewhere.
+    pub(super) redirect: Entry<Redirect>,
+    /// What the upstream sees in place of `path`, as in "/". Default: the path as it came.
+    pub(super) replace_prefix: Entry<String>,
+    /// Fields set on every answer of this route, as in `{ "X-Frame-Options" = "DENY" }`. Default: none.
+    pub(super) response_headers: Entry<Named<String>>,
+    /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
+    pub(super) body_bytes: Entry<i64>,
+}
+
+/// A token of one issuer, and what it must say.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["issuer"]))]
+pub(super) struct TokenAuth {
+    /// Name of the `[issuer.NAME]` whose tokens pass. Required.
+    pub(super) issuer: Entry<String>,
+    /// Claims a token must hold on this route, besides the issuer's: a value, an array (one of these), or `{ present = true }`.
+    /// Default: none.
+    pub(super) require: Entry<Named<ClaimValue>>,
+    /// Scopes a token must hold, all of them. Default: none.
+    pub(super) scopes: Entry<Vec<Entry<String>>>,
+}
+
+/// Files below a directory.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["root"]))]
+pub(super) struct Files {
+    /// The directory; nothing outside of it is ever served. Required.
+    pub(super) root: Entry<String>,
+    /// File names tried, in order, for a request that names a directory. Default: `["index.html"]`.
+    pub(super) index: Entry<Vec<Entry<String>>>,
+    /// `Cache-Control` of the answers. Default: none is sent.
+    pub(super) cache_control: Entry<String>,
+    /// Files up to this many bytes are answered from memory, 0 to 16777216. Default: 65536.
+    pub(super) cache_file_bytes: Entry<i64>,
+    /// Bytes of file contents kept in memory by each worker, 0 to 68719476736. Default: 67108864. 0 keeps none.
+    pub(super) cache_total_bytes: Entry<i64>,
+}
+
+/// An answer that sends the client elsewhere.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["to"]))]
+pub(super) struct Redirect {
+    /// Where to: an absolute path or an http(s) URL; {host}, {path} and {query} stand for the request's own (the query with
+    /// its question mark). Required.
+    pub(super) to: Entry<String>,
+    /// 301, 302, 307 or 308. Default: 308, permanent and with the method kept.
+    #[schemars(extend("enum" = [301, 302, 307, 308]))]
+    pub(super) status: Entry<i64>,
+}
+
+/// The variable or file a secret is read from.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SecretTable {
+    /// Name of the environment variable that holds the secret.
+    pub(super) env: Entry<String>,
+    /// File that holds the secret; watched. One newline at its end is not part of it.
+    pub(super) file: Entry<String>,
+}

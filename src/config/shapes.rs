@@ -1,0 +1,202 @@
+//! The values of `raw` that have more than one form: a word or a number, a word or a table.
+//!
+//! Written by hand because serde's `untagged` answers "data did not match any variant" and loses every position.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+
+use super::raw::{SecretTable, TokenAuth};
+
+/// `workers`: a number or a word.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Workers {
+    Count(i64),
+    Word(String),
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Workers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\" or a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Workers, E> {
+                Ok(Workers::Count(count))
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Workers, E> {
+                Ok(Workers::Word(word.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Workers {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Workers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
+    }
+}
+
+/// A length of time in seconds, whole or with a fraction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seconds(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Seconds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds")
+            }
+
+            // Above 2^53 the conversion rounds; every key's range ends long before.
+            #[allow(clippy::cast_precision_loss)]
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<Seconds, E> {
+                Ok(Seconds(seconds as f64))
+            }
+
+            fn visit_f64<E: Error>(self, seconds: f64) -> Result<Seconds, E> {
+                Ok(Seconds(seconds))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Seconds {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Seconds".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0 })
+    }
+}
+
+/// `auth`: a word (only "public" means something) or a table.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Auth {
+    Word(String),
+    Token(TokenAuth),
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Auth;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"public\" or a table with `issuer`")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Auth, E> {
+                Ok(Auth::Word(word.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Auth, M::Error> {
+                TokenAuth::deserialize(MapAccessDeserializer::new(map)).map(Auth::Token)
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Auth {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Auth".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "public" }, generator.subschema_for::<TokenAuth>()] })
+    }
+}
+
+/// `secret`: the table that says where the secret is.
+#[derive(Debug, Clone)]
+pub(super) struct SecretSource(pub(super) SecretTable);
+
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = SecretSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table with `env` or `file`")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<SecretSource, M::Error> {
+                SecretTable::deserialize(MapAccessDeserializer::new(map)).map(SecretSource)
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for SecretSource {
+    fn inline_schema() -> bool {
+        SecretTable::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        SecretTable::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        SecretTable::json_schema(generator)
+    }
+}
+
+/// What a claim is compared with, as typed.
+#[derive(Debug, Clone)]
+pub(super) struct ClaimValue(pub(super) toml::Value);
+
+impl<'de> Deserialize<'de> for ClaimValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        toml::Value::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for ClaimValue {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ClaimValue".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean", "array", "object"] })
+    }
+}

@@ -1,0 +1,70 @@
+//! Where the compiled values stand in the text, for problems that only a stage can find: a weak key, a certificate that does
+//! not match its key, a directory that is not there.
+//!
+//! Every list is parallel to the one of the same name in [`Config`](super::Config).
+
+use super::problem::Span;
+
+/// Positions beside a [`Config`](super::Config).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spans {
+    /// Parallel to `Config::listeners`.
+    pub listeners: Vec<ListenerSpans>,
+    /// The admin address, if there is one.
+    pub admin: Option<Span>,
+    /// Parallel to `Config::issuers`.
+    pub issuers: Vec<IssuerSpans>,
+    /// Parallel to `Config::upstreams`.
+    pub upstreams: Vec<UpstreamSpans>,
+    /// Parallel to `Config::routes`.
+    pub routes: Vec<RouteSpans>,
+}
+
+/// Positions in one `[listen.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListenerSpans {
+    /// NAME.
+    pub name: Span,
+    /// The address.
+    pub address: Span,
+    /// Parallel to `TlsSettings::certificates`.
+    pub certificates: Vec<CertificateSpans>,
+}
+
+/// Positions in one entry of `certificates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CertificateSpans {
+    /// The chain's path.
+    pub cert: Span,
+    /// The key's path.
+    pub key: Span,
+}
+
+/// Positions in one `[issuer.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IssuerSpans {
+    /// NAME.
+    pub name: Span,
+    /// Parallel to `IssuerSettings::keys`: the variable's name or the file's path.
+    pub keys: Vec<Span>,
+}
+
+/// Positions in one `[upstream.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UpstreamSpans {
+    /// NAME.
+    pub name: Span,
+    /// Parallel to `UpstreamSettings::endpoints`.
+    pub endpoints: Vec<Span>,
+}
+
+/// Positions in one `[[route]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteSpans {
+    /// The name.
+    pub name: Span,
+    /// The path.
+    pub path: Span,
+    /// The root of `files`, if it serves files.
+    pub files_root: Option<Span>,
+}

@@ -1,0 +1,132 @@
+//! The configuration as it is meant: every default filled in, every reference resolved, every file read.
+//!
+//! Owns the compiled result and nothing that changes. Two equal values mean that a reload has nothing to do; positions in
+//! the text are therefore kept beside it, in `spans`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+
+use crate::{auth, files, listen, observe, serve, tls, upstream};
+
+/// A whole gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The process as a whole.
+    pub server: Server,
+    /// Bounds on every client connection.
+    pub limits: serve::Limits,
+    /// Where clients connect; never empty.
+    pub listeners: Vec<Listener>,
+    /// Where operators connect, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// What is logged.
+    pub log: observe::LogSettings,
+    /// Who signs tokens, in the order of the file.
+    pub issuers: Vec<auth::IssuerSettings>,
+    /// The application servers, in the order of the file.
+    pub upstreams: Vec<upstream::UpstreamSettings>,
+    /// The rules, in the order of the file, which means nothing.
+    pub routes: Vec<Route>,
+    /// Every file whose contents are part of this configuration, the configuration file first; the reload watches them. Files
+    /// below static roots are not among them.
+    pub files_read: Vec<PathBuf>,
+}
+
+/// The process as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// How long requests under way may take to end when the process is told to stop.
+    pub drain: Duration,
+    /// Whether development material may be used; if so, every address is loopback.
+    pub development: bool,
+    /// Peers whose forwarded fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Verified tokens each worker remembers; 0 remembers none.
+    pub token_cache_entries: usize,
+}
+
+/// One address clients connect to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// What to bind.
+    pub listen: listen::ListenSettings,
+    /// How to shake hands; `None` speaks plain HTTP.
+    pub tls: Option<tls::TlsSettings>,
+    /// Whether every request is sent to an https listener instead of being routed.
+    pub redirect_to_https: Option<HttpsPort>,
+}
+
+/// The port a redirect to https names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpsPort {
+    /// 443, which a URL leaves out.
+    Standard,
+    /// Any other.
+    Other(u16),
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Its unique name in metrics and logs.
+    pub name: Box<str>,
+    /// Exact host names in lower case, without port; empty is any host.
+    pub hosts: Vec<Box<str>>,
+    /// Canonical path prefix, matched by segment.
+    pub path: Box<str>,
+    /// Methods; empty is any.
+    pub methods: Vec<Method>,
+    /// Who may pass.
+    pub auth: Auth,
+    /// What is done.
+    pub action: Action,
+    /// Fields set on every answer.
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Bytes a request body may have.
+    pub body_bytes: u64,
+}
+
+/// Who may pass a route.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Auth {
+    /// Anybody, said aloud.
+    Public,
+    /// Who holds a token that meets all of this.
+    Token {
+        /// Index into [`Config::issuers`].
+        issuer: usize,
+        /// Demands besides the issuer's own.
+        demands: Vec<auth::Demand>,
+        /// Scopes the token must hold, all of them.
+        scopes: Vec<Box<str>>,
+        /// Claims handed to the upstream.
+        forward: Vec<auth::Forward>,
+    },
+}
+
+/// What a route does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Forwards the request.
+    Upstream {
+        /// Index into [`Config::upstreams`].
+        upstream: usize,
+        /// What replaces the route's path in the forwarded target.
+        replace_prefix: Option<Box<str>>,
+    },
+    /// Serves a file.
+    Files(files::SiteSettings),
+    /// Sends the client elsewhere.
+    Redirect {
+        /// An absolute path or an http(s) URL with `{host}`, `{path}` and `{query}` (with its question mark) to fill in.
+        to: Box<str>,
+        /// 301, 302, 307 or 308.
+        status: http::StatusCode,
+    },
+}

@@ -1,0 +1,347 @@
+//! The configuration language as operators meet it: what `check` prints, whether the reference and the documentation are
+//! complete, and that no file whatever makes the loader panic.
+//!
+//! `tests/config/NAME.toml` is a case and `NAME.stderr` what `check` prints about it, exactly. After a change that is meant,
+//! `BLESS=1 cargo test --test config` writes the expected texts anew; read the difference before it is committed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use portcullis::auth;
+use portcullis::cli::check;
+use portcullis::config::{self, Loaded, Paint, Problems, Sources};
+use proptest::prelude::*;
+
+/// A world where every file exists unless its name says otherwise.
+struct World;
+
+impl Sources for World {
+    fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some("missing.pem" | "missing.secret") => Err(io::Error::from_raw_os_error(2)),
+            Some("unreadable.key") => Err(io::Error::from_raw_os_error(13)),
+            Some("empty.secret") => Ok(b"\n".to_vec()),
+            _ => Ok(b"contents of a file that is long enough for a secret\n".to_vec()),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Option<Vec<u8>> {
+        match name {
+            "DJANGO_SECRET_KEY" => Some(b"django-insecure-0123456789abcdef0123456789abcdef".to_vec()),
+            "EMPTY" => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
+    fn processors(&self) -> usize {
+        4
+    }
+}
+
+fn manifest() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(manifest().join(path)).unwrap()
+}
+
+fn load(text: &str) -> Result<Loaded, Problems> {
+    config::load_str(Path::new("gateway.toml"), text, &World)
+}
+
+/// All that `check` prints.
+fn checked(name: &str, text: &str) -> String {
+    match config::load_str(Path::new(name), text, &World) {
+        Ok(loaded) => loaded.warnings.render(Paint::Plain) + &check::summary(&loaded),
+        Err(problems) => check::refusal(&problems, Paint::Plain),
+    }
+}
+
+fn cases() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(manifest().join("tests/config")).unwrap().map(|entry| entry.unwrap().path());
+    let mut cases: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    cases.sort();
+    cases
+}
+
+#[test]
+fn check_prints_exactly_what_is_expected() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut differing = Vec::new();
+    for case in cases() {
+        let name = case.file_name().unwrap().to_str().unwrap();
+        let shown = checked(name, &std::fs::read_to_string(&case).unwrap());
+        let expected = case.with_extension("stderr");
+        if bless {
+            std::fs::write(&expected, &shown).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != shown {
+            differing.push(format!("--- {name} now prints:\n{shown}"));
+        }
+    }
+    assert!(cases().len() >= 20, "the cases are gone");
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+#[test]
+fn the_reference_runs_as_it_stands() {
+    let loaded = load(&read("gateway.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(loaded.config.routes.len(), 3);
+    assert!(loaded.config.server.development);
+}
+
+#[test]
+fn the_defaults_of_the_reference_are_the_real_defaults() {
+    let reference = read("gateway.toml");
+    let spelled_out: Vec<_> = reference.lines().map(|line| default_of(line).unwrap_or(line)).collect();
+    assert!(spelled_out.len() > reference.lines().filter_map(default_of).count());
+    let plain = load(&reference).unwrap_or_else(|problems| panic!("{problems}"));
+    let spelled_out = load(&spelled_out.join("\n")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(plain.config, spelled_out.config);
+}
+
+#[test]
+fn every_example_of_the_reference_compiles() {
+    let reference = read("gateway.toml");
+    let lines: Vec<_> = reference.lines().collect();
+    let examples: Vec<_> = (0..lines.len()).filter(|index| example(lines[*index]).is_some()).collect();
+    assert!(examples.len() > 10);
+    for index in examples {
+        let text = with_example(&lines, index);
+        if let Err(problems) = load(&text) {
+            panic!("{}\n{problems}", lines[index]);
+        }
+    }
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let reference = read("gateway.toml");
+    for key in config::keys(&config::schema()) {
+        let (table, last) = (key.split('.').next().unwrap(), key.rsplit('.').next().unwrap());
+        let found = reference.split("\n[").any(|block| {
+            let header = block.trim_start_matches('[');
+            let own = header.starts_with(table) && header[table.len()..].starts_with(['.', ']']);
+            own && (last == table || names(block, last))
+        });
+        assert!(found, "gateway.toml does not mention {key}");
+    }
+}
+
+#[test]
+fn every_key_has_one_card_and_every_card_a_key() {
+    let page = read("docs/configuration.md");
+    let headings: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    let cards: BTreeSet<_> = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    assert_eq!(cards.len(), headings.len(), "a card is there twice");
+    // A table of values is described by its section; only keys that hold something have a card.
+    let keys: BTreeSet<_> = config::keys(&config::schema()).into_iter().filter(|key| key.contains('.')).collect();
+    assert_eq!(cards, keys);
+}
+
+#[test]
+fn every_card_has_all_its_lines() {
+    let page = read("docs/configuration.md");
+    for card in page.split("\n### ").skip(1) {
+        let card = card.split("\n## ").next().unwrap();
+        let name = card.lines().next().unwrap();
+        for line in ["- Syntax: ", "- Unit: ", "- Default: ", "- Why: ", "- See also: "] {
+            assert_eq!(card.matches(&format!("\n{line}")).count(), 1, "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_described_in_the_schema() {
+    let schema = config::schema();
+    for (name, table) in schema["$defs"].as_object().unwrap() {
+        for (key, value) in table["properties"].as_object().unwrap() {
+            assert!(value["description"].as_str().is_some_and(|text| text.len() > 10), "{name}.{key}");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_in_no_message_and_no_debug_text() {
+    let text = "[issuer.a]\nsecret = \"hunter2-hunter2\"\n[issuer.b]\nsecret = { value = \"hunter2\", key = \"hunter2\" }\n\
+                [issuer.c]\nsecret_key = \"hunter2\"\n[issuer.d]\nsecret = 8472951\n[issuer.e]\nsecret = [\"hunter2\"]\n";
+    let problems = load(text).unwrap_err();
+    for shown in [problems.render(Paint::Plain), problems.render(Paint::Colour)] {
+        assert!(!shown.contains("hunter2") && !shown.contains("8472951"), "{shown}");
+    }
+    let problems = load("[issuer.a]\nsecret = \"hunter2\n").unwrap_err();
+    assert!(!problems.render(Paint::Plain).contains("hunter2"));
+    let loaded = load(&read("gateway.toml")).unwrap();
+    assert!(!format!("{:?}", loaded.config).contains("long enough for a secret"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_problem_that_names_it() {
+    let problems = config::load(Path::new("no/such/gateway.toml")).unwrap_err();
+    let shown = problems.to_string();
+    assert!(shown.contains("no/such/gateway.toml") && shown.contains("--config"), "{shown}");
+}
+
+#[test]
+fn files_are_found_beside_the_configuration_file_and_watched() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.toml");
+    let text = "[server]\ndevelopment = true\n[listen.http]\naddress = \"127.0.0.1:0\"\n[issuer.a]\naudiences = [\"x\"]\n\
+                secret = { file = \"a.secret\" }\n[upstream.u]\nendpoints = [\"builtin:whoami\"]\n\
+                [[route]]\nname = \"r\"\npath = \"/\"\nauth = { issuer = \"a\" }\nupstream = \"u\"\n";
+    std::fs::write(&path, text).unwrap();
+    let problems = config::load(&path).unwrap_err();
+    assert!(problems.to_string().contains("a.secret: no such file"), "{problems}");
+    std::fs::write(directory.path().join("a.secret"), "0123456789abcdef0123456789abcdef\r\n").unwrap();
+    let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let auth::KeySource::Secret(secret) = &loaded.config.issuers[0].keys[0] else { panic!("a secret") };
+    assert_eq!(secret.expose(), b"0123456789abcdef0123456789abcdef");
+    assert_eq!(loaded.config.files_read, [path, directory.path().join("a.secret")]);
+}
+
+#[test]
+fn the_exit_code_of_check_is_0_for_a_configuration_that_may_run_and_1_for_one_that_may_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.toml");
+    assert_eq!(check::run(&path), ExitCode::FAILURE);
+    let text = "[listen.http]\naddress = \"127.0.0.1:0\"\n[[route]]\nname = \"r\"\npath = \"/\"\nauth = \"public\"\n\
+                redirect = { to = \"https://example.com{path}\" }\n";
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(check::run(&path), ExitCode::SUCCESS);
+    std::fs::write(&path, text.replace("auth", "aut")).unwrap();
+    assert_eq!(check::run(&path), ExitCode::FAILURE);
+}
+
+#[test]
+fn the_simplejwt_preset_is_what_simplejwt_issues() {
+    let issuer = |keys: &str| {
+        let text = format!(
+            "[listen.http]\naddress = \"127.0.0.1:0\"\n[issuer.a]\npreset = \"simplejwt\"\n\
+             secret = {{ env = \"DJANGO_SECRET_KEY\" }}\n{keys}"
+        );
+        load(&text).unwrap_or_else(|problems| panic!("{problems}")).config.issuers.remove(0)
+    };
+    let plain = issuer("");
+    assert_eq!((plain.leeway_secs, plain.require_exp, plain.style), (0, true, auth::Style::Drf));
+    assert_eq!((&*plain.realm, &*plain.subject_claim), ("api", "user_id"));
+    assert_eq!(plain.algorithms, [auth::Algorithm::Hs256]);
+    assert_eq!(plain.required_claims, ["jti".into(), "user_id".into()]);
+    let access = auth::Demand { claim: "token_type".into(), test: auth::Test::Equals("access".into()) };
+    assert_eq!(plain.require, std::slice::from_ref(&access));
+
+    let changed = issuer("require = { is_staff = true }\nsubject_claim = \"sub\"\nleeway_secs = 5\n");
+    assert_eq!(changed.require[0], access, "a demand of one's own never lets refresh tokens pass");
+    assert_eq!(changed.require.len(), 2);
+    assert_eq!(changed.required_claims, ["jti".into(), "sub".into()]);
+    assert_eq!(changed.leeway_secs, 5);
+    assert_eq!(issuer("require = { token_type = \"sliding\" }\n").require.len(), 1);
+}
+
+#[test]
+fn redirects_lead_to_port_443_or_the_first_https_listener() {
+    let port = |https: &str| {
+        let certificates = "certificates = [{ cert = \"a\", key = \"b\" }]\n";
+        let text = format!(
+            "[listen.http]\naddress = \"127.0.0.1:80\"\nredirect_to_https = true\n{}",
+            https.replace('@', certificates)
+        );
+        load(&text).unwrap_or_else(|problems| panic!("{problems}")).config.listeners.remove(0).redirect_to_https
+    };
+    let (b, a) = ("[listen.b]\naddress = \"127.0.0.1:9443\"\n@", "[listen.a]\naddress = \"127.0.0.1:443\"\n@");
+    assert_eq!(port(b), Some(config::HttpsPort::Other(9443)));
+    assert_eq!(port(&format!("{b}{a}")), Some(config::HttpsPort::Standard));
+    assert_eq!(port(&format!("{b}{}", a.replace("443", "8443"))), Some(config::HttpsPort::Other(9443)));
+}
+
+#[test]
+fn spans_point_at_what_the_stages_will_judge() {
+    let loaded = load(&read("gateway.toml")).unwrap();
+    let at = |span: config::Span| &loaded.text[span.start..span.end];
+    assert_eq!(at(loaded.spans.issuers[0].keys[0]), "\"certs/dev-jwt.secret\"");
+    assert_eq!(at(loaded.spans.listeners[0].certificates[0].key), "\"certs/dev.key\"");
+    assert_eq!(at(loaded.spans.upstreams[0].endpoints[0]), "\"builtin:whoami\"");
+    assert_eq!(at(loaded.spans.routes[0].files_root.unwrap()), "\"deploy/site\"");
+    assert_eq!(at(loaded.spans.admin.unwrap()), "\"127.0.0.1:9180\"");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_a_problem_with_a_place() {
+    let problems = config::load_bytes(Path::new("g.toml"), b"a = 1\nb = \"\xff\"\n", &World).unwrap_err();
+    assert!(problems.to_string().contains("g.toml:2:6"), "{problems}");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_loader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        never_panics(&bytes);
+    }
+
+    #[test]
+    fn no_mutation_of_a_file_makes_the_loader_panic(
+        case in any::<prop::sample::Index>(),
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), 0_usize..12, any::<prop::sample::Index>()), 1..8),
+    ) {
+        let files = [cases(), vec![manifest().join("gateway.toml")]].concat();
+        let mut bytes = std::fs::read(case.get(&files)).unwrap();
+        for (at, removed, inserted) in edits {
+            const PIECES: [&str; 16] =
+                ["", "\"", "[", "]", "{", "}", "=", "\n", "é", "\0", "-1", "[[route]]", "1e999", ".", "true", "99999999999999999999"];
+            let at = at.index(bytes.len() + 1);
+            let end = bytes.len().min(at + removed);
+            bytes.splice(at..end, inserted.get(&PIECES).bytes());
+        }
+        never_panics(&bytes);
+    }
+}
+
+fn never_panics(bytes: &[u8]) {
+    if let Err(problems) = config::load_bytes(Path::new("gateway.toml"), bytes, &World) {
+        assert!(problems.errors() > 0);
+        assert!(!problems.render(Paint::Plain).contains('\x1b'));
+        assert!(problems.render(Paint::Colour).contains('\x1b'));
+    }
+}
+
+/// The key and value of a `# key = value` line; prose has no such form.
+fn default_of(line: &str) -> Option<&str> {
+    assignment(line.strip_prefix("# ")?)
+}
+
+/// The key and value of a `#: key = value` line.
+fn example(line: &str) -> Option<&str> {
+    assignment(line.strip_prefix("#: ")?)
+}
+
+fn assignment(text: &str) -> Option<&str> {
+    let (key, _) = text.split_once(" = ")?;
+    key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_').then_some(text)
+}
+
+/// The text with one example active, and what it cannot stand beside out of its table.
+fn with_example(lines: &[&str], index: usize) -> String {
+    const RIVALS: [&[&str]; 2] =
+        [&["secret", "public_keys", "jwks_file", "algorithms"], &["upstream", "redirect", "forward_claims"]];
+    let active = example(lines[index]).unwrap();
+    let key = active.split(' ').next().unwrap();
+    let rivals = RIVALS.into_iter().find(|group| group[..2].contains(&key) || group[2] == key).unwrap_or(&[]);
+    let start = lines[..index].iter().rposition(|line| line.starts_with('[')).unwrap();
+    let end = lines[index..].iter().position(|line| line.starts_with('[')).map_or(lines.len(), |length| index + length);
+    let kept = |at: usize, line: &&str| {
+        let own = line.split(' ').next().unwrap();
+        !((start..end).contains(&at) && (own == key || rivals.contains(&own)))
+    };
+    let text = lines.iter().enumerate().filter(|(at, line)| kept(*at, line));
+    text.map(|(at, line)| if at == index { active } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+fn names(block: &str, key: &str) -> bool {
+    let as_key = format!("{key} = ");
+    let whole = |at: usize| !block[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    block.match_indices(&as_key).any(|(at, _)| whole(at)) || block.contains(&format!(".{key}]"))
+}
