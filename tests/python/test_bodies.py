@@ -3,18 +3,22 @@
 import hashlib
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from support.curl import Curl
 from support.gateway import Gateway
 from support.gunicorn import Gunicorn
+from support.refusals import NO_CREDENTIALS
 from support.waiting import wait_until
 
 MIB = 1024 * 1024
 PIECE = secrets.token_bytes(MIB)
 UPLOAD_PIECES = 20
 HELD_AFTER_PIECES = 10
+BINARY = {"Content-Type": "application/octet-stream"}
 
 
 @pytest.fixture
@@ -58,31 +62,51 @@ def test_an_upload_reaches_django_while_the_client_still_sends(
 
 
 def test_a_body_over_the_route_s_bound_is_refused_and_never_reaches_django(
-    client: httpx.Client, upstream: Gunicorn, alice: dict[str, str], name: str
+    gateway: Gateway, upstream: Gunicorn, alice: dict[str, str], name: str
 ) -> None:
-    """The default bound is 10 MiB; the client that sends on all the same still reads the 413."""
+    """The default bound is 10 MiB; a client that sends on all the same still reads the 413."""
     path = f"/api/small-uploads/{name}/?{name}"
-    answer = client.post(path, content=PIECE * 11, headers={**alice, "Content-Type": "application/octet-stream"})
-    assert answer.status_code == 413
+    with gateway.client() as client:
+        assert client.post(path, content=PIECE * 11, headers={**alice, **BINARY}).status_code == 413
+        assert client.get("/api/me/", headers=alice).status_code == 200
     assert upstream.requests_seen()[name] == 0
-    assert client.get("/api/me/", headers=alice).status_code == 200
 
 
 def test_a_body_just_within_the_default_bound_passes(client: httpx.Client, alice: dict[str, str], name: str) -> None:
-    headers = {**alice, "Content-Type": "application/octet-stream"}
-    answer = client.post(f"/api/small-uploads/{name}/", content=PIECE * 10, headers=headers)
+    answer = client.post(f"/api/small-uploads/{name}/", content=PIECE * 10, headers={**alice, **BINARY})
     assert answer.json()["size"] == 10 * MIB
 
 
-def test_a_raised_bound_is_still_a_bound(client: httpx.Client, alice: dict[str, str], name: str) -> None:
-    headers = {**alice, "Content-Type": "application/octet-stream"}
-    assert client.post(f"/api/uploads/{name}/", content=PIECE * 33, headers=headers).status_code == 413
+def test_a_raised_bound_is_still_a_bound(gateway: Gateway, alice: dict[str, str], name: str) -> None:
+    with gateway.client() as client:
+        answer = client.post(f"/api/uploads/{name}/", content=PIECE * 33, headers={**alice, **BINARY})
+    assert answer.status_code == 413
 
 
-def test_a_refused_upload_is_answered_however_much_the_client_sends(client: httpx.Client, name: str) -> None:
-    answer = client.post(f"/api/uploads/{name}/", content=PIECE * 11)
-    assert answer.status_code == 401
-    assert answer.json() == {"detail": "Authentication credentials were not provided."}
+def test_a_refused_upload_is_answered_however_much_the_client_sends(gateway: Gateway, name: str) -> None:
+    with gateway.client() as client:
+        answer = client.post(f"/api/uploads/{name}/", content=PIECE * 20, headers=BINARY)
+    assert (answer.status_code, answer.content) == (401, NO_CREDENTIALS)
+
+
+@pytest.mark.parametrize(("option", "version"), [("--http1.1", "HTTP/1.1"), ("--http2", "HTTP/2")])
+@pytest.mark.parametrize(("with_token", "status"), [(True, 413), (False, 401)])
+def test_an_early_refusal_reaches_curl_whole(
+    gateway: Gateway,
+    alice: dict[str, str],
+    name: str,
+    tmp_path: Path,
+    option: str,
+    version: str,
+    with_token: bool,
+    status: int,
+) -> None:
+    """curl expects 100 (Continue) over HTTP/1.1, and stops in the middle of the body over HTTP/2."""
+    body = tmp_path / "body"
+    body.write_bytes(PIECE * 11)
+    headers = BINARY | (alice if with_token else {})
+    with Curl(gateway, f"/api/small-uploads/{name}/", headers, option, "--data-binary", f"@{body}") as answer:
+        assert answer.verdict() == (f"{version} {status}", 0)
 
 
 def test_a_streamed_response_arrives_chunk_by_chunk(

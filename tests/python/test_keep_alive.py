@@ -12,7 +12,7 @@ from support.gateway import Gateway
 from support.gunicorn import KEEP_ALIVE_SECS, Gunicorn
 from support.waiting import wait_until
 
-CLIENTS = 16
+CLIENTS = 32
 SPREAD_SECS = 0.1
 """Requests come this long before and after the moment at which Gunicorn closes an idle connection."""
 

@@ -3,6 +3,7 @@
 import json
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +63,8 @@ def test_what_is_under_way_is_shown_and_ends_at_zero(own_gateway: Gateway, alice
 
     with own_gateway.client() as client, own_gateway.client() as second:
         with client.stream("GET", path, headers=alice) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()
+            assert next(lines) == "chunk 0"
             assert in_flight() == 1
         for chunk in (1, 2):
             second.post(f"{path}release/{chunk}/", headers=alice)
@@ -146,6 +148,15 @@ def test_no_token_and_no_secret_is_ever_written_down(
         for part in token.split(".")[1:]:
             assert part not in written
     assert own_gateway.secret not in written
+
+
+def test_no_line_is_lost_when_the_gateway_stops(own_gateway: Gateway) -> None:
+    with own_gateway.client() as client:
+        ids = {client.get("/public/echo/").headers["x-request-id"] for _ in range(20)}
+    own_gateway.daemon.signal(signal.SIGTERM)
+    assert own_gateway.daemon.wait_exit() == 0
+    lines = own_gateway.access_log.read_text().splitlines()
+    assert ids <= {json.loads(line)["request_id"] for line in lines}
 
 
 def test_what_a_client_sends_cannot_forge_a_line(own_gateway: Gateway) -> None:

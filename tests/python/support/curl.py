@@ -1,4 +1,4 @@
-"""curl as a second opinion: a client that is not httpx, read line by line while it runs."""
+"""curl, where httpx cannot follow HTTP/2: after a GOAWAY, and when the answer comes before the body is sent."""
 
 import subprocess
 from collections.abc import Mapping
@@ -8,26 +8,21 @@ from typing import Self
 from support.gateway import CLIENT_ADDRESS, Gateway
 
 TIMEOUT_SECS = 60
-VERDICT = "HTTP/%{http_version} %{http_code}\n"
 
 
 class Curl:
-    """One GET in a process of its own; the last line it prints is version and status."""
+    """One request in a process of its own, whose response is read line by line while it arrives."""
 
-    def __init__(self, gateway: Gateway, path: str, headers: Mapping[str, str], version: str) -> None:
-        argv = ["curl", "--silent", "--show-error", "--no-buffer", version, "--interface", CLIENT_ADDRESS]
-        argv += [
-            "--max-time",
-            str(TIMEOUT_SECS),
-            "--cacert",
-            str(gateway.authority.path),
-            "--write-out",
-            VERDICT,
-        ]
-        for name, value in headers.items():
-            argv += ["--header", f"{name}: {value}"]
+    def __init__(self, gateway: Gateway, path: str, headers: Mapping[str, str], *options: str) -> None:
+        fields = [word for name, value in headers.items() for word in ("--header", f"{name}: {value}")]
+        argv = ["curl", "--silent", "--show-error", "--no-buffer", "--max-time", str(TIMEOUT_SECS)]
+        argv += ["--interface", CLIENT_ADDRESS, "--cacert", str(gateway.authority.path)]
+        argv += ["--write-out", "\nHTTP/%{http_version} %{http_code}\n"]
         self._process = subprocess.Popen(
-            [*argv, f"{gateway.url}{path}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            [*argv, *fields, *options, f"{gateway.url}{path}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def __enter__(self) -> Self:
@@ -44,6 +39,8 @@ class Curl:
         assert self._process.stdout is not None
         return self._process.stdout.readline().rstrip("\n")
 
-    def exit_code(self) -> int:
-        """0 if the response was complete."""
-        return self._process.wait(TIMEOUT_SECS)
+    def verdict(self) -> tuple[str, int]:
+        """Version and status, and curl's exit code, which is 0 if the response was complete."""
+        assert self._process.stdout is not None
+        rest = self._process.stdout.read()
+        return rest.rstrip("\n").rpartition("\n")[2], self._process.wait(TIMEOUT_SECS)
