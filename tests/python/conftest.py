@@ -85,6 +85,17 @@ def gateway_before_own_upstream(own_upstream: Gunicorn, authority: Authority, tm
     yield from _guarded(_gateway_before(own_upstream, authority, tmp_path))
 
 
+@pytest.fixture(params=["", "keep_alive_secs = 60"], ids=["default", "too long"])
+def keeping_gateway(
+    request: pytest.FixtureRequest, upstream: Gunicorn, authority: Authority, tmp_path: Path
+) -> Iterator[Gateway]:
+    """A gateway that keeps idle connections for less time than Gunicorn, and one that is told to keep them longer."""
+    gateway = _gateway_before(upstream, authority, tmp_path)
+    gateway.upstream_keys = request.param
+    gateway.configure()
+    yield from _guarded(gateway)
+
+
 @pytest.fixture(params=[False, True], ids=["h1", "h2"])
 def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the shared gateway with its own cookies, over each version of HTTP in turn."""

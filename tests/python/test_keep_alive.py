@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import pytest
 
 from support.gateway import Gateway
 from support.gunicorn import KEEP_ALIVE_SECS, Gunicorn
@@ -17,23 +16,22 @@ SPREAD_SECS = 0.1
 """Requests come this long before and after the moment at which Gunicorn closes an idle connection."""
 
 
-@pytest.mark.parametrize("attempt", range(2))
 def test_posts_around_gunicorn_s_keep_alive_are_each_answered_and_each_seen_once(
-    gateway: Gateway, upstream: Gunicorn, alice: dict[str, str], attempt: int
+    keeping_gateway: Gateway, upstream: Gunicorn, alice: dict[str, str]
 ) -> None:
     """The one story that goes by the clock, since the race it provokes is about time.
 
     A burst leaves the gateway with a connection to Gunicorn for each client. All of them idle, and then each client
     posts once more, at its own moment between 1.9 and 2.1 s later.
     """
-    run = f"{secrets.token_hex(4)}-{attempt}"
+    run = secrets.token_hex(4)
     together = threading.Barrier(CLIENTS)
 
     def post(client: httpx.Client, name: str) -> int:
         return client.post(f"/guarded/echo/?{name}", json={"name": name}, headers=alice).status_code
 
     def story(number: int) -> tuple[int, int]:
-        with gateway.client() as client:
+        with keeping_gateway.client() as client:
             together.wait(30)
             first = post(client, f"{run}-first-{number}")
             idle_from = together_at_rest()

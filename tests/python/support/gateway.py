@@ -100,6 +100,8 @@ class Gateway:
     static_root: Path
     secret: str
     drain_secs: int = 30
+    upstream_keys: str = ""
+    """More lines of the upstream's table."""
     port: int = field(init=False)
     admin_port: int = field(init=False)
     serial: int = field(init=False)
@@ -212,6 +214,11 @@ class Gateway:
         except httpx.TransportError:
             return None
 
+    def reload_complaint(self) -> str | None:
+        """Why the last edit was refused, as /readyz tells it."""
+        complaint: str | None = self.admin("/readyz").json()["last_reload_error"]
+        return complaint
+
     def metrics(self) -> Metrics:
         """One scrape."""
         return Metrics.parse(self.admin("/metrics").text)
@@ -253,6 +260,7 @@ class Gateway:
     endpoints = ["{self.endpoint}"]
     max_connections = 32
     connect_timeout_secs = 2
+    {self.upstream_keys}
 """
         return head + ROUTES.replace("@STATIC@", str(self.static_root))
 

@@ -11,6 +11,9 @@ from support.tokens import mint, unsigned, with_claims_changed, with_signature_c
 CHALLENGE = 'Bearer realm="api"'
 NO_CREDENTIALS = b'{"detail":"Authentication credentials were not provided."}'
 NOT_PERMITTED = b'{"detail":"You do not have permission to perform this action."}'
+BAD_HEADER = (
+    b'{"detail":"Authorization header must contain two space-delimited values","code":"bad_authorization_header"}'
+)
 NO_USER = b'{"detail":"Token contained no recognizable user identification","code":"token_not_valid"}'
 COMPARED_HEADERS = ("www-authenticate", "content-type")
 
@@ -51,6 +54,8 @@ class Refusal:
 REFUSALS = (
     Refusal("no credentials", lambda _: None, NO_CREDENTIALS),
     Refusal("another scheme", lambda _: "Basic YWxpY2U6c2VjcmV0", NO_CREDENTIALS),
+    Refusal("no token after the scheme", lambda _: "Bearer", BAD_HEADER),
+    Refusal("more than a token", lambda d: f"Bearer {d.access} {d.access}", BAD_HEADER),
     Refusal(
         "expired token",
         lambda d: f"Bearer {mint(d.secret, exp=int(time.time()) - 1)}",
