@@ -1,0 +1,23 @@
+"""Where everything is. What the gateway protects is under /api/ and /guarded/."""
+
+from django.contrib import admin
+from django.urls import path
+from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
+
+from backend import views
+from backend.tokens import StaffAwareSerializer
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("notes/", views.NoteForm.as_view(), name="notes"),
+    path("public/echo/", views.Echo.as_view()),
+    path("guarded/echo/", views.Echo.as_view()),
+    path("api/token/", TokenObtainPairView.as_view(serializer_class=StaffAwareSerializer)),
+    path("api/token/refresh/", TokenRefreshView.as_view()),
+    path("api/me/", views.Me.as_view()),
+    path("api/staff/", views.Staff.as_view()),
+    path("api/uploads/<slug:name>/", views.Upload.as_view()),
+    path("api/small-uploads/<slug:name>/", views.Upload.as_view()),
+    path("api/streams/<slug:name>/", views.Stream.as_view()),
+    path("api/streams/<slug:name>/release/<int:chunk>/", views.Release.as_view()),
+]
