@@ -1,5 +1,14 @@
-//! HTTP vocabulary shared by every stage: correctness of messages, no policy.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary and bodies.
 
 mod body;
+pub mod boundary;
+mod framing;
+pub mod hop;
+mod inbound;
+mod target;
 
 pub use body::{Body, BodyError};
+pub use boundary::{Boundary, Client};
+pub use framing::{Framing, Violation};
+pub use inbound::{BodyWatch, Fate, InboundError, RequestBody};
+pub use target::{Target, TargetError};
