@@ -1,5 +1,66 @@
 //! Upstreams: pools of leased connections and forwarding.
+//!
+//! Owns how a request gets to one of several equal endpoints and how the response comes back. Refuses to know who the
+//! client is, what a permit is and how a failure is answered.
 
+mod body;
+mod connect;
+mod endpoint;
+mod failure;
+mod forward;
+mod keepalive;
 mod settings;
+mod slot;
+mod whoami;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+pub use failure::{BodyFailure, UpstreamFailure};
+pub use forward::{Failed, Forwarded};
 pub use settings::*;
+
+use crate::observe::EndpointMeter;
+use crate::shutdown::Tasks;
+use endpoint::{Endpoint, Shared};
+
+/// What the whole process shares about one upstream: permits, learned keep-alive. Survives reloads that leave its settings alone.
+#[derive(Debug)]
+pub struct Group {
+    settings: Arc<UpstreamSettings>,
+    shared: Vec<Arc<Shared>>,
+}
+
+/// One upstream as one worker sees it, with that worker's own pools.
+#[derive(Debug)]
+pub struct Upstream {
+    settings: Arc<UpstreamSettings>,
+    endpoints: Vec<Endpoint>,
+    turn: AtomicUsize,
+}
+
+impl Group {
+    /// A group with cold pools; `meter` gives each endpoint its meter.
+    pub fn new(settings: UpstreamSettings) -> Self {
+        let shared = settings.endpoints.iter().map(|_| Shared::new(&settings)).collect();
+        Self { settings: Arc::new(settings), shared }
+    }
+
+    /// What it was made from.
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
+    /// The group as one worker will use it; connections' tasks are spawned on `tasks`, `meter` gives each endpoint its meter.
+    pub fn on_worker(&self, tasks: &Tasks, meter: impl Fn(&Address) -> EndpointMeter) -> Upstream {
+        let endpoints = self.settings.endpoints.iter().zip(&self.shared);
+        let endpoint = |(address, shared): (&Address, &Arc<Shared>)| {
+            Endpoint::new(address.clone(), Arc::clone(shared), meter(address), tasks.clone())
+        };
+        Upstream {
+            settings: Arc::clone(&self.settings),
+            endpoints: endpoints.map(endpoint).collect(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Dialling an endpoint: from an address to a connection that speaks HTTP/1.1, with a deadline.
+//!
+//! Each connection is driven by a task of its own, so that a close by the endpoint is noticed when it happens and its idle
+//! age is learned. Refuses to know what is sent.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::endpoint::Shared;
+use super::{Address, UpstreamFailure};
+use crate::http::RequestBody;
+use crate::observe::EndpointMeter;
+use crate::shutdown::Tasks;
+
+/// Most bytes buffered per connection, and so the longest response head.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// An open connection to an endpoint.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: SendRequest<RequestBody>,
+    life: Arc<Life>,
+}
+
+/// What the connection's task must know of its use: since when it has been idle.
+#[derive(Debug, Default)]
+struct Life {
+    idle_since: Mutex<Option<Instant>>,
+}
+
+impl Life {
+    fn set(&self, idle_since: Option<Instant>) {
+        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = idle_since;
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Whether the endpoint has closed it, as far as is known.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// How long it has been idle.
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        self.life.idle_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// It idles from now on.
+    pub(super) fn rest(&self, now: Instant) {
+        self.life.set(Some(now));
+    }
+
+    /// It is in use from now on.
+    pub(super) fn wake(&mut self) -> &mut SendRequest<RequestBody> {
+        self.life.set(None);
+        &mut self.sender
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.life.set(None); // closed by us: teaches nothing about the endpoint
+    }
+}
+
+/// What a connection's task reports to when it ends.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    pub(super) meter: EndpointMeter,
+}
+
+/// Dials `address` within `limit`. The `permit` counts against the endpoint's connections until the socket is closed.
+pub(super) async fn dial(
+    address: &Address,
+    limit: Duration,
+    permit: OwnedSemaphorePermit,
+    keeper: Keeper,
+    tasks: &Tasks,
+) -> Result<Connection, UpstreamFailure> {
+    let dialled = async {
+        match address {
+            Address::Tcp { host, port } => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let stream = TcpStream::connect((host, *port)).await?;
+                stream.set_nodelay(true)?;
+                handshake(TokioIo::new(stream), permit, keeper, tasks).await
+            }
+            Address::Unix(path) => {
+                handshake(TokioIo::new(UnixStream::connect(path).await?), permit, keeper, tasks).await
+            }
+            Address::Whoami => Err(io::Error::new(io::ErrorKind::Unsupported, "a built-in endpoint is not dialled")),
+        }
+    };
+    match timeout(limit, dialled).await {
+        Ok(connected) => connected.map_err(UpstreamFailure::Connect),
+        Err(_) => Err(UpstreamFailure::ConnectTimeout),
+    }
+}
+
+async fn handshake<I>(io: I, permit: OwnedSemaphorePermit, keeper: Keeper, tasks: &Tasks) -> io::Result<Connection>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(io).await.map_err(io::Error::other)?;
+    let life = Arc::new(Life::default());
+    let watched = Arc::clone(&life);
+    let open = keeper.meter.opened();
+    tasks.spawn(async move {
+        // An error here reaches the request that is being served; an idle connection's end is no error.
+        let ended = connection.await;
+        if let Some(since) = watched.idle_since() {
+            let now = Instant::now();
+            keeper.shared.keep_alive.closed_after(now.saturating_duration_since(since), now);
+            tracing::trace!(error = ?ended.err(), "endpoint closed an idle connection");
+        }
+        drop((open, permit));
+    });
+    Ok(Connection { sender, life })
+}

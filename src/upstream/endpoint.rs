@@ -1,0 +1,213 @@
+//! One address of an upstream: its pool on this worker, and what the whole process shares about it.
+//!
+//! Owns the way from "a request for this endpoint" to "a connection that may carry it": a lease, then the connection in it
+//! if that may be trusted, else a fresh one. `max_connections` holds for the process: each open connection has a permit of
+//! one semaphore, and a worker in want of one makes the others give up idle connections.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant as Moment, timeout, timeout_at};
+
+use super::connect::{Keeper, dial};
+use super::keepalive::KeepAlive;
+use super::slot::{Lease, Slots, pool};
+use super::{Address, BodyFailure, UpstreamFailure, UpstreamSettings};
+use crate::http::RequestBody;
+use crate::observe::{EndpointMeter, Held};
+use crate::shutdown::Tasks;
+
+/// How often a worker that waits for a permit asks the others again to give up an idle connection.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What all workers share about one endpoint.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) keep_alive: KeepAlive,
+    wanted: Arc<Notify>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &UpstreamSettings) -> Arc<Self> {
+        Arc::new(Self {
+            permits: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
+            keep_alive: KeepAlive::new(settings.keep_alive, Instant::now()),
+            wanted: Arc::new(Notify::new()),
+        })
+    }
+}
+
+/// One endpoint as one worker sees it.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) address: Address,
+    pub(super) label: Arc<str>,
+    pub(super) meter: EndpointMeter,
+    shared: Arc<Shared>,
+    leased: Arc<AtomicUsize>,
+    // Made by the first request, on the worker's own runtime.
+    pool: OnceLock<Pool>,
+    tasks: Tasks,
+}
+
+#[derive(Debug)]
+struct Pool {
+    slots: bb8::Pool<Slots>,
+    yielding: AbortHandle,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.yielding.abort();
+    }
+}
+
+/// A lease whose connection may carry the request, and how it came.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) lease: Lease,
+    pub(super) reused: bool,
+    pub(super) leased: Leased,
+}
+
+/// Counts a lease for balancing and metrics as long as it lives.
+#[derive(Debug)]
+pub(super) struct Leased {
+    count: Arc<AtomicUsize>,
+    meter: EndpointMeter,
+    _gauge: Held,
+}
+
+impl Leased {
+    fn new(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: meter.leased() }
+    }
+
+    /// The endpoint this lease is of failed in its response's body.
+    pub(super) fn failed(&self, failure: &BodyFailure) {
+        self.meter.failed(failure.stage());
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a request needs of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Any that seems alive: the request can be sent again.
+    Any,
+    /// One whose idle age the endpoint is known to respect: the request can't be sent again.
+    Trusted,
+    /// One just dialled.
+    Fresh,
+}
+
+impl Endpoint {
+    pub(super) fn new(address: Address, shared: Arc<Shared>, meter: EndpointMeter, tasks: Tasks) -> Self {
+        let label = address.to_string().into();
+        Self { address, label, meter, shared, leased: Arc::default(), pool: OnceLock::new(), tasks }
+    }
+
+    /// Requests of this worker that hold a lease.
+    pub(super) fn leased(&self) -> usize {
+        self.leased.load(Ordering::Relaxed)
+    }
+
+    /// A lease with a connection in it that meets `need`.
+    ///
+    /// Cancel safe: a lease that is dropped closes what it holds.
+    pub(super) async fn ready(&self, need: Need, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+        let until = Moment::now() + settings.queue_timeout;
+        let mut lease = self.lease(settings).await?;
+        let leased = Leased::new(&self.leased, &self.meter);
+        if self.may_reuse(&mut lease, need, settings) && is_ready(&mut lease, settings.connect_timeout).await {
+            self.meter.reused();
+            return Ok(Ready { lease, reused: true, leased });
+        }
+        // What is given up frees its permit when its task ends, which is soon but not now.
+        lease.close();
+        let permit = self.permit(until).await?;
+        lease.fill(dial(&self.address, settings.connect_timeout, permit, self.keeper(), &self.tasks).await?);
+        Ok(Ready { lease, reused: false, leased })
+    }
+
+    async fn lease(&self, settings: &UpstreamSettings) -> Result<Lease, UpstreamFailure> {
+        let slots = &self.pool(settings).slots;
+        let waiting = self.meter.waiting();
+        let slot = slots.get_owned().await.map_err(|_| UpstreamFailure::QueueTimeout)?;
+        drop(waiting);
+        Ok(Lease::new(slot))
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper { shared: Arc::clone(&self.shared), meter: self.meter.clone() }
+    }
+
+    fn may_reuse(&self, lease: &mut Lease, need: Need, settings: &UpstreamSettings) -> bool {
+        let now = Instant::now();
+        let Some(connection) = lease.open() else { return false };
+        let idle = connection.idle_for(now);
+        match need {
+            Need::Any => idle < settings.keep_alive,
+            Need::Trusted => idle < settings.keep_alive && idle < self.shared.keep_alive.trusted_age(now),
+            Need::Fresh => false,
+        }
+    }
+
+    async fn permit(&self, until: Moment) -> Result<OwnedSemaphorePermit, UpstreamFailure> {
+        if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let asking = async {
+            loop {
+                self.shared.wanted.notify_waiters();
+                let waiting = Arc::clone(&self.shared.permits).acquire_owned();
+                if let Ok(Ok(permit)) = timeout(ASK_AGAIN, waiting).await {
+                    return permit;
+                }
+            }
+        };
+        timeout_at(until, asking).await.map_err(|_| UpstreamFailure::QueueTimeout)
+    }
+
+    fn pool(&self, settings: &UpstreamSettings) -> &Pool {
+        self.pool.get_or_init(|| {
+            let slots = pool(settings.max_connections, settings.keep_alive, settings.queue_timeout);
+            let yielding = self.tasks.spawn(yield_idle(slots.clone(), Arc::clone(&self.shared.wanted)));
+            Pool { slots, yielding: yielding.abort_handle() }
+        })
+    }
+}
+
+/// Waits until the connection left by the last request can take the next one; false if it is closed instead.
+async fn is_ready(lease: &mut Lease, limit: Duration) -> bool {
+    let Some(connection) = lease.open() else { return false };
+    let sender: &mut SendRequest<RequestBody> = connection.wake();
+    sender.is_ready() || matches!(timeout(limit, sender.ready()).await, Ok(Ok(())))
+}
+
+/// Closes one idle connection of this worker's pool each time another worker wants one.
+async fn yield_idle(slots: bb8::Pool<Slots>, wanted: Arc<Notify>) {
+    loop {
+        wanted.notified().await;
+        let mut held = Vec::new();
+        for _ in 0..slots.state().idle_connections {
+            let Ok(Ok(slot)) = timeout(Duration::ZERO, slots.get_owned()).await else { break };
+            let mut lease = Lease::new(slot);
+            if lease.close() {
+                break;
+            }
+            held.push(lease);
+        }
+    }
+}

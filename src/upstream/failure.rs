@@ -1,0 +1,88 @@
+//! Why an upstream gave no response: one variant a stage, so that the answer and the metric say which one failed.
+
+use std::io;
+
+use crate::observe::UpstreamFailure as Stage;
+
+/// Why no response came. Whose fault it is shows in the variant: [`Self::RequestBody`] is the client's, all others the upstream's.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamFailure {
+    /// Every connection was busy for longer than `queue_timeout_secs`.
+    #[error("no free connection to the upstream in time")]
+    QueueTimeout,
+    /// The endpoint could not be dialled.
+    #[error("could not connect to the upstream")]
+    Connect(#[source] io::Error),
+    /// Dialling took longer than `connect_timeout_secs`.
+    #[error("connecting to the upstream took too long")]
+    ConnectTimeout,
+    /// The connection ended before a response head.
+    #[error("upstream closed the connection without a response")]
+    Closed(#[source] Option<hyper::Error>),
+    /// What came back is not one unambiguous HTTP/1.1 response.
+    #[error("upstream sent a malformed response")]
+    Malformed(#[source] Option<hyper::Error>),
+    /// No response head within `response_timeout_secs`.
+    #[error("upstream sent no response in time")]
+    ResponseTimeout,
+    /// The request's own body failed while it was forwarded.
+    #[error("request body failed")]
+    RequestBody,
+}
+
+impl UpstreamFailure {
+    /// The stage that failed, for metrics; `None` where the endpoint did nothing wrong.
+    pub fn stage(&self) -> Option<Stage> {
+        Some(match self {
+            Self::QueueTimeout => Stage::QueueTimeout,
+            Self::Connect(_) => Stage::Refused,
+            Self::ConnectTimeout => Stage::ConnectTimeout,
+            Self::Closed(_) => Stage::Reset,
+            Self::Malformed(_) => Stage::Malformed,
+            Self::ResponseTimeout => Stage::ResponseTimeout,
+            Self::RequestBody => return None,
+        })
+    }
+
+    /// A short stable name for logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::QueueTimeout => "upstream_queue_timeout",
+            Self::Connect(_) => "upstream_connect",
+            Self::ConnectTimeout => "upstream_connect_timeout",
+            Self::Closed(_) => "upstream_closed",
+            Self::Malformed(_) => "upstream_malformed",
+            Self::ResponseTimeout => "upstream_response_timeout",
+            Self::RequestBody => "request_body",
+        }
+    }
+}
+
+/// Why a response body broke off after its head was forwarded. The client sees an aborted body, never a clean end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyFailure {
+    /// The upstream closed before its message was complete.
+    #[error("upstream broke off its response")]
+    Truncated(#[source] hyper::Error),
+    /// Nothing came for longer than `read_timeout_secs`.
+    #[error("upstream stalled in its response")]
+    ReadTimeout,
+}
+
+impl BodyFailure {
+    /// The stage that failed, for metrics.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Truncated(_) => Stage::Reset,
+            Self::ReadTimeout => Stage::ReadTimeout,
+        }
+    }
+
+    /// A short stable name for logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Truncated(_) => "upstream_truncated",
+            Self::ReadTimeout => "upstream_read_timeout",
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One request to one upstream: which endpoint, which connection, and what may be tried again.
+//!
+//! Answers for RFC 9110 section 9.2.2 and RFC 9112 section 9.3.1: a request of which no byte was written is sent again
+//! whatever its method; one that may have been seen is sent again only if it is idempotent and has no body. Every wait has a
+//! deadline. Refuses to know status codes and what the client is told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+use super::body::LeasedBody;
+use super::endpoint::{Endpoint, Need, Ready};
+use super::{Upstream, UpstreamFailure, whoami};
+use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
+
+/// How often one request may find its connection gone before a byte of it was written.
+const ATTEMPTS: usize = 3;
+
+/// A response, and how it was had.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The response; hop-by-hop fields are gone.
+    pub response: Response<Body>,
+    /// The endpoint that gave it.
+    pub endpoint: Arc<str>,
+    /// Time until a connection was ready.
+    pub connect: Duration,
+    /// Time from the whole call to the response's head.
+    pub first_byte: Duration,
+}
+
+/// A failure and where it happened, if an endpoint was reached.
+#[derive(Debug)]
+pub struct Failed {
+    /// What went wrong.
+    pub failure: UpstreamFailure,
+    /// The endpoint it went wrong with.
+    pub endpoint: Arc<str>,
+}
+
+/// One failed attempt; `request` is there if it may be sent again.
+struct Attempt {
+    failure: UpstreamFailure,
+    request: Option<Request<RequestBody>>,
+    /// Whether this endpoint can't be reached at all.
+    unreachable: bool,
+}
+
+impl Upstream {
+    /// Forwards `request` and waits for the response's head.
+    ///
+    /// Cancel safe: dropping the future closes the connection it was using.
+    pub async fn forward(&self, mut request: Request<RequestBody>, trailers: bool) -> Result<Forwarded, Failed> {
+        let begun = Instant::now();
+        let watch = request.body().watch();
+        let repeatable = request.method().is_idempotent() && request.body().is_empty();
+        let mut need = if repeatable { Need::Any } else { Need::Trusted };
+        let mut endpoint = self.pick(None);
+        for attempt in 1.. {
+            let answered = self.attempt(endpoint, request, need, repeatable, &watch, trailers).await;
+            let failed = match answered {
+                Ok((response, connect)) => {
+                    let endpoint = Arc::clone(&endpoint.label);
+                    return Ok(Forwarded { response, endpoint, connect, first_byte: begun.elapsed() });
+                }
+                Err(failed) => failed,
+            };
+            if let Some(stage) = failed.failure.stage() {
+                endpoint.meter.failed(stage);
+            }
+            let again =
+                failed.request.filter(|_| attempt < ATTEMPTS && (!failed.unreachable || self.endpoints.len() > 1));
+            let Some(unsent) = again else {
+                return Err(Failed { failure: failed.failure, endpoint: Arc::clone(&endpoint.label) });
+            };
+            endpoint.meter.retried();
+            if failed.unreachable {
+                endpoint = self.pick(Some(endpoint));
+            } else {
+                need = Need::Fresh;
+            }
+            request = unsent;
+        }
+        unreachable!("the loop ends by its bound on attempts")
+    }
+
+    /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
+    fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
+        let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let count = self.endpoints.len();
+        (0..count)
+            .map(|at| &self.endpoints[(first.wrapping_add(at)) % count])
+            .filter(|endpoint| count == 1 || not.is_none_or(|not| !std::ptr::eq(*endpoint, not)))
+            .min_by_key(|endpoint| endpoint.leased())
+            .expect("an upstream has at least one endpoint: `config` refuses an empty list")
+    }
+
+    async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        request: Request<RequestBody>,
+        need: Need,
+        repeatable: bool,
+        watch: &BodyWatch,
+        trailers: bool,
+    ) -> Result<(Response<Body>, Duration), Attempt> {
+        if endpoint.address == super::Address::Whoami {
+            return match whoami::answer(request).await {
+                Ok(response) => Ok((response, Duration::ZERO)),
+                Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
+            };
+        }
+        let begun = Instant::now();
+        let ready = match endpoint.ready(need, &self.settings).await {
+            Ok(ready) => ready,
+            Err(failure) => {
+                let unreachable = !matches!(failure, UpstreamFailure::QueueTimeout);
+                return Err(Attempt { failure, request: unreachable.then_some(request), unreachable });
+            }
+        };
+        let connect = begun.elapsed();
+        let response = self.exchange(ready, request, repeatable, watch, trailers).await?;
+        Ok((response, connect))
+    }
+
+    async fn exchange(
+        &self,
+        mut ready: Ready,
+        request: Request<RequestBody>,
+        repeatable: bool,
+        watch: &BodyWatch,
+        trailers: bool,
+    ) -> Result<Response<Body>, Attempt> {
+        // Only a connection that may have gone stale needs a spare head.
+        let spare = (ready.reused && repeatable).then(|| head_of(&request));
+        let Some(connection) = ready.lease.connection() else {
+            return Err(Attempt { failure: UpstreamFailure::Closed(None), request: Some(request), unreachable: false });
+        };
+        let sent = connection.wake().try_send_request(request);
+        let failure = match self.patiently(sent, watch).await {
+            Err(_) => UpstreamFailure::ResponseTimeout,
+            Ok(Ok(response)) => {
+                return self.accept(response, ready, watch, trailers).map_err(|failure| Attempt {
+                    failure,
+                    request: None,
+                    unreachable: false,
+                });
+            }
+            Ok(Err(mut error)) => {
+                if let Some(unsent) = error.take_message() {
+                    let failure = UpstreamFailure::Closed(Some(error.into_error()));
+                    return Err(Attempt { failure, request: Some(unsent), unreachable: false });
+                }
+                judge(error.into_error(), watch)
+            }
+        };
+        let request = spare.filter(|_| matches!(failure, UpstreamFailure::Closed(_)));
+        Err(Attempt { failure, request, unreachable: false })
+    }
+
+    /// Waits `response_timeout` from the last progress of the request's body, so that a long upload is no time-out.
+    async fn patiently<T>(&self, sent: impl Future<Output = T>, watch: &BodyWatch) -> Result<T, Elapsed> {
+        let mut sent = std::pin::pin!(sent);
+        let mut seen = (watch.fate(), watch.bytes());
+        loop {
+            match timeout(self.settings.response_timeout, sent.as_mut()).await {
+                Ok(result) => return Ok(result),
+                Err(_) if (watch.fate(), watch.bytes()) != seen => seen = (watch.fate(), watch.bytes()),
+                Err(elapsed) => return Err(elapsed),
+            }
+        }
+    }
+
+    /// Takes a response whose head is one unambiguous HTTP/1.1 message.
+    fn accept(
+        &self,
+        response: Response<Incoming>,
+        ready: Ready,
+        watch: &BodyWatch,
+        trailers: bool,
+    ) -> Result<Response<Body>, UpstreamFailure> {
+        let (mut head, incoming) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(&head.headers) {
+            return Err(UpstreamFailure::Malformed(None));
+        }
+        let hop = hop::strip(&mut head.headers);
+        let reusable = !hop.close && head.version == http::Version::HTTP_11;
+        let body = LeasedBody::new(incoming, ready, watch.clone(), self.settings.read_timeout, reusable, trailers);
+        Ok(Response::from_parts(head, Body::stream(body)))
+    }
+}
+
+/// RFC 9112 section 6.3: a response with two lengths, or a length beside a transfer coding, can be read two ways.
+fn is_framed_once(headers: &http::HeaderMap) -> bool {
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => lengths <= 1,
+        Some(coding) => lengths == 0 && codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+    }
+}
+
+fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
+    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Broken) {
+        UpstreamFailure::RequestBody
+    } else if error.is_parse() {
+        UpstreamFailure::Malformed(Some(error))
+    } else {
+        UpstreamFailure::Closed(Some(error))
+    }
+}
+
+/// A copy of a request without a body, to be sent again.
+fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
