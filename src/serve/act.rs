@@ -1,0 +1,181 @@
+//! What a permitted request gets: an upstream's response, a file, or another place to go.
+//!
+//! Owns how a request is rewritten for an upstream (RFC 9110 section 7.6, RFC 9112 section 3.2, RFC 9113 section 8.2.3). Takes
+//! the `Permit` by value. Refuses to know how a permit is had and how a failure is answered.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri};
+
+use super::Limits;
+use super::context::{Client, Exchange};
+use super::failure::Failure;
+use super::redirect;
+use crate::auth::Permit;
+use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
+use crate::http::{Body, RequestBody, Target, TargetError, hop};
+use crate::snapshot::{Action, Rewrite, Route};
+use crate::upstream::Upstream;
+
+/// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
+const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Does what `route` says.
+pub(super) async fn act(
+    route: &Arc<Route>,
+    permit: Permit,
+    client: Client,
+    target: Target,
+    exchange: Exchange,
+    limits: &Limits,
+) -> Result<Response<Body>, Failure> {
+    if exchange.notes.write(|story| story.subject.is_none()) {
+        let subject = permit.subject().map(Into::into);
+        exchange.notes.write(|story| story.subject = subject);
+    }
+    match &route.action {
+        Action::Proxy { upstream, name, rewrite } => {
+            exchange.notes.write(|story| story.upstream = Some(Arc::clone(name)));
+            let Exchange { mut head, body, notes, .. } = exchange;
+            refuse_announced_excess(&head.headers, route.body_bytes)?;
+            let body = RequestBody::new(body, route.body_bytes, limits.body_timeout);
+            notes.write(|story| story.body = body.watch());
+            let trailers = rewrite_head(&mut head.headers, &permit, &client, &target);
+            let mut request = Request::new(body);
+            *request.method_mut() = head.method;
+            *request.uri_mut() = uri(&target, rewrite.as_ref())?;
+            *request.headers_mut() = head.headers;
+            proxy(upstream, request, trailers, &notes).await
+        }
+        Action::Files { site, prefix } => {
+            let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
+            let path = path.strip_prefix('/').unwrap_or(path);
+            Ok(site.answer(&exchange.head.method, path, &exchange.head.headers).await?)
+        }
+        Action::Redirect(to) => Ok(redirect::to(to, &target)?),
+    }
+}
+
+async fn proxy(
+    upstream: &Upstream,
+    request: Request<RequestBody>,
+    trailers: bool,
+    notes: &super::context::Notes,
+) -> Result<Response<Body>, Failure> {
+    let watch = request.body().watch();
+    match upstream.forward(request, trailers).await {
+        Ok(forwarded) => {
+            notes.write(|story| {
+                story.endpoint = Some(forwarded.endpoint);
+                story.connect = Some(forwarded.connect);
+                story.first_byte = Some(forwarded.first_byte);
+            });
+            Ok(forwarded.response)
+        }
+        Err(failed) => {
+            notes.write(|story| story.endpoint = Some(failed.endpoint));
+            Err(Failure::of_upstream(failed.failure, watch.fate()))
+        }
+    }
+}
+
+/// A body announced as too large is refused before any of it is read, and before a `100 Continue` (RFC 9110 section 10.1.1).
+fn refuse_announced_excess(headers: &HeaderMap, limit: u64) -> Result<(), Failure> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit) { Err(Failure::BodyTooLarge) } else { Ok(()) }
+}
+
+/// Everything of one connection goes, everything of the gateway comes. Returns whether the client accepts trailers.
+fn rewrite_head(headers: &mut HeaderMap, permit: &Permit, client: &Client, target: &Target) -> bool {
+    let hop = hop::strip(headers);
+    for framing in [header::CONTENT_LENGTH, header::EXPECT, header::TRAILER] {
+        headers.remove(framing); // made anew by whoever writes the message, or meant for us
+    }
+    join_cookies(headers);
+    permit.apply(headers);
+    let host = HeaderValue::from_str(target.authority()).expect("an authority that passed `Target::read` is ASCII");
+    headers.insert(FORWARDED_HOST, host.clone());
+    headers.insert(header::HOST, host);
+    headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if client.secure { "https" } else { "http" }));
+    headers.insert(REQUEST_ID, client.request_id.clone());
+    headers.append(header::VIA, VIA);
+    if hop.trailers {
+        headers.insert(header::TE, TRAILERS);
+        headers.insert(header::CONNECTION, HeaderValue::from(HeaderName::from_static("te")));
+    }
+    hop.trailers
+}
+
+/// RFC 9113 section 8.2.3: cookie lines split for compression are one line again before HTTP/1.1.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if lines.next().is_none() || lines.next().is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_bytes(&lines.join(&b"; "[..])).expect("legal values joined by legal bytes");
+    headers.insert(header::COOKIE, joined);
+}
+
+fn uri(target: &Target, rewrite: Option<&Rewrite>) -> Result<Uri, TargetError> {
+    let Some(rewrite) = rewrite else { return Ok(Uri::from(target.path_and_query().clone())) };
+    rewritten(target, rewrite).map(Uri::from).ok_or(TargetError::AmbiguousPath)
+}
+
+/// The prefix is replaced in the client's own bytes. A path that spells the prefix with escapes is refused: cutting it by the decoded
+/// length would cut in the wrong place.
+fn rewritten(target: &Target, rewrite: &Rewrite) -> Option<PathAndQuery> {
+    let rest = target.raw_path().strip_prefix(&*rewrite.from)?;
+    let slash = if rest.is_empty() && rewrite.to.is_empty() { "/" } else { "" };
+    let (mark, query) = target.query().map_or(("", ""), |query| ("?", query));
+    format!("{}{slash}{rest}{mark}{query}", rewrite.to).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(uri: &str) -> Target {
+        let (head, ()) = Request::builder().uri(uri).header("host", "a").body(()).expect("a request").into_parts();
+        Target::read(&head, true, 8192).expect("a target")
+    }
+
+    #[test]
+    fn a_prefix_is_replaced_in_the_clients_own_bytes() {
+        for (from, to, path, expected) in [
+            ("/api", "/v2", "/api/x%20y?q=%2F", "/v2/x%20y?q=%2F"),
+            ("/api", "", "/api/x", "/x"),
+            ("/api", "", "/api", "/"),
+            ("/api", "/v2", "/api?x", "/v2?x"),
+            ("", "/app", "/x", "/app/x"),
+        ] {
+            let rewrite = Rewrite { from: from.into(), to: to.into() };
+            let uri = uri(&target(path), Some(&rewrite)).expect("a target");
+            assert_eq!(uri.to_string(), expected, "{from} -> {to}: {path}");
+        }
+        let rewrite = Rewrite { from: "/api".into(), to: "/v2".into() };
+        assert_eq!(uri(&target("/%61pi/x"), Some(&rewrite)), Err(TargetError::AmbiguousPath));
+    }
+
+    #[test]
+    fn cookie_lines_join_into_one() {
+        let mut headers = HeaderMap::new();
+        for cookie in ["a=1", "b=2", "c=3"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(cookie));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
+    fn an_announced_excess_is_refused_before_it_is_read() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(11));
+        assert!(refuse_announced_excess(&headers, 11).is_ok());
+        assert!(matches!(refuse_announced_excess(&headers, 10), Err(Failure::BodyTooLarge)));
+    }
+}

@@ -1,0 +1,133 @@
+//! Who takes part in an exchange: the worker, the client's connection, the request, and the notes taken along the way.
+//!
+//! Nothing here decides anything. The notes are the one thing several stages write to; they end in one access-log line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderValue, request};
+use hyper::body::Incoming;
+
+use super::guarded::Activity;
+use super::ids::RequestIds;
+use crate::http::{BodyWatch, Target};
+use crate::observe::{AccessSink, Held, WorkerMeter};
+use crate::shutdown::Drain;
+use crate::snapshot::{Live, Route, Snapshot};
+
+/// What one worker's connections share.
+#[derive(Debug)]
+pub struct Worker {
+    /// The snapshot served now.
+    pub live: Live,
+    /// Where this worker's access lines go, if requests are logged.
+    pub access: Option<AccessSink>,
+    /// Counts what belongs to no route.
+    pub meter: WorkerMeter,
+    /// Whether new work is still taken.
+    pub drain: Drain,
+    /// Makes request ids.
+    pub ids: RequestIds,
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) worker: Arc<Worker>,
+    pub(super) peer: SocketAddr,
+    /// The peer's address as it is sent to upstreams, made once.
+    pub(super) peer_value: HeaderValue,
+    pub(super) secure: bool,
+    /// The port of the TLS listener that a plain listener sends everything to.
+    pub(super) to_https: Option<u16>,
+    pub(super) activity: Arc<Activity>,
+}
+
+/// One request with everything that is known about it.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) connection: Arc<Connection>,
+    pub(super) head: request::Parts,
+    pub(super) body: Incoming,
+    pub(super) notes: Notes,
+}
+
+impl Exchange {
+    /// Lets the head pass the trust boundary; to be done before anything reads it.
+    pub(super) fn admit(&mut self, snapshot: &Snapshot) -> Client {
+        let connection = &self.connection;
+        let said = snapshot.boundary.admit(&mut self.head.headers, connection.peer, connection.secure);
+        let request_id = said.request_id.unwrap_or_else(|| connection.worker.ids.next());
+        let forwarded_for = if said.address == connection.peer.ip().to_canonical() {
+            connection.peer_value.clone()
+        } else {
+            address_value(said.address)
+        };
+        self.notes.write(|story| {
+            story.client = said.address;
+            story.request_id = Some(request_id.clone());
+        });
+        Client { forwarded_for, secure: said.secure, request_id }
+    }
+}
+
+/// What the upstream is told about the client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) forwarded_for: HeaderValue,
+    pub(super) secure: bool,
+    pub(super) request_id: HeaderValue,
+}
+
+pub(super) fn address_value(address: IpAddr) -> HeaderValue {
+    HeaderValue::from_str(&address.to_string()).expect("an address is digits, dots, colons and hex")
+}
+
+/// A shared page for the story of one exchange.
+#[derive(Debug, Clone)]
+pub(super) struct Notes(Arc<Mutex<Story>>);
+
+/// The story of one exchange, as far as it has got.
+#[derive(Debug)]
+pub(super) struct Story {
+    pub(super) client: IpAddr,
+    pub(super) request_id: Option<HeaderValue>,
+    pub(super) target: Option<Target>,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) in_flight: Option<Held>,
+    pub(super) subject: Option<Box<str>>,
+    pub(super) upstream: Option<Arc<str>>,
+    pub(super) endpoint: Option<Arc<str>>,
+    pub(super) body: BodyWatch,
+    pub(super) auth: Option<Duration>,
+    pub(super) connect: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
+    /// `ok`, or the label of what went wrong.
+    pub(super) outcome: &'static str,
+}
+
+impl Notes {
+    pub(super) fn new(client: IpAddr) -> Self {
+        Self(Arc::new(Mutex::new(Story {
+            client,
+            request_id: None,
+            target: None,
+            route: None,
+            in_flight: None,
+            subject: None,
+            upstream: None,
+            endpoint: None,
+            body: BodyWatch::default(),
+            auth: None,
+            connect: None,
+            first_byte: None,
+            outcome: "ok",
+        })))
+    }
+
+    /// Adds to the story, or reads it.
+    pub(super) fn write<R>(&self, note: impl FnOnce(&mut Story) -> R) -> R {
+        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

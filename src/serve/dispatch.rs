@@ -1,0 +1,36 @@
+//! The data path in one function: one generation, one target, one route, one permit, one action.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Response;
+
+use super::act::act;
+use super::context::Exchange;
+use super::failure::Failure;
+use super::redirect;
+use crate::auth::UnixSeconds;
+use crate::http::{Body, Target};
+
+/// Serves one request. The `Permit` is taken by value: without one, nothing is forwarded, read or answered.
+pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, Failure> {
+    let snapshot = exchange.connection.worker.live.current(); // one generation per request
+    let client = exchange.admit(&snapshot); // nothing a client says can speak for us
+    let target = Target::read(&exchange.head, exchange.connection.secure, snapshot.limits.target_bytes)
+        .inspect_err(|error| exchange.connection.worker.meter.malformed(error.reason()))?;
+    exchange.notes.write(|story| story.target = Some(target.clone()));
+    if let Some(port) = exchange.connection.to_https {
+        return Ok(redirect::to_https(&target, port));
+    }
+    let found = snapshot.router.find(target.host(), target.path(), &exchange.head.method)?;
+    exchange.notes.write(|story| {
+        story.in_flight = Some(found.meter.begin());
+        story.route = Some(Arc::clone(found));
+    });
+    let begun = Instant::now();
+    let permit = snapshot.authority.authorize(&found.policy, &exchange.head.headers, UnixSeconds::now());
+    exchange.notes.write(|story| story.auth = Some(begun.elapsed()));
+    let permit = permit.inspect_err(|denied| found.decisions.denied(denied.reason()))?;
+    found.decisions.permitted();
+    act(found, permit, client, target, exchange, &snapshot.limits).await
+}

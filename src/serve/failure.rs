@@ -1,0 +1,65 @@
+//! Every way a request can get no normal answer: one variant a stage, gathered in one enum.
+//!
+//! Refuses to know how any of them is answered; that is [`super::respond`].
+
+use crate::auth::Denied;
+use crate::files::FilesError;
+use crate::http::{Fate, TargetError};
+use crate::route::RouteError;
+use crate::upstream::UpstreamFailure;
+
+/// Why there is no normal answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error(transparent)]
+    Upstream(UpstreamFailure),
+    #[error("request body is over the route's limit")]
+    BodyTooLarge,
+    #[error("client sent its body too slowly")]
+    BodyTooSlow,
+    #[error("client left before its request was complete")]
+    ClientGone,
+    #[error("request handling panicked")]
+    Panicked,
+}
+
+impl Failure {
+    /// An upstream failure is the client's if the request's body was.
+    pub(super) fn of_upstream(failure: UpstreamFailure, body: Fate) -> Self {
+        match (failure, body) {
+            (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
+            (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
+            (UpstreamFailure::RequestBody, _) => Self::ClientGone,
+            (failure, _) => Self::Upstream(failure),
+        }
+    }
+
+    /// A short stable name for the access log.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Target(error) => error.reason(),
+            Self::Route(RouteError::NotFound) => "no_route",
+            Self::Route(RouteError::MethodNotAllowed { .. }) | Self::Files(FilesError::MethodNotAllowed) => {
+                "method_not_allowed"
+            }
+            Self::Denied(denied) => denied.reason(),
+            Self::Files(FilesError::NotFound) => "file_not_found",
+            Self::Files(FilesError::PreconditionFailed) => "precondition_failed",
+            Self::Files(FilesError::RangeNotSatisfiable { .. }) => "range_not_satisfiable",
+            Self::Files(FilesError::Io(_)) => "file_io",
+            Self::Upstream(failure) => failure.label(),
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::ClientGone => "client_gone",
+            Self::Panicked => "panic",
+        }
+    }
+}

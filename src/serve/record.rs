@@ -1,0 +1,231 @@
+//! The outermost layer: opens the notes of an exchange, and closes them when the last byte of the answer has gone.
+//!
+//! Owns when an exchange counts as over: not when the headers leave but when the body ends or is dropped, so latency is what the
+//! client saw and a client that leaves can't leak a gauge. Refuses to know what happened in between.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::context::{Connection, Exchange, Notes};
+use super::failure::Failure;
+use super::guarded::Answering;
+use super::respond::{client_closed_request, close, finish, rescue};
+use crate::files::TransferError;
+use crate::http::{Body, BodyError, Fate};
+use crate::observe::{NO_ROUTE, Record};
+use crate::upstream::BodyFailure;
+
+/// Wraps the service of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Recorded {
+    pub(super) connection: Arc<Connection>,
+}
+
+impl<S> Layer<S> for Recorded {
+    type Service = Recorder<S>;
+
+    fn layer(&self, inner: S) -> Recorder<S> {
+        Recorder { connection: Arc::clone(&self.connection), inner }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Recorder<S> {
+    connection: Arc<Connection>,
+    inner: S,
+}
+
+impl<S> Service<Request<Incoming>> for Recorder<S>
+where
+    S: Service<Exchange, Response = Response<Body>, Error = Failure>,
+{
+    type Response = Response<RecordedBody>;
+    type Error = Infallible;
+    type Future = Recording<S::Future>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(())) // no layer further in has a queue
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let (head, body) = request.into_parts();
+        let notes = Notes::new(self.connection.peer.ip().to_canonical());
+        let open = Box::new(Open {
+            _answering: self.connection.activity.begin(),
+            connection: Arc::clone(&self.connection),
+            notes: notes.clone(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            user_agent: head.headers.get(USER_AGENT).cloned(),
+            has_body: !body.is_end_stream(),
+            time: SystemTime::now(),
+            begun: Instant::now(),
+            status: client_closed_request().as_u16(),
+            bytes_out: 0,
+        });
+        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, notes };
+        Recording { inner: self.inner.call(exchange), open: Some(open) }
+    }
+}
+
+pin_project! {
+    pub(super) struct Recording<F> {
+        #[pin]
+        inner: F,
+        open: Option<Box<Open>>,
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F> {
+    type Output = Result<Response<RecordedBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx)).unwrap_or_else(|failure| rescue(&failure));
+        let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
+        open.answer(&mut response);
+        Poll::Ready(Ok(response.map(|body| RecordedBody { body, open: Some(open) })))
+    }
+}
+
+/// An exchange that is not over yet. Dropping it ends it, however that comes about.
+#[derive(Debug)]
+struct Open {
+    connection: Arc<Connection>,
+    notes: Notes,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    user_agent: Option<HeaderValue>,
+    has_body: bool,
+    time: SystemTime,
+    begun: Instant,
+    status: u16,
+    bytes_out: u64,
+    _answering: Answering,
+}
+
+impl Open {
+    fn answer(&mut self, response: &mut Response<Body>) {
+        self.status = response.status().as_u16();
+        finish(response, &self.notes, self.version, self.connection.worker.drain.started());
+        if self.version < Version::HTTP_2 && self.has_body && self.notes.write(|story| story.endpoint.is_none()) {
+            // The gateway answered by itself and has not read the body: another request can't follow it.
+            close(response.headers_mut());
+        }
+    }
+
+    fn fail(&self, outcome: &'static str) {
+        self.notes.write(|story| story.outcome = outcome);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let duration = self.begun.elapsed();
+        self.notes.write(|story| {
+            let bytes_in = story.body.bytes();
+            if self.status == client_closed_request().as_u16() {
+                story.outcome = "client_gone";
+            }
+            let unmatched = || self.connection.worker.live.current().unmatched.clone();
+            let meter = story.route.as_ref().map_or_else(unmatched, |route| route.meter.clone());
+            meter.finish(&self.method, self.status, duration, bytes_in, self.bytes_out);
+            let Some(access) = &self.connection.worker.access else { return };
+            access.write(&Record {
+                time: self.time,
+                request_id: story.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+                client: story.client,
+                method: self.method.as_str().as_bytes(),
+                host: story.target.as_ref().map(crate::http::Target::authority).unwrap_or_default().as_bytes(),
+                path: self.uri.path_and_query().map(http::uri::PathAndQuery::as_str).unwrap_or_default().as_bytes(),
+                protocol: self.version,
+                status: self.status,
+                route: story.route.as_ref().map_or(NO_ROUTE, |route| &route.name),
+                outcome: story.outcome,
+                issuer: story.route.as_ref().and_then(|route| route.policy.issuer()).map(crate::auth::Issuer::name),
+                subject: story.subject.as_deref(),
+                upstream: story.upstream.as_deref(),
+                endpoint: story.endpoint.as_deref(),
+                bytes_in,
+                bytes_out: self.bytes_out,
+                duration,
+                auth: story.auth,
+                connect: story.connect,
+                first_byte: story.first_byte,
+                user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            });
+        });
+    }
+}
+
+/// A response body with the exchange it ends.
+#[derive(Debug)]
+pub(super) struct RecordedBody {
+    body: Body,
+    open: Option<Box<Open>>,
+}
+
+impl http_body::Body for RecordedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let ended = frame.is_none() || self.body.is_end_stream();
+        if let Some(open) = &mut self.open {
+            match &frame {
+                Some(Ok(frame)) => open.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(error)) => open.fail(label(error)),
+                None => {}
+            }
+            if ended {
+                self.open = None;
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RecordedBody {
+    fn drop(&mut self) {
+        let Some(open) = &self.open else { return };
+        // hyper does not poll a body that has none to give: that is an end, not a client that left.
+        let left_early = !self.body.is_end_stream() && open.method != Method::HEAD;
+        if left_early && open.notes.write(|story| story.outcome == "ok" && story.body.fate() != Fate::Broken) {
+            open.fail("client_gone");
+        }
+    }
+}
+
+/// Why an answer broke off, by its stable name.
+fn label(error: &BodyError) -> &'static str {
+    if let Some(failure) = error.downcast_ref::<BodyFailure>() {
+        failure.label()
+    } else if error.is::<TransferError>() {
+        "file_changed"
+    } else {
+        "aborted"
+    }
+}

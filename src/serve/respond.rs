@@ -1,0 +1,232 @@
+//! The one table that turns a failure into an answer, and what every answer carries.
+//!
+//! Answers for RFC 6750 section 3, RFC 9110 section 15 and RFC 9457. The only place that knows which status a failure has. What
+//! it says of a failure is what the client may know: no addresses, versions, paths or claims.
+
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
+use http::{Method, Response, StatusCode, Version};
+
+use super::context::Notes;
+use super::failure::Failure;
+use crate::auth::{Denied, Kind, Style, drf_body};
+use crate::files::FilesError;
+use crate::http::boundary::REQUEST_ID;
+use crate::http::{Body, TargetError};
+use crate::route::RouteError;
+use crate::upstream::UpstreamFailure;
+
+/// RFC 9457.
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// How soon a client may try again when the gateway had no room.
+const RETRY_SECS: HeaderValue = HeaderValue::from_static("1");
+
+/// 499, as Nginx has it: the client left first. Only ever seen in logs and metrics.
+pub(super) fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(499).expect("499 is a three-digit code")
+}
+
+/// Turns a failure into its answer.
+pub(super) fn rescue(failure: &Failure) -> Response<Body> {
+    log(failure);
+    if let Failure::Denied(denied) = failure {
+        return refuse(denied);
+    }
+    let (status, detail) = status(failure);
+    let mut response = problem(status, detail);
+    let headers = response.headers_mut();
+    match failure {
+        Failure::Route(RouteError::MethodNotAllowed { allow }) => {
+            headers.insert(ALLOW, allow_value(allow));
+        }
+        Failure::Files(FilesError::MethodNotAllowed) => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        Failure::Files(FilesError::RangeNotSatisfiable { len }) => {
+            let range = format!("bytes */{len}");
+            headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("a number between ASCII"));
+        }
+        Failure::Upstream(UpstreamFailure::QueueTimeout) => {
+            headers.insert(RETRY_AFTER, RETRY_SECS);
+        }
+        _ => {}
+    }
+    response
+}
+
+/// Status and what is said of it, one row a variant: no row may be missing.
+fn status(failure: &Failure) -> (StatusCode, &'static str) {
+    match failure {
+        Failure::Target(error) => target_status(*error),
+        Failure::Route(RouteError::NotFound) | Failure::Files(FilesError::NotFound) => {
+            (StatusCode::NOT_FOUND, "nothing is served here")
+        }
+        Failure::Route(RouteError::MethodNotAllowed { .. }) | Failure::Files(FilesError::MethodNotAllowed) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "not by this method")
+        }
+        Failure::Denied(denied) => (denied_status(denied.kind()), "not authorised"),
+        Failure::Files(FilesError::PreconditionFailed) => (StatusCode::PRECONDITION_FAILED, "a precondition failed"),
+        Failure::Files(FilesError::RangeNotSatisfiable { .. }) => {
+            (StatusCode::RANGE_NOT_SATISFIABLE, "the range lies outside of the file")
+        }
+        Failure::Files(FilesError::Io(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read"),
+        Failure::Upstream(failure) => upstream_status(failure),
+        Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
+        Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
+        Failure::ClientGone => (client_closed_request(), "the client left"),
+        Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
+    }
+}
+
+fn target_status(error: TargetError) -> (StatusCode, &'static str) {
+    match error {
+        TargetError::MethodNotSupported => (StatusCode::METHOD_NOT_ALLOWED, "this method is never forwarded"),
+        TargetError::TooLong => (StatusCode::URI_TOO_LONG, "the request target is too long"),
+        TargetError::HostMissing
+        | TargetError::HostRepeated
+        | TargetError::HostMalformed
+        | TargetError::HostDiffers => (StatusCode::BAD_REQUEST, "there must be one well-formed host"),
+        TargetError::Malformed => (StatusCode::BAD_REQUEST, "the request target is malformed"),
+        TargetError::AmbiguousPath => (StatusCode::BAD_REQUEST, "the path can be read in more than one way"),
+        TargetError::TransferEncoding => (StatusCode::BAD_REQUEST, "only one transfer coding, chunked, is accepted"),
+    }
+}
+
+/// 502: it answered wrongly or not at all; 503: there was no room; 504: it was too slow.
+fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
+    match failure {
+        UpstreamFailure::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, "no connection to the upstream became free"),
+        UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
+        UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),
+        UpstreamFailure::Closed(_) => (StatusCode::BAD_GATEWAY, "the upstream closed without a response"),
+        UpstreamFailure::Malformed(_) => (StatusCode::BAD_GATEWAY, "the upstream's response was malformed"),
+        UpstreamFailure::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
+        UpstreamFailure::RequestBody => (StatusCode::BAD_REQUEST, "the request body broke off"),
+    }
+}
+
+fn denied_status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Missing | Kind::InvalidToken => StatusCode::UNAUTHORIZED,
+        Kind::BadRequest => StatusCode::BAD_REQUEST,
+        Kind::InsufficientScope | Kind::Forbidden => StatusCode::FORBIDDEN,
+    }
+}
+
+/// ERROR is for what someone must act on; an upstream that fails is a warning; what clients do is no event of ours.
+fn log(failure: &Failure) {
+    match failure {
+        Failure::Panicked | Failure::Files(FilesError::Io(_)) => {
+            tracing::error!(error = %Chain(failure), "request failed inside the gateway");
+        }
+        Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
+        Failure::Denied(denied) => tracing::debug!(cause = %denied.cause(), "denied"),
+        _ => tracing::debug!(error = %Chain(failure), "request refused"),
+    }
+}
+
+/// An error with its sources, on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// RFC 6750 section 3: the challenge, with an error code only where credentials were presented.
+fn refuse(denied: &Denied) -> Response<Body> {
+    let status = match denied.style() {
+        Style::Drf if denied.kind() == Kind::BadRequest => StatusCode::UNAUTHORIZED, // as `AuthenticationFailed` answers there
+        _ => denied_status(denied.kind()),
+    };
+    let mut response = match denied.style() {
+        Style::Drf => answer(status, JSON, drf_body(denied)),
+        Style::Problem => problem(status, denied_detail(denied.kind())),
+    };
+    // DRF names a challenge on 401 only; RFC 6750 section 3.1 has one on 400 and 403 too.
+    if denied.style() == Style::Problem || status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge(denied));
+    }
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+fn denied_detail(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Missing => "a bearer token is needed",
+        Kind::BadRequest => "the credentials are malformed",
+        Kind::InvalidToken => "the bearer token is not valid here",
+        Kind::InsufficientScope => "the bearer token has not the scope that is needed",
+        Kind::Forbidden => "the bearer token does not permit this",
+    }
+}
+
+fn challenge(denied: &Denied) -> HeaderValue {
+    let realm = denied.realm().replace(['"', '\\'], "");
+    let code = match (denied.style(), denied.kind()) {
+        (Style::Drf, _) | (_, Kind::Missing) => "",
+        (_, Kind::BadRequest) => ", error=\"invalid_request\"",
+        (_, Kind::InvalidToken) => ", error=\"invalid_token\"",
+        (_, Kind::InsufficientScope | Kind::Forbidden) => ", error=\"insufficient_scope\"",
+    };
+    let scope = denied.scope().map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
+    HeaderValue::from_str(&format!("Bearer realm=\"{realm}\"{code}{scope}"))
+        .unwrap_or(HeaderValue::from_static("Bearer realm=\"portcullis\""))
+}
+
+/// An RFC 9457 problem.
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\"}}\n",
+        status.as_u16()
+    );
+    answer(status, PROBLEM, body)
+}
+
+fn answer(status: StatusCode, content_type: HeaderValue, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn allow_value(allow: &[Method]) -> HeaderValue {
+    let names: Vec<_> = allow.iter().map(Method::as_str).collect();
+    HeaderValue::from_str(&names.join(", ")).expect("method names are tokens")
+}
+
+/// What every answer carries: the request id, the route's own fields, and `Connection: close` where no other request may follow.
+pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, draining: bool) {
+    let headers = response.headers_mut();
+    notes.write(|story| {
+        if let Some(id) = &story.request_id {
+            headers.insert(REQUEST_ID, id.clone());
+        }
+        if let Some(route) = &story.route {
+            for (name, value) in &route.response_headers {
+                headers.insert(name, value.clone());
+            }
+        }
+    });
+    if version < Version::HTTP_2 && draining {
+        close(headers);
+    }
+}
+
+/// Ends the connection after this answer. RFC 9113 section 8.2.2 knows no such field, so it is for HTTP/1 only.
+pub(super) fn close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, CLOSE);
+}

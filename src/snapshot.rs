@@ -1,0 +1,116 @@
+//! One compiled configuration, as one worker uses it: what was configured, ready to be looked up.
+//!
+//! Each worker has a snapshot of its own, with its own pools, cache and meters, so nothing on the hot path crosses cores. A
+//! request loads the live one once and uses nothing else, so it never sees the routes of one generation and the policy of
+//! another. Refuses to know TOML and how a snapshot came about.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::auth::{Authority, Policy};
+use crate::files::Site;
+use crate::http::Boundary;
+use crate::observe::{AuthMeter, RouteMeter};
+use crate::route::Router;
+use crate::serve::Limits;
+use crate::upstream::Upstream;
+
+/// One generation on one worker.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts published configurations, from 1.
+    pub generation: u64,
+    /// Which route a request takes.
+    pub router: Router<Arc<Route>>,
+    /// Who decides whether a policy is met; survives reloads, so that verified tokens stay known.
+    pub authority: Arc<Authority>,
+    /// What clients may not say.
+    pub boundary: Boundary,
+    /// How long and how much.
+    pub limits: Limits,
+    /// Counts requests that no route matched.
+    pub unmatched: RouteMeter,
+}
+
+/// One configured route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// What it demands.
+    pub policy: Policy,
+    /// What it does.
+    pub action: Action,
+    /// Most bytes of a request's body.
+    pub body_bytes: u64,
+    /// Fields set on every response.
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Counts its requests.
+    pub meter: RouteMeter,
+    /// Counts its decisions.
+    pub decisions: AuthMeter,
+}
+
+/// What a route does with a permitted request.
+#[derive(Debug)]
+pub enum Action {
+    /// Forwards it.
+    Proxy {
+        /// To whom.
+        upstream: Arc<Upstream>,
+        /// The upstream's name in logs.
+        name: Arc<str>,
+        /// How the path changes on the way.
+        rewrite: Option<Rewrite>,
+    },
+    /// Answers from a directory.
+    Files {
+        /// The directory.
+        site: Arc<Site>,
+        /// The route's path, below which files are named; without a trailing slash.
+        prefix: Box<str>,
+    },
+    /// Sends the client elsewhere.
+    Redirect(Redirect),
+}
+
+/// Puts one path prefix in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The route's path, without a trailing slash.
+    pub from: Box<str>,
+    /// What stands in its place, without a trailing slash.
+    pub to: Box<str>,
+}
+
+/// Where a redirect points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The location, with `{host}`, `{path}` and `{query}` filled in per request.
+    pub to: Box<str>,
+    /// 301, 302, 307 or 308.
+    pub status: StatusCode,
+}
+
+/// The snapshot one worker serves from now.
+#[derive(Debug)]
+pub struct Live(ArcSwap<Snapshot>);
+
+impl Live {
+    /// Starts with `first`.
+    pub fn new(first: Snapshot) -> Self {
+        Self(ArcSwap::from_pointee(first))
+    }
+
+    /// The current snapshot; a request calls this once.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Makes `next` current. Requests under way finish with the snapshot they began with.
+    pub fn publish(&self, next: Snapshot) {
+        self.0.store(Arc::new(next));
+    }
+}
