@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use portcullis::auth;
 use portcullis::cli::check;
@@ -25,8 +26,16 @@ impl Sources for World {
             Some("missing.pem" | "missing.secret") => Err(io::Error::from_raw_os_error(2)),
             Some("unreadable.key") => Err(io::Error::from_raw_os_error(13)),
             Some("empty.secret") => Ok(b"\n".to_vec()),
-            _ => Ok(b"contents of a file that is long enough for a secret\n".to_vec()),
+            Some("weak.secret") => Ok(b"too short a secret\n".to_vec()),
+            Some("development.secret") => Ok(b"0123456789abcdef-portcullis-development-secret-do-not-trust".to_vec()),
+            Some("other.key") => Ok(rcgen::KeyPair::generate().unwrap().serialize_pem().into_bytes()),
+            Some(name) => Ok(contents(Path::new(name))),
+            None => Err(io::Error::from_raw_os_error(21)),
         }
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        if path.ends_with("missing") { Err(io::Error::from_raw_os_error(2)) } else { Ok(!path.ends_with("a-file")) }
     }
 
     fn variable(&self, name: &str) -> Option<Vec<u8>> {
@@ -41,6 +50,25 @@ impl Sources for World {
         4
     }
 }
+
+/// What a file of this name holds: a certificate, its key, a public key, a key set or a secret, all of them good.
+fn contents(name: &Path) -> Vec<u8> {
+    static MADE: LazyLock<rcgen::CertifiedKey<rcgen::KeyPair>> =
+        LazyLock::new(|| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+    match name.extension().and_then(|extension| extension.to_str()) {
+        Some("crt") => MADE.cert.pem().into_bytes(),
+        Some("key") => MADE.signing_key.serialize_pem().into_bytes(),
+        Some("pem") => MADE.signing_key.public_key_pem().into_bytes(),
+        Some("json") => KEY_SET.as_bytes().to_vec(),
+        _ => b"contents of a file that is long enough for a secret\n".to_vec(),
+    }
+}
+
+/// The public key of RFC 8037 appendix A.2 and the curve point of RFC 7517 appendix A.1.
+const KEY_SET: &str = r#"{"keys":[
+    {"kty":"OKP","crv":"Ed25519","kid":"ed","use":"sig","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+    {"kty":"EC","crv":"P-256","kid":"ec","use":"sig","alg":"ES256",
+     "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
 
 fn manifest() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -231,22 +259,24 @@ fn the_simplejwt_preset_is_what_simplejwt_issues() {
     assert_eq!((plain.leeway_secs, plain.require_exp, plain.style), (0, true, auth::Style::Drf));
     assert_eq!((&*plain.realm, &*plain.subject_claim), ("api", "user_id"));
     assert_eq!(plain.algorithms, [auth::Algorithm::Hs256]);
-    assert_eq!(plain.required_claims, ["jti".into(), "user_id".into()]);
+    assert_eq!(plain.required_claims, ["jti".into()]);
     let access = auth::Demand { claim: "token_type".into(), test: auth::Test::Equals("access".into()) };
-    assert_eq!(plain.require, std::slice::from_ref(&access));
+    let present = |claim: &str| auth::Demand { claim: claim.into(), test: auth::Test::Present };
+    assert_eq!(plain.require, [access.clone(), present("user_id")]);
 
     let changed = issuer("require = { is_staff = true }\nsubject_claim = \"sub\"\nleeway_secs = 5\n");
     assert_eq!(changed.require[0], access, "a demand of one's own never lets refresh tokens pass");
-    assert_eq!(changed.require.len(), 2);
-    assert_eq!(changed.required_claims, ["jti".into(), "sub".into()]);
+    assert_eq!(changed.require[1], present("sub"), "the demand on the subject follows the subject claim");
+    assert_eq!(changed.require.len(), 3);
+    assert_eq!(changed.required_claims, ["jti".into()]);
     assert_eq!(changed.leeway_secs, 5);
-    assert_eq!(issuer("require = { token_type = \"sliding\" }\n").require.len(), 1);
+    assert_eq!(issuer("require = { token_type = \"sliding\" }\n").require.len(), 2);
 }
 
 #[test]
 fn redirects_lead_to_port_443_or_the_first_https_listener() {
     let port = |https: &str| {
-        let certificates = "certificates = [{ cert = \"a\", key = \"b\" }]\n";
+        let certificates = "certificates = [{ cert = \"a.crt\", key = \"a.key\" }]\n";
         let text = format!(
             "[listen.http]\naddress = \"127.0.0.1:80\"\nredirect_to_https = true\n{}",
             https.replace('@', certificates)
@@ -263,7 +293,7 @@ fn redirects_lead_to_port_443_or_the_first_https_listener() {
 fn spans_point_at_what_the_stages_will_judge() {
     let loaded = load(&read("gateway.toml")).unwrap();
     let at = |span: config::Span| &loaded.text[span.start..span.end];
-    assert_eq!(at(loaded.spans.issuers[0].keys[0]), "\"certs/dev-jwt.secret\"");
+    assert_eq!(at(loaded.spans.issuers[0].keys[0]), "\"certs/dev.secret\"");
     assert_eq!(at(loaded.spans.listeners[0].certificates[0].key), "\"certs/dev.key\"");
     assert_eq!(at(loaded.spans.upstreams[0].endpoints[0]), "\"builtin:whoami\"");
     assert_eq!(at(loaded.spans.routes[0].files_root.unwrap()), "\"deploy/site\"");

@@ -3,11 +3,12 @@
 //!
 //! In order: `unknown` removes and reports unknown keys, `raw` takes the text as typed, `compile` says what it means, reads the
 //! files it names and collects every problem, `values` is the result and `spans` where it stands; `problem` and `render` tell
-//! the operator. Whether a key is strong enough or a certificate fits its key is for the stages to judge.
+//! the operator. Whether a key is strong enough or a certificate fits its key is for the stages to judge; `proof` asks them.
 
 mod compile;
 mod entry;
 mod problem;
+mod proof;
 mod raw;
 mod render;
 mod shapes;
@@ -85,15 +86,24 @@ pub fn load_str(path: &Path, text: &str, sources: &dyn Sources) -> Result<Loaded
         }
     };
     match compile::compile(&raw, path, sources) {
-        Ok(compiled) if problems.is_empty() => Ok(Loaded {
-            config: compiled.config,
-            spans: compiled.spans,
-            warnings: refuse(compiled.warnings),
-            text: Arc::clone(&text),
-        }),
-        Ok(compiled) => Err(refuse([problems, compiled.warnings].concat())),
+        Ok(compiled) => {
+            problems.extend(compiled.warnings);
+            problems.extend(proof::prove(&compiled.config, &compiled.spans, sources));
+            if problems.iter().any(|problem| problem.severity == Severity::Error) {
+                return Err(refuse(problems));
+            }
+            let warnings = refuse(problems);
+            Ok(Loaded { config: compiled.config, spans: compiled.spans, warnings, text: Arc::clone(&text) })
+        }
         Err(more) => Err(refuse([problems, more].concat())),
     }
+}
+
+/// Whether the file asks for development material, as far as it can be read: such material is made before the file is loaded.
+pub fn is_development(path: &Path) -> bool {
+    let text = System.file(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    table.get("server").and_then(|server| server.get("development")).and_then(toml::Value::as_bool).unwrap_or(false)
 }
 
 /// The JSON Schema of the language, for editors: every key with its description.

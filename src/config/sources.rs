@@ -14,6 +14,9 @@ pub trait Sources {
     /// The whole contents of a file.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// Whether a directory is there; an error says why it can't be told.
+    fn is_directory(&self, path: &Path) -> io::Result<bool>;
+
     /// The bytes of an environment variable; `None` if it is not set.
     fn variable(&self, name: &str) -> Option<Vec<u8>>;
 
@@ -33,6 +36,10 @@ impl Sources for System {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
         }
         Ok(bytes)
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        std::fs::metadata(path).map(|found| found.is_dir())
     }
 
     fn variable(&self, name: &str) -> Option<Vec<u8>> {

@@ -7,71 +7,61 @@ use super::super::shapes::SecretSource;
 use super::super::spans::IssuerSpans;
 use super::context::{Context, bare};
 use super::demand::demands;
-use crate::auth::{Algorithm, Demand, Family, IssuerSettings, KeySource, Secret, Style, Test};
+use crate::auth::{Algorithm, Demand, Family, IssuerSettings, KeySource, Preset, Secret};
 
-const NO_PRESET: Defaults = Defaults { simplejwt: false, leeway_secs: 30, subject_claim: "sub", realm: "portcullis" };
-const SIMPLEJWT: Defaults = Defaults { simplejwt: true, leeway_secs: 0, subject_claim: "user_id", realm: "api" };
+/// Seconds of clock difference forgiven where neither file nor preset says another number.
+const LEEWAY_SECS: u64 = 30;
+const REALM: &str = "portcullis";
 const REMEDY: &str = "check the path (it is relative to this file) and that the gateway's account may read it";
 
-/// What a preset fills in where the table is silent.
-#[derive(Clone, Copy)]
-struct Defaults {
-    simplejwt: bool,
-    leeway_secs: u64,
-    subject_claim: &'static str,
-    realm: &'static str,
-}
-
-impl Defaults {
-    /// simplejwt's access tokens carry `token_type`; a refresh token of the same key must not pass (its `TokenType` check).
-    fn demands(self) -> Vec<Demand> {
-        let access = Demand { claim: "token_type".into(), test: Test::Equals("access".into()) };
-        if self.simplejwt { vec![access] } else { Vec::new() }
-    }
-
-    fn required_claims(self, subject: &str) -> Vec<Box<str>> {
-        if self.simplejwt { vec!["jti".into(), subject.into()] } else { Vec::new() }
-    }
-
-    fn style(self) -> Style {
-        if self.simplejwt { Style::Drf } else { Style::Problem }
-    }
-}
-
 pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> (IssuerSettings, IssuerSpans) {
-    let default = context.choice(&raw.preset, "preset", &[("simplejwt", SIMPLEJWT)], NO_PRESET);
+    let presets = Preset::ALL.map(|preset| (preset.name(), Some(preset)));
+    let preset = context.choice(&raw.preset, "preset", &presets, None);
+    let base = base(name, preset);
     let keys = keys(context, name, raw);
     let algorithms = algorithms(context, &raw.algorithms, kind(raw));
     let audiences = context.texts(&raw.audiences, "audiences", "leave the key out to accept any audience");
-    if raw.audiences.is_absent() && !default.simplejwt {
+    if raw.audiences.is_absent() && preset.is_none() {
         context.report(no_audience(name));
     }
-    let subject_claim =
-        context.text(&raw.subject_claim, "subject_claim").map_or(default.subject_claim, |(text, _)| text);
+    let subject_claim = context.text(&raw.subject_claim, "subject_claim").map(|(text, _)| Box::<str>::from(text));
+    let subject_claim = subject_claim.unwrap_or_else(|| base.subject_claim.clone());
     let written = context.texts(&raw.required_claims, "required_claims", "leave the key out to demand none");
-    let required_claims =
-        if raw.required_claims.is_absent() { default.required_claims(subject_claim) } else { bare(written) };
+    let required_claims = if raw.required_claims.is_absent() { base.required_claims.clone() } else { bare(written) };
     let (keys, key_spans): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     let settings = IssuerSettings {
-        name: name.text.as_str().into(),
         keys,
         issuer: context.text(&raw.issuer, "issuer").map(|(text, _)| text.into()),
         audiences: bare(audiences),
-        algorithms: if algorithms.is_empty() && default.simplejwt && !raw.secret.is_absent() {
-            vec![Algorithm::Hs256]
-        } else {
-            algorithms
-        },
-        leeway_secs: context.number(&raw.leeway_secs, "leeway_secs", " seconds", 0..=60, default.leeway_secs),
-        require_exp: true,
+        algorithms: if algorithms.is_empty() && !raw.secret.is_absent() { base.algorithms.clone() } else { algorithms },
+        leeway_secs: context.number(&raw.leeway_secs, "leeway_secs", " seconds", 0..=60, base.leeway_secs),
         required_claims,
-        require: merged(default.demands(), demands(context, &raw.require)),
+        require: merged(demands_of(&base, &subject_claim), demands(context, &raw.require)),
         typ: bare(context.texts(&raw.token_types, "token_types", "leave the key out to accept any type")),
-        subject_claim: subject_claim.into(),
-        style: default.style(),
-        realm: realm(context, &raw.realm, default.realm),
+        subject_claim,
+        realm: realm(context, &raw.realm, &base.realm),
+        ..base
     };
     (settings, IssuerSpans { name: name.span, keys: key_spans })
+}
+
+/// What holds where the table is silent.
+fn base(name: &Name, preset: Option<Preset>) -> IssuerSettings {
+    let named = IssuerSettings::named(name.text.as_str());
+    let mut base = IssuerSettings { leeway_secs: LEEWAY_SECS, realm: REALM.into(), ..named };
+    if let Some(preset) = preset {
+        preset.apply(&mut base);
+    }
+    base
+}
+
+/// The preset's demands; the one on its subject claim follows when the table names another.
+fn demands_of(base: &IssuerSettings, subject_claim: &str) -> Vec<Demand> {
+    let follow = |demand: &Demand| {
+        let claim = if demand.claim == base.subject_claim { subject_claim.into() } else { demand.claim.clone() };
+        Demand { claim, test: demand.test.clone() }
+    };
+    base.require.iter().map(follow).collect()
 }
 
 fn no_audience(name: &Name) -> Problem {

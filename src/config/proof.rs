@@ -1,0 +1,90 @@
+//! Asks the stages about what only they can judge: keys, certificates, roots. Their answers become problems at the right place.
+
+use crate::auth::{Issuer, KeySource};
+use crate::tls::{Acceptor, development};
+
+use super::problem::{Problem, Span};
+use super::sources::Sources;
+use super::spans::Spans;
+use super::values::{Action, Config};
+
+/// Everything the stages find wrong with a configuration that reads well.
+pub(super) fn prove(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
+    let mut problems = keys(config, spans);
+    problems.extend(certificates(config, spans));
+    problems.extend(roots(config, spans, sources));
+    problems
+}
+
+fn keys(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (issuer, at) in config.issuers.iter().zip(&spans.issuers) {
+        let span_of = |index: usize| at.keys.get(index).copied().unwrap_or(at.name);
+        let found = match Issuer::compile(issuer.clone()) {
+            Ok((_, warnings)) => warnings,
+            Err(errors) => errors,
+        };
+        problems.extend(found.into_iter().map(|problem| {
+            let span = span_of(problem.source_index);
+            let made = if problem.fatal {
+                Problem::error(span, problem.message)
+            } else {
+                Problem::warning(span, problem.message)
+            };
+            made.hint(problem.hint)
+        }));
+        if config.server.development {
+            continue;
+        }
+        for (index, key) in issuer.keys.iter().enumerate() {
+            if matches!(key, KeySource::Secret(secret) if development::is_development_secret(secret.expose())) {
+                problems.push(in_earnest(span_of(index), "secret"));
+            }
+        }
+    }
+    problems
+}
+
+fn certificates(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (listener, at) in config.listeners.iter().zip(&spans.listeners) {
+        let Some(settings) = &listener.tls else { continue };
+        let span_of = |index: Option<usize>| {
+            index.and_then(|index| at.certificates.get(index)).map_or(at.name, |certificate| certificate.cert)
+        };
+        match Acceptor::compile(settings) {
+            Err(problem) => {
+                problems.push(Problem::error(span_of(problem.certificate), problem.message).hint(problem.hint));
+            }
+            Ok((_, infos)) if !config.server.development => {
+                let marked = infos.iter().enumerate().filter(|(_, info)| info.development);
+                problems.extend(marked.map(|(index, _)| in_earnest(span_of(Some(index)), "certificate")));
+            }
+            Ok(_) => {}
+        }
+    }
+    problems
+}
+
+fn in_earnest(span: Span, what: &str) -> Problem {
+    Problem::error(span, format!("this {what} is development material: anybody could have it")).hint(format!(
+        "use a {what} of your own, or say `development = true` under [server], which allows loopback addresses only"
+    ))
+}
+
+fn roots(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (route, at) in config.routes.iter().zip(&spans.routes) {
+        let Action::Files(site) = &route.action else { continue };
+        let fault = match sources.is_directory(&site.root) {
+            Ok(true) => continue,
+            Ok(false) => "is not a directory".to_owned(),
+            Err(error) => format!("cannot be opened: {error}"),
+        };
+        let message = format!("the root `{}` {fault}", site.root.display());
+        let hint =
+            "create it (for Django: `manage.py collectstatic`) or check the path, which is relative to this file";
+        problems.push(Problem::error(at.files_root.unwrap_or(at.name), message).hint(hint));
+    }
+    problems
+}
