@@ -2,23 +2,15 @@
 //!
 //! Exit codes: 0 the configuration may run (warnings may have been printed), 1 it may not. Usage errors are clap's 2.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, Loaded, Paint, Problems};
 
-/// Check a configuration and print every problem of it.
-#[derive(Debug, clap::Args)]
-pub struct Check {
-    /// The configuration file.
-    #[arg(short, long, value_name = "PATH", default_value = "gateway.toml")]
-    pub config: PathBuf,
-}
-
 /// Checks the file: problems on standard error, a summary on standard output if it may run.
 pub fn run(path: &Path) -> ExitCode {
-    let paint = paint();
+    let paint = super::paint();
     let (report, summary, code) = match config::load(path) {
         Ok(loaded) => (loaded.warnings.render(paint), summary(&loaded), ExitCode::SUCCESS),
         Err(problems) => (refusal(&problems, paint), String::new(), ExitCode::FAILURE),
@@ -57,9 +49,4 @@ pub fn summary(loaded: &Loaded) -> String {
 fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
-}
-
-fn paint() -> Paint {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stderr().is_terminal() && !refused { Paint::Colour } else { Paint::Plain }
 }

@@ -1,4 +1,94 @@
 //! The command line: arguments in, exit codes out, no logic. One file a subcommand.
+//!
+//! Exit codes: 0 done, 1 it failed and standard error says why, 2 usage (clap's own). Standard output is for results, standard
+//! error for everything else.
 
 pub mod check;
+mod explain;
+mod run;
 pub mod schema;
+mod token;
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Paint;
+
+/// The front door of a web application: TLS, JWT at the edge, static files, pooled upstreams.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, after_help = EXAMPLES)]
+struct Cli {
+    /// The configuration file.
+    #[arg(short, long, global = true, value_name = "PATH", default_value = "gateway.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  portcullis                                      run with ./gateway.toml
+  portcullis run -c /etc/portcullis/gateway.toml  run with another file
+  portcullis check                                say everything that is wrong with the file
+  portcullis explain GET https://localhost:8443/api/items --token TOKEN
+                                                  which route, which policy, and why
+  portcullis token mint --issuer dev --claim sub=alice
+                                                  a token that this gateway accepts
+  portcullis schema > gateway.schema.json         JSON Schema, for editors";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (the default).
+    Run,
+    /// Check a configuration and print every problem of it.
+    Check,
+    /// Tell which route, policy and headers a request meets, and why a token passes or fails.
+    Explain(explain::Explain),
+    /// Make or read tokens.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+/// Runs what was asked for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&cli.config),
+        Command::Check => check::run(&cli.config),
+        Command::Explain(arguments) => explain::run(&cli.config, &arguments),
+        Command::Token(command) => token::run(&cli.config, &command),
+        Command::Schema => schema::run(),
+    }
+}
+
+/// Prints a result; a reader that went away heard enough, a full disk did not.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says why something failed.
+fn fail(error: &dyn Error) -> ExitCode {
+    let mut said = format!("error: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        said = format!("{said}: {error}");
+        source = error.source();
+    }
+    writeln!(io::stderr(), "{}", said.trim_end()).ok(); // nowhere is left to say it if this fails too
+    ExitCode::FAILURE
+}
+
+/// Colours on a terminal, unless they are not wanted (<https://no-color.org>).
+fn paint() -> Paint {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stderr().is_terminal() && !refused { Paint::Colour } else { Paint::Plain }
+}

@@ -3,10 +3,6 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-/// Print the JSON Schema of the configuration file.
-#[derive(Debug, clap::Args)]
-pub struct Schema {}
-
 /// Prints the schema on standard output; exit code 1 if that fails.
 pub fn run() -> ExitCode {
     let text = format!("{:#}\n", crate::config::schema());

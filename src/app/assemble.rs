@@ -1,0 +1,265 @@
+//! From a compiled configuration to what each worker serves: the transaction of a reload.
+//!
+//! Builds everything first and publishes last, so that any problem leaves the old generation as it was. What did not change is
+//! carried over, not rebuilt: issuers (and with them the verified tokens), upstreams (and with them warm connections), sites
+//! (and with them cached files), TLS session keys.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::auth::{Authority, Issuer, KeyProblem, Policy};
+use crate::config::{Action, Auth, Config, HttpsPort, Listener, Route};
+use crate::files::{Site, SiteSettings};
+use crate::http::Boundary;
+use crate::observe::{Metrics, NO_ROUTE};
+use crate::route::{Router, Rule};
+use crate::shutdown::Tasks;
+use crate::snapshot::{self, Redirect, Rewrite, Snapshot};
+use crate::tls::{Acceptor, CertInfo, TlsProblem};
+use crate::upstream::{Group, Upstream};
+
+/// Why a configuration that compiled can't be served all the same.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AssembleError {
+    /// A key that was good when the file was read; `config` checks them first.
+    #[error("issuer `{issuer}`: {}", problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Keys { issuer: Box<str>, problems: Vec<KeyProblem> },
+    /// A certificate that was good when the file was read.
+    #[error("listener `{listener}`")]
+    Tls {
+        listener: Box<str>,
+        #[source]
+        problem: TlsProblem,
+    },
+    /// A static root that can't be opened.
+    #[error("route `{route}`: cannot open the files root")]
+    Root {
+        route: Box<str>,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What is carried from one generation to the next.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    config: Config,
+    issuers: Vec<Arc<Issuer>>,
+    groups: Vec<Arc<Group>>,
+    crew: Vec<Carried>,
+    acceptors: HashMap<Box<str>, Acceptor>,
+}
+
+/// What one worker carries over.
+#[derive(Debug)]
+struct Carried {
+    authority: Arc<Authority>,
+    upstreams: Vec<Arc<Upstream>>,
+    sites: Vec<(SiteSettings, Arc<Site>)>,
+}
+
+/// A generation ready to be published.
+pub(super) struct Assembled {
+    pub(super) assembly: Assembly,
+    /// One for each worker, in order.
+    pub(super) snapshots: Vec<Snapshot>,
+    /// One for each TLS listener.
+    pub(super) acceptors: Vec<(Box<str>, Acceptor)>,
+    pub(super) certificates: Vec<CertInfo>,
+}
+
+impl Assembly {
+    /// What is served now.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+/// Builds `generation` of `config` for the workers whose upstream tasks are given, carrying over from `before`.
+pub(super) fn assemble(
+    config: Config,
+    before: Option<&Assembly>,
+    generation: u64,
+    metrics: &Metrics,
+    crew: &[Tasks],
+) -> Result<Assembled, AssembleError> {
+    let issuers = issuers(&config, before)?;
+    let groups = groups(&config, before);
+    let (acceptors, certificates) = acceptors(&config, before)?;
+    let mut carried = Vec::with_capacity(crew.len());
+    let mut snapshots = Vec::with_capacity(crew.len());
+    for (number, tasks) in crew.iter().enumerate() {
+        let bench = Bench { config: &config, issuers: &issuers, groups: &groups, metrics, number };
+        let old = before.and_then(|before| before.crew.get(number).map(|carried| (before, carried)));
+        let worker = bench.carry(old, tasks)?;
+        snapshots.push(bench.snapshot(generation, &worker));
+        carried.push(worker);
+    }
+    let kept = acceptors.iter().map(|(name, acceptor)| (name.clone(), acceptor.clone())).collect();
+    let assembly = Assembly { config, issuers, groups, crew: carried, acceptors: kept };
+    Ok(Assembled { assembly, snapshots, acceptors, certificates })
+}
+
+fn issuers(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Issuer>>, AssembleError> {
+    let mut issuers = Vec::with_capacity(config.issuers.len());
+    for settings in &config.issuers {
+        let same = before.and_then(|before| {
+            let at = before.config.issuers.iter().position(|old| old == settings)?;
+            before.issuers.get(at).cloned()
+        });
+        let compile = || {
+            let failed = |problems| AssembleError::Keys { issuer: settings.name.clone(), problems };
+            Issuer::compile(settings.clone()).map(|(issuer, _)| Arc::new(issuer)).map_err(failed)
+        };
+        issuers.push(same.map_or_else(compile, Ok)?);
+    }
+    Ok(issuers)
+}
+
+fn groups(config: &Config, before: Option<&Assembly>) -> Vec<Arc<Group>> {
+    let same = |settings| before?.groups.iter().find(|group| group.settings() == settings).cloned();
+    let upstreams = config.upstreams.iter();
+    upstreams.map(|settings| same(settings).unwrap_or_else(|| Arc::new(Group::new(settings.clone())))).collect()
+}
+
+type Acceptors = (Vec<(Box<str>, Acceptor)>, Vec<CertInfo>);
+
+fn acceptors(config: &Config, before: Option<&Assembly>) -> Result<Acceptors, AssembleError> {
+    let (mut acceptors, mut certificates) = (Vec::new(), Vec::new());
+    for Listener { listen, tls, .. } in &config.listeners {
+        let Some(settings) = tls else { continue };
+        let old = before.and_then(|before| before.acceptors.get(&listen.name));
+        let compiled = old.map_or_else(|| Acceptor::compile(settings), |old| old.recompile(settings));
+        let (acceptor, infos) =
+            compiled.map_err(|problem| AssembleError::Tls { listener: listen.name.clone(), problem })?;
+        acceptors.push((listen.name.clone(), acceptor));
+        certificates.extend(infos);
+    }
+    Ok((acceptors, certificates))
+}
+
+/// The port a plain listener sends its requests to.
+pub(super) fn https_port(listener: &Listener) -> Option<u16> {
+    listener.redirect_to_https.map(|port| match port {
+        HttpsPort::Standard => 443,
+        HttpsPort::Other(port) => port,
+    })
+}
+
+/// Where one worker's snapshot is put together.
+struct Bench<'a> {
+    config: &'a Config,
+    issuers: &'a [Arc<Issuer>],
+    groups: &'a [Arc<Group>],
+    metrics: &'a Metrics,
+    number: usize,
+}
+
+impl Bench<'_> {
+    fn carry(&self, old: Option<(&Assembly, &Carried)>, tasks: &Tasks) -> Result<Carried, AssembleError> {
+        let entries = self.config.server.token_cache_entries;
+        let authority = old
+            .filter(|(before, _)| before.config.server.token_cache_entries == entries)
+            .map_or_else(|| Arc::new(Authority::new(entries)), |(_, carried)| Arc::clone(&carried.authority));
+        let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();
+        for route in &self.config.routes {
+            let Action::Files(settings) = &route.action else { continue };
+            if sites.iter().any(|(known, _)| known == settings) {
+                continue;
+            }
+            let same = old.and_then(|(_, carried)| carried.sites.iter().find(|(known, _)| known == settings));
+            let site = match same {
+                Some((_, site)) => Arc::clone(site),
+                None => Arc::new(
+                    Site::open(settings.clone())
+                        .map_err(|source| AssembleError::Root { route: route.name.clone(), source })?,
+                ),
+            };
+            sites.push((settings.clone(), site));
+        }
+        let upstreams = self.groups.iter().map(|group| self.upstream(group, old, tasks)).collect();
+        Ok(Carried { authority, upstreams, sites })
+    }
+
+    fn upstream(&self, group: &Arc<Group>, old: Option<(&Assembly, &Carried)>, tasks: &Tasks) -> Arc<Upstream> {
+        let same = old.and_then(|(before, carried)| {
+            let at = before.groups.iter().position(|known| Arc::ptr_eq(known, group))?;
+            carried.upstreams.get(at)
+        });
+        same.cloned().unwrap_or_else(|| {
+            let name = &group.settings().name;
+            let meter =
+                |address: &crate::upstream::Address| self.metrics.endpoint(self.number, name, &address.to_string());
+            Arc::new(group.on_worker(tasks, meter))
+        })
+    }
+
+    fn snapshot(&self, generation: u64, carried: &Carried) -> Snapshot {
+        let rules = self.config.routes.iter().map(|route| Rule {
+            hosts: route.hosts.clone(),
+            path: route.path.clone(),
+            methods: route.methods.clone(),
+            value: Arc::new(self.route(route, carried)),
+        });
+        Snapshot {
+            generation,
+            router: Router::new(rules),
+            authority: Arc::clone(&carried.authority),
+            boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config)),
+            limits: self.config.limits,
+            unmatched: self.metrics.route(self.number, NO_ROUTE),
+        }
+    }
+
+    fn route(&self, route: &Route, carried: &Carried) -> snapshot::Route {
+        let policy = match &route.auth {
+            Auth::Public => Policy::public(),
+            Auth::Token { issuer, demands, scopes, forward } => {
+                let issuer = Arc::clone(&self.issuers[*issuer]);
+                Policy::token(issuer, demands.clone(), scopes.clone(), forward.clone())
+            }
+        };
+        snapshot::Route {
+            name: (*route.name).into(),
+            policy,
+            action: self.action(route, carried),
+            body_bytes: route.body_bytes,
+            response_headers: route.response_headers.clone(),
+            meter: self.metrics.route(self.number, &route.name),
+            decisions: self.metrics.auth(self.number, &route.name),
+        }
+    }
+
+    fn action(&self, route: &Route, carried: &Carried) -> snapshot::Action {
+        let prefix: Box<str> = route.path.trim_end_matches('/').into();
+        match &route.action {
+            Action::Upstream { upstream, replace_prefix } => snapshot::Action::Proxy {
+                upstream: Arc::clone(&carried.upstreams[*upstream]),
+                name: (*self.config.upstreams[*upstream].name).into(),
+                rewrite: replace_prefix
+                    .as_ref()
+                    .map(|to| Rewrite { from: prefix, to: to.trim_end_matches('/').into() }),
+            },
+            Action::Files(settings) => {
+                let (_, site) = carried
+                    .sites
+                    .iter()
+                    .find(|(known, _)| known == settings)
+                    .expect("`carry` opened a site for every files route");
+                snapshot::Action::Files { site: Arc::clone(site), prefix }
+            }
+            Action::Redirect { to, status } => snapshot::Action::Redirect(Redirect { to: to.clone(), status: *status }),
+        }
+    }
+}
+
+/// The headers that carry claims, on any route: removed from every request before anything else is done.
+fn identity_headers(config: &Config) -> impl Iterator<Item = HeaderName> {
+    config.routes.iter().flat_map(|route| match &route.auth {
+        Auth::Public => Vec::new(),
+        Auth::Token { forward, .. } => forward.iter().map(|forward| forward.header.clone()).collect(),
+    })
+}

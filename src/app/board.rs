@@ -1,0 +1,133 @@
+//! What the admin listener is told about the process: the board the control thread writes and operators read.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use super::assemble::https_port;
+use crate::config::{Action, Auth, Config, Route};
+use crate::observe::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
+use crate::tls::CertInfo;
+
+/// The state operators see.
+#[derive(Debug)]
+pub(super) struct Board {
+    begun: Instant,
+    status: Mutex<Status>,
+}
+
+impl Board {
+    pub(super) fn new() -> Self {
+        let status = Status { version: env!("CARGO_PKG_VERSION"), ..Status::default() };
+        Self { begun: Instant::now(), status: Mutex::new(status) }
+    }
+
+    /// What is to be shown now.
+    pub(super) fn status(&self) -> Status {
+        let mut status = self.write(|status| status.clone());
+        status.uptime = self.begun.elapsed();
+        status
+    }
+
+    /// A generation went live.
+    pub(super) fn published(&self, generation: u64, config: &Config, certificates: &[CertInfo]) {
+        self.write(|status| {
+            if status.generation > 0 {
+                status.last_reload = Some(ReloadStatus { at: SystemTime::now(), error: None });
+            }
+            status.generation = generation;
+            status.ready = true;
+            status.listeners = listeners(config);
+            status.certificates = certificates.iter().map(certificate).collect();
+            status.routes = config.routes.iter().map(|route| described(config, route)).collect();
+            status.endpoints = endpoints(config);
+        });
+    }
+
+    /// A reload was refused; the old generation stays.
+    pub(super) fn refused(&self, error: String) {
+        self.write(|status| status.last_reload = Some(ReloadStatus { at: SystemTime::now(), error: Some(error) }));
+    }
+
+    /// What is configured is what runs again, after a refused reload was taken back.
+    pub(super) fn unchanged(&self) {
+        self.write(|status| {
+            if let Some(reload) = status.last_reload.as_mut().filter(|reload| reload.error.is_some()) {
+                *reload = ReloadStatus { at: SystemTime::now(), error: None };
+            }
+        });
+    }
+
+    /// The drain has begun.
+    pub(super) fn draining(&self) {
+        self.write(|status| status.draining = true);
+    }
+
+    fn write<R>(&self, change: impl FnOnce(&mut Status) -> R) -> R {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn listeners(config: &Config) -> Vec<ListenerStatus> {
+    let listener = |listener: &crate::config::Listener| ListenerStatus {
+        name: listener.listen.name.clone(),
+        address: listener.listen.address,
+        tls: listener.tls.is_some(),
+    };
+    config.listeners.iter().map(listener).collect()
+}
+
+fn certificate(info: &CertInfo) -> CertificateStatus {
+    CertificateStatus {
+        label: info.label.as_str().into(),
+        names: info.names.iter().map(ToString::to_string).collect(),
+        expires: info.not_after,
+    }
+}
+
+fn endpoints(config: &Config) -> Vec<EndpointStatus> {
+    let of = |upstream: &crate::upstream::UpstreamSettings| {
+        let (name, slots) = (upstream.name.clone(), upstream.max_connections);
+        let endpoint = move |address: &crate::upstream::Address| EndpointStatus {
+            upstream: name.clone(),
+            endpoint: address.to_string().into(),
+            slots,
+        };
+        upstream.endpoints.iter().map(endpoint).collect::<Vec<_>>()
+    };
+    config.upstreams.iter().flat_map(of).collect()
+}
+
+/// One route in words, for the status page and `explain`.
+pub fn described(config: &Config, route: &Route) -> RouteStatus {
+    let hosts = if route.hosts.is_empty() { "any host".to_owned() } else { route.hosts.join(", ") };
+    let methods: Vec<_> = route.methods.iter().map(http::Method::as_str).collect();
+    let methods = if methods.is_empty() { String::new() } else { format!("{} ", methods.join(", ")) };
+    RouteStatus {
+        name: route.name.clone(),
+        matches: format!("{methods}{hosts} {}", route.path),
+        policy: match &route.auth {
+            Auth::Public => "public".to_owned(),
+            Auth::Token { issuer, demands, scopes, .. } => {
+                let issuer = &config.issuers[*issuer].name;
+                let demands = demands.iter().map(|demand| format!("claim {}", demand.claim));
+                let scopes = scopes.iter().map(|scope| format!("scope {scope}"));
+                let token = std::iter::once(format!("token of {issuer}"));
+                token.chain(demands).chain(scopes).collect::<Vec<_>>().join(", ")
+            }
+        },
+        action: match &route.action {
+            Action::Upstream { upstream, .. } => format!("upstream {}", config.upstreams[*upstream].name),
+            Action::Files(site) => format!("files {}", site.root.display()),
+            Action::Redirect { to, status } => format!("{} {to}", status.as_u16()),
+        },
+    }
+}
+
+/// One line a listener, for the log.
+pub(super) fn listening(config: &Config) -> impl Iterator<Item = String> {
+    config.listeners.iter().map(|listener| {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        let redirect = https_port(listener).map(|port| format!(" (redirects to port {port})")).unwrap_or_default();
+        format!("{scheme}://{}{redirect}", listener.listen.address)
+    })
+}

@@ -1,0 +1,203 @@
+//! One worker: a thread, a current-thread runtime, its accept loops and its connections.
+//!
+//! Owns the way from a listening socket to `serve`. A worker takes orders from the control thread and shares nothing else with
+//! other workers but counters of the process.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::listen::{Accepted, ConnectionLimit, Incoming};
+use crate::observe::{Handshake, ListenerMeter, TlsVersion};
+use crate::serve::{self, Worker, serve_connection};
+use crate::shutdown::{Drain, DrainTrigger, Tasks};
+use crate::tls::{Acceptor, HandshakeError};
+
+/// Orders that may wait for a busy worker.
+const ORDERS: usize = 64;
+/// How often access lines are handed to the writer.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// What a listener does with a connection; a reload changes it in place.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    pub(super) name: Box<str>,
+    pub(super) tls: ArcSwapOption<Acceptor>,
+    /// The port of the TLS listener that plain requests are sent to.
+    pub(super) to_https: ArcSwapOption<u16>,
+}
+
+/// What the control thread may ask of a worker.
+pub(super) enum Order {
+    /// Accept connections from this socket.
+    Open { entrance: Arc<Entrance>, listener: TcpListener, meter: ListenerMeter },
+    /// Stop accepting for the listener of this name, and let its connections end by themselves.
+    Close { name: Box<str> },
+}
+
+/// A running worker.
+pub(super) struct Handle {
+    pub(super) worker: Arc<Worker>,
+    pub(super) orders: mpsc::Sender<Order>,
+    /// Tasks of upstream connections; nobody waits for them.
+    pub(super) upstream_tasks: Tasks,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// What a worker needs to begin.
+pub(super) struct Post {
+    pub(super) number: usize,
+    pub(super) worker: Arc<Worker>,
+    pub(super) upstream_tasks: Tasks,
+    pub(super) limit: ConnectionLimit,
+    pub(super) grace: Duration,
+    /// Dropped when the worker has ended.
+    pub(super) done: mpsc::Sender<()>,
+}
+
+/// Starts the worker's thread.
+pub(super) fn start(post: Post) -> io::Result<Handle> {
+    let (orders, received) = mpsc::channel(ORDERS);
+    let (worker, upstream_tasks) = (Arc::clone(&post.worker), post.upstream_tasks.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{}", post.number))
+        .spawn(move || runtime.block_on(post.work(received)))?;
+    Ok(Handle { worker, orders, upstream_tasks, thread })
+}
+
+impl Post {
+    async fn work(self, mut orders: mpsc::Receiver<Order>) {
+        let clients = Tasks::new();
+        let mut doors: Vec<(Box<str>, DrainTrigger)> = Vec::new();
+        let mut flush = interval(FLUSH);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.worker.drain.begun() => break,
+                order = orders.recv() => match order {
+                    Some(Order::Open { entrance, listener, meter }) => {
+                        let (shut, shutting) = Drain::new();
+                        doors.push((entrance.name.clone(), shut));
+                        let door = Door { entrance, meter, worker: Arc::clone(&self.worker), clients: clients.clone() };
+                        clients.spawn(door.stand_open(listener, self.limit.clone(), shutting));
+                    }
+                    Some(Order::Close { name }) => {
+                        for (_, shut) in doors.extract_if(.., |(door, _)| *door == name) {
+                            shut.begin();
+                        }
+                    }
+                    None => break, // the control thread is gone
+                },
+                _ = flush.tick() => self.flush(),
+            }
+        }
+        for (_, shut) in &doors {
+            shut.begin();
+        }
+        self.finish(&clients).await;
+    }
+
+    /// Waits for the last connection, within the grace.
+    async fn finish(self, clients: &Tasks) {
+        let mut flush = interval(FLUSH);
+        let finished = async {
+            loop {
+                tokio::select! {
+                    () = clients.finished() => break,
+                    _ = flush.tick() => self.flush(),
+                }
+            }
+        };
+        if timeout(self.grace, finished).await.is_err() {
+            tracing::warn!(worker = self.number, connections = clients.count(), "grace is over: connections are cut");
+        }
+        self.flush();
+        drop(self.done);
+    }
+
+    fn flush(&self) {
+        if let Some(access) = &self.worker.access {
+            access.flush();
+        }
+    }
+}
+
+/// One listener on one worker.
+#[derive(Clone)]
+struct Door {
+    entrance: Arc<Entrance>,
+    meter: ListenerMeter,
+    worker: Arc<Worker>,
+    clients: Tasks,
+}
+
+impl Door {
+    /// Accepts until told to shut; then takes what the kernel has already accepted, and closes the socket.
+    async fn stand_open(self, listener: TcpListener, limit: ConnectionLimit, shutting: Drain) {
+        let meter = self.meter.clone();
+        let failed = move |_: &io::Error| meter.accept_failed();
+        let mut incoming = match Incoming::new(&self.entrance.name, listener, limit, failed) {
+            Ok(incoming) => incoming,
+            Err(error) => {
+                tracing::error!(listener = %self.entrance.name, %error, "cannot accept on this listener");
+                return;
+            }
+        };
+        loop {
+            tokio::select! {
+                accepted = incoming.accept() => self.admit(accepted),
+                () = shutting.begun() => break,
+            }
+        }
+        let mut backlog = incoming.drain_backlog();
+        while let Some(accepted) = backlog.next().await {
+            self.admit(accepted);
+        }
+    }
+
+    fn admit(&self, accepted: Accepted) {
+        self.clients.spawn(self.clone().receive(accepted));
+    }
+
+    /// Shakes hands where the listener is a TLS one, then serves.
+    async fn receive(self, accepted: Accepted) {
+        let Accepted { stream, client, admission } = accepted;
+        let open = self.meter.accepted();
+        let peer = SocketAddr::new(client.ip(), client.port());
+        match self.entrance.tls.load_full() {
+            None => {
+                let to_https = self.entrance.to_https.load().as_deref().copied();
+                let accepted = serve::Accepted { peer, secure: false, http2: false, to_https };
+                serve_connection(stream, accepted, self.worker).await;
+            }
+            Some(acceptor) => self.receive_tls(stream, peer, &acceptor).await,
+        }
+        drop((open, admission));
+    }
+
+    async fn receive_tls(self, stream: TcpStream, peer: SocketAddr, acceptor: &Acceptor) {
+        match acceptor.accept(stream, Instant::now() + acceptor.handshake_timeout()).await {
+            Ok((stream, shaken)) => {
+                let version = if shaken.version == "TLSv1.3" { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
+                self.meter.handshake(Handshake::Done(version));
+                let accepted = serve::Accepted { peer, secure: true, http2: shaken.alpn_h2, to_https: None };
+                serve_connection(stream, accepted, self.worker).await;
+            }
+            Err(error) => {
+                self.meter.handshake(match error {
+                    HandshakeError::Timeout => Handshake::Timeout,
+                    HandshakeError::Failed(_) => Handshake::Failed,
+                });
+                tracing::debug!(%peer, listener = %self.entrance.name, %error, "handshake failed");
+            }
+        }
+    }
+}

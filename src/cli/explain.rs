@@ -1,0 +1,133 @@
+//! `portcullis explain METHOD URL`: which route a request takes, what that route demands and does, and why a token passes or fails.
+//!
+//! Uses the same target, router, policy and verification as a request does, so that what it says is what happens.
+
+use std::fmt::Write as _;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use http::{Method, Request, Uri, header};
+
+use super::{fail, print};
+use crate::app::described;
+use crate::auth::{Issuer, KeyProblem, Policy, UnixSeconds, explain_token};
+use crate::config::{self, Auth, Config, Problems, Route};
+use crate::http::{Target, TargetError};
+use crate::route::{RouteError, Router, Rule};
+
+/// Most bytes of a token on standard input.
+const LONGEST_TOKEN: u64 = 1 << 20;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  portcullis explain GET https://localhost:8443/api/items
+  portcullis explain POST https://api.example.com/orders/7 --token - < token.txt")]
+pub(super) struct Explain {
+    /// The request's method.
+    method: Method,
+    /// The request's URL.
+    url: Uri,
+    /// A bearer token to try, or `-` for standard input, which keeps it out of the shell's history.
+    #[arg(long)]
+    token: Option<String>,
+}
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+enum ExplainError {
+    #[error("{0}")]
+    Config(Problems),
+    #[error("the URL must be absolute, as https://HOST/PATH")]
+    NotAbsolute,
+    #[error("this request is refused with status 400 or 405 before any route is looked for")]
+    Target(#[source] TargetError),
+    #[error("cannot read the token")]
+    Token(#[source] io::Error),
+    #[error("the issuer's keys can't be used: {0:?}")]
+    Keys(Vec<KeyProblem>),
+}
+
+pub(super) fn run(path: &Path, arguments: &Explain) -> ExitCode {
+    match explained(path, arguments) {
+        Ok(text) => print(&text),
+        Err(error) => fail(&error),
+    }
+}
+
+fn explained(path: &Path, arguments: &Explain) -> Result<String, ExplainError> {
+    let config = config::load(path).map_err(ExplainError::Config)?.config;
+    let target = target(arguments, config.limits.target_bytes)?;
+    let mut text =
+        format!("request   {} {}://{}{}\n", arguments.method, target.scheme(), target.authority(), target.path());
+    let rules = config.routes.iter().map(|route| Rule {
+        hosts: route.hosts.clone(),
+        path: route.path.clone(),
+        methods: route.methods.clone(),
+        value: route,
+    });
+    match Router::new(rules).find(target.host(), target.path(), &arguments.method) {
+        Err(RouteError::NotFound) => text.push_str("route     none: answered 404\n"),
+        Err(RouteError::MethodNotAllowed { allow }) => {
+            let allow: Vec<_> = allow.iter().map(Method::as_str).collect();
+            writeln!(text, "route     none for this method: answered 405, Allow: {}", allow.join(", "))
+                .expect("a string takes any text");
+        }
+        Ok(route) => tell(&mut text, &config, route, arguments)?,
+    }
+    Ok(text)
+}
+
+fn target(arguments: &Explain, longest: usize) -> Result<Target, ExplainError> {
+    let host = arguments.url.authority().ok_or(ExplainError::NotAbsolute)?;
+    let secure = arguments.url.scheme_str() == Some("https");
+    let request = Request::builder().method(&arguments.method).uri(&arguments.url).header(header::HOST, host.as_str());
+    let (head, ()) = request.body(()).map_err(|_| ExplainError::NotAbsolute)?.into_parts();
+    Target::read(&head, secure, longest).map_err(ExplainError::Target)
+}
+
+fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) -> Result<(), ExplainError> {
+    let words = described(config, route);
+    let policy = policy(config, route)?;
+    let mut line = |name: &str, value: &str| writeln!(text, "{name:<10}{value}").expect("a string takes any text");
+    line("route", &words.name);
+    line("matches", &words.matches);
+    line("policy", &policy.describe());
+    line("action", &words.action);
+    line("body", &format!("at most {} bytes", route.body_bytes));
+    if let Auth::Token { forward, .. } = &route.auth {
+        for forward in forward {
+            line("sets", &format!("{} from claim {}", forward.header, forward.claim));
+        }
+    }
+    for (name, value) in &route.response_headers {
+        line("answers", &format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    }
+    if let Some(token) = token(arguments)? {
+        let steps = explain_token(&policy, &token, UnixSeconds::now());
+        for step in &steps {
+            line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
+        }
+        let passes = steps.iter().all(|step| step.ok);
+        line("verdict", if passes { "the token passes" } else { "the token is refused" });
+    }
+    Ok(())
+}
+
+fn policy(config: &Config, route: &Route) -> Result<Policy, ExplainError> {
+    let Auth::Token { issuer, demands, scopes, forward } = &route.auth else { return Ok(Policy::public()) };
+    let (issuer, _) = Issuer::compile(config.issuers[*issuer].clone()).map_err(ExplainError::Keys)?;
+    Ok(Policy::token(Arc::new(issuer), demands.clone(), scopes.clone(), forward.clone()))
+}
+
+fn token(arguments: &Explain) -> Result<Option<String>, ExplainError> {
+    let Some(token) = &arguments.token else { return Ok(None) };
+    if token != "-" {
+        return Ok(Some(token.clone()));
+    }
+    let mut piped = String::new();
+    io::stdin().take(LONGEST_TOKEN).read_to_string(&mut piped).map_err(ExplainError::Token)?;
+    Ok(Some(piped.trim().to_owned()))
+}
