@@ -3,10 +3,12 @@
 //! The stack, from outside in, and why each layer stands where it stands:
 //! 1. `Recorded`: sees every exchange begin and end, even one that panicked; a failure from further in is an answer from here on.
 //! 2. `CatchPanic`: a panic further in is a failure, not a dead connection.
-//! 3. `dispatch`: the request itself.
+//! 3. `dispatch`: the request itself, boxed: hyper keeps room for one request's future in every connection, idle or not, and the
+//!    future of a whole exchange is some kilobytes.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -17,10 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Service, ServiceBuilder, service_fn};
 
 use super::Limits;
+use super::activity::Activity;
 use super::context::{Connection, Worker, address_value};
 use super::dispatch::dispatch;
-use super::driver::until_drained;
-use super::guarded::{Activity, Guarded};
+use super::driver::{Farewell, drive};
+use super::guarded::Guarded;
 use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
 
@@ -52,23 +55,28 @@ where
         activity: Arc::clone(&activity),
         worker,
     });
-    let io = TokioIo::new(Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits));
+    let io = TokioIo::new(Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits.write_timeout));
     let service = stack(Arc::clone(&connection));
     let drain = connection.worker.drain.clone();
     // Boxed, so that the larger of the two is not reserved in every task.
     let ended = if accepted.http2 {
         let serving = Box::pin(http2_settings(&limits).serve_connection(io, service));
-        until_drained(serving, |serving| serving.as_mut().graceful_shutdown(), &drain, &activity).await
+        drive(serving, |serving, _| serving.as_mut().graceful_shutdown(), &drain, &activity, &limits).await
     } else {
-        // No graceful shutdown here: it would close an idle connection under a request that is on its way. The stream gives
-        // idle clients a last moment, and every answer says `Connection: close`.
         let serving = Box::pin(http1_settings(&limits).serve_connection(io, service));
-        until_drained(serving, |_| (), &drain, &activity).await
+        let bid = |serving: &mut Pin<Box<http1::Connection<_, _>>>, farewell| {
+            // At the drain every answer says `Connection: close`, and idle clients get a last moment: hyper's graceful shutdown
+            // would close an idle connection under a request that is on its way.
+            if farewell == Farewell::Idle {
+                serving.as_mut().graceful_shutdown();
+            }
+        };
+        drive(serving, bid, &drain, &activity, &limits).await
     };
     if let Some(violation) = activity.violation() {
         connection.worker.meter.malformed(violation.reason());
         tracing::debug!(peer = %accepted.peer, reason = violation.reason(), "malformed request");
-    } else if let Err(error) = ended {
+    } else if let Some(Err(error)) = ended {
         if error.is_parse() {
             connection.worker.meter.malformed(super::PARSE_REASON);
         }
@@ -85,7 +93,7 @@ fn http1_settings(limits: &Limits) -> http1::Builder {
     settings
         .max_header_size(limits.header_bytes)
         .max_buf_size(super::BUFFER_BYTES.max(limits.header_bytes))
-        .header_read_timeout(None) // `Guarded` has timers that also see a client that sends nothing
+        .header_read_timeout(None) // `driver` has timers that also see a client that sends nothing
         .half_close(false);
     settings
 }
@@ -111,7 +119,10 @@ fn stack(
     connection: Arc<Connection>,
 ) -> impl hyper::service::Service<Request<Incoming>, Response = Response<RecordedBody>, Error = Infallible, Future: Send>
 {
-    let stack = ServiceBuilder::new().layer(Recorded { connection }).layer(CatchPanic).service(service_fn(dispatch));
+    let stack = ServiceBuilder::new()
+        .layer(Recorded { connection })
+        .layer(CatchPanic)
+        .service(service_fn(|exchange| Box::pin(dispatch(exchange))));
     // Every layer is always ready, so a clone may be called without asking.
     hyper::service::service_fn(move |request| stack.clone().call(request))
 }

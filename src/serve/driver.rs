@@ -1,33 +1,156 @@
-//! Drives a connection to its end, and lets it end well when the drain begins.
+//! Drives a connection to its end: the deadlines of a client that sends nothing, and the drain.
+//!
+//! The deadlines live here and not in the stream, because the parser does not read again when a response ends while a read is
+//! already waiting: only whoever polls the connection sees that it has become idle. The parser's own timer starts after the first
+//! request and never for a client that sends nothing.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
+use std::time::Duration;
 
-use super::guarded::Activity;
+use super::Limits;
+use super::activity::{Activity, Wait};
+use super::guarded::LINGER;
+use crate::deadline::Deadline;
 use crate::shutdown::Drain;
 
-/// Polls `connection` to its end. When the drain begins, its stream stops waiting for idle clients and `on_drain` is called.
-pub(super) async fn until_drained<C: Future + Unpin>(
+/// How long an idle connection may still send a request once the drain has begun.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
+/// Why a connection is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// The drain has begun: what is under way is finished.
+    Drain,
+    /// The client has sent no request for too long.
+    Idle,
+}
+
+/// Polls `connection` to its end, or until its client has been waited for too long, which is `None`. `bid` asks the connection to end
+/// by itself.
+pub(super) async fn drive<C: Future + Unpin>(
     mut connection: C,
-    on_drain: impl FnOnce(&mut C),
+    mut bid: impl FnMut(&mut C, Farewell),
     drain: &Drain,
     activity: &Activity,
-) -> C::Output {
+    limits: &Limits,
+) -> Option<C::Output> {
     let mut begun = pin!(drain.begun());
-    let mut on_drain = Some(on_drain);
-    let mut registered = false;
+    let (mut registered, mut draining, mut closing) = (false, false, false);
+    let mut waiting = Wait::Nothing;
+    let mut deadline = Deadline::default();
     poll_fn(|cx| {
         // The waker of this task never changes, so waiting for the signal costs its lock once, not at every wake-up.
-        if on_drain.is_some() && (!registered || drain.started()) {
+        if !draining && (!registered || drain.started()) {
             registered = true;
             if begun.as_mut().poll(cx).is_ready() {
+                draining = true;
                 activity.drain();
-                if let Some(on_drain) = on_drain.take() {
-                    on_drain(&mut connection);
-                }
+                bid(&mut connection, Farewell::Drain);
             }
         }
-        Pin::new(&mut connection).poll(cx)
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            let wait = activity.wait();
+            if !closing && wait != waiting {
+                waiting = wait;
+                arm(&mut deadline, wait, limits);
+            }
+            ready!(deadline.poll_passed(cx));
+            if closing || waiting == Wait::Head {
+                return Poll::Ready(None);
+            }
+            closing = true;
+            bid(&mut connection, Farewell::Idle);
+            deadline.set(LINGER);
+        }
     })
     .await
+}
+
+fn arm(deadline: &mut Deadline, wait: Wait, limits: &Limits) {
+    match wait {
+        Wait::Nothing => deadline.clear(),
+        Wait::Idle(_) => deadline.set(limits.idle_timeout),
+        Wait::DrainIdle(_) => deadline.set(DRAIN_IDLE.min(limits.idle_timeout)),
+        Wait::Head => deadline.set(limits.header_timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Context;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A connection that never ends by itself.
+    struct Stubborn;
+
+    impl Future for Stubborn {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+
+    /// How long the connection was kept, and what it was bidden.
+    async fn kept(drain: &Drain, activity: &Activity) -> (Duration, Vec<Farewell>) {
+        let start = Instant::now();
+        let mut bidden = Vec::new();
+        let ended = drive(Stubborn, |_, farewell| bidden.push(farewell), drain, activity, &Limits::default()).await;
+        assert_eq!(ended, None);
+        (start.elapsed(), bidden)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_nothing_is_bidden_farewell_and_then_cut() {
+        let (_trigger, drain) = Drain::new();
+        let (elapsed, bidden) = kept(&drain, &Activity::default()).await;
+        assert_eq!(elapsed, Limits::default().idle_timeout + LINGER);
+        assert_eq!(bidden, [Farewell::Idle]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partial_head_is_cut_by_the_header_timer() {
+        let (_trigger, drain) = Drain::new();
+        let activity = Activity::default();
+        activity.reading_head(true);
+        assert_eq!(kept(&drain, &activity).await, (Limits::default().header_timeout, vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_ends_soon_once_the_drain_begins() {
+        let (trigger, drain) = Drain::new();
+        trigger.begin();
+        let (elapsed, bidden) = kept(&drain, &Activity::default()).await;
+        assert_eq!(elapsed, DRAIN_IDLE + LINGER);
+        assert_eq!(bidden, [Farewell::Drain, Farewell::Idle]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_being_answered_is_not_idle_and_the_idle_time_begins_at_its_end() {
+        let (_trigger, drain) = Drain::new();
+        let activity = Arc::new(Activity::default());
+        let mut answering = Some(activity.begin());
+        let mut sleep = Box::pin(tokio::time::sleep(Duration::from_hours(1)));
+        let answered = poll_fn(move |cx| {
+            if sleep.as_mut().poll(cx).is_ready() {
+                drop(answering.take());
+                sleep.as_mut().reset(Instant::now() + Duration::from_hours(9));
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        });
+        let start = Instant::now();
+        let ended = drive(Box::pin(answered), |_, _| (), &drain, &activity, &Limits::default()).await;
+        assert_eq!(ended, None);
+        assert_eq!(start.elapsed(), Duration::from_hours(1) + Limits::default().idle_timeout + LINGER);
+    }
 }
