@@ -13,17 +13,25 @@ use super::denied::{Cause, Denied};
 use super::permit::Permit;
 use super::policy::{Policy, TokenPolicy};
 use super::time::UnixSeconds;
-use super::verify::verify;
+use super::verify::{Verified, verify};
+use crate::observe::WorkerMeter;
 
 /// One worker's judge, with its memory of verified tokens.
 pub struct Authority {
     cache: TokenCache,
+    meter: Option<WorkerMeter>,
 }
 
 impl Authority {
     /// A judge that remembers at most `cache_entries` verified tokens (about 500 bytes each, 4.3 KB at most); 0 remembers none.
     pub fn new(cache_entries: usize) -> Self {
-        Self { cache: TokenCache::new(cache_entries) }
+        Self { cache: TokenCache::new(cache_entries), meter: None }
+    }
+
+    /// Counts hits and misses of the cache on `meter`.
+    #[must_use]
+    pub fn counted_on(self, meter: WorkerMeter) -> Self {
+        Self { meter: Some(meter), ..self }
     }
 
     /// Whether a request with these headers may pass under `policy` at the moment `now`.
@@ -42,12 +50,15 @@ impl Authority {
     fn admit(&self, policy: &TokenPolicy, headers: &HeaderMap, now: UnixSeconds) -> Result<Permit, Cause> {
         let token = bearer::extract(headers)?;
         let issuer = &*policy.issuer;
-        let verified = self.cache.get_or_verify(
-            issuer,
-            token,
-            || verify(issuer, token, now),
-            |known| known.check_dates(issuer, now),
-        )?;
+        let missed = || {
+            self.meter.iter().for_each(WorkerMeter::cache_miss);
+            verify(issuer, token, now)
+        };
+        let hit = |known: &Verified| {
+            self.meter.iter().for_each(WorkerMeter::cache_hit);
+            known.check_dates(issuer, now)
+        };
+        let verified = self.cache.get_or_verify(issuer, token, missed, hit)?;
         policy.check_demands(&verified.claims)?;
         policy.check_scopes(&verified.claims)?;
         Permit::grant(policy, verified, canonical(headers, token))
