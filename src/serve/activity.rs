@@ -12,6 +12,7 @@ pub(super) struct Activity {
     begun: AtomicU32,
     in_head: AtomicBool,
     draining: AtomicBool,
+    flushed: AtomicBool,
     violation: OnceLock<Violation>,
 }
 
@@ -39,6 +40,16 @@ impl Activity {
     /// Bytes were read: whether they end in the middle of a head.
     pub(super) fn reading_head(&self, in_head: bool) {
         self.in_head.store(in_head, Ordering::Relaxed);
+    }
+
+    /// Whether everything that was written has left.
+    pub(super) fn set_flushed(&self, flushed: bool) {
+        self.flushed.store(flushed, Ordering::Relaxed);
+    }
+
+    /// Whether everything that was written has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed)
     }
 
     /// From now on idle connections end soon.

@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 use crate::shutdown::Drain;
 
 /// How long an idle connection may still send a request once the drain has begun.
-const DRAIN_IDLE: Duration = Duration::from_secs(1);
+pub(super) const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
 /// Why a connection is asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,46 +27,73 @@ pub(super) enum Farewell {
     Idle,
 }
 
-/// Polls `connection` to its end, or until its client has been waited for too long, which is `None`. `bid` asks the connection to end
-/// by itself.
+/// How driving a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended<C: Future> {
+    /// By itself.
+    Done(C::Output),
+    /// Its client was waited for too long.
+    Cut,
+    /// It has been idle for a while with nothing left to write: it can be put aside.
+    Idle(C),
+}
+
+/// Polls `connection` to its end, until its client has been waited for too long, or, if it may `rest`, until it has been idle for so
+/// long. `bid` asks the connection to end by itself.
 pub(super) async fn drive<C: Future + Unpin>(
-    mut connection: C,
+    connection: C,
     mut bid: impl FnMut(&mut C, Farewell),
     drain: &Drain,
     activity: &Activity,
     limits: &Limits,
-) -> Option<C::Output> {
+    rest: Option<Duration>,
+) -> Ended<C> {
+    let mut connection = Some(connection);
     let mut begun = pin!(drain.begun());
-    let (mut registered, mut draining, mut closing) = (false, false, false);
+    let (mut registered, mut draining, mut closing, mut resting) = (false, false, false, false);
     let mut waiting = Wait::Nothing;
     let mut deadline = Deadline::default();
     poll_fn(|cx| {
+        let Some(serving) = &mut connection else { return Poll::Pending }; // polled after it was ready
         // The waker of this task never changes, so waiting for the signal costs its lock once, not at every wake-up.
         if !draining && (!registered || drain.started()) {
             registered = true;
             if begun.as_mut().poll(cx).is_ready() {
                 draining = true;
                 activity.drain();
-                bid(&mut connection, Farewell::Drain);
+                bid(serving, Farewell::Drain);
             }
         }
         loop {
-            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(Some(ended));
+            if let Poll::Ready(ended) = Pin::new(&mut *serving).poll(cx) {
+                return Poll::Ready(Ended::Done(ended));
             }
             let wait = activity.wait();
             if !closing && wait != waiting {
                 waiting = wait;
+                resting = rest.is_some() && matches!(wait, Wait::Idle(_));
                 arm(&mut deadline, wait, limits);
+                if let Some(rest) = rest.filter(|rest| resting && *rest < limits.idle_timeout) {
+                    deadline.set(rest);
+                }
             }
             ready!(deadline.poll_passed(cx));
             if closing || waiting == Wait::Head {
-                return Poll::Ready(None);
+                return Poll::Ready(Ended::Cut);
+            }
+            if resting {
+                resting = false;
+                if activity.is_flushed() {
+                    break; // with the connection, which is borrowed here
+                }
+                deadline.set(limits.idle_timeout);
+                continue;
             }
             closing = true;
-            bid(&mut connection, Farewell::Idle);
+            bid(serving, Farewell::Idle);
             deadline.set(LINGER);
         }
+        connection.take().map_or(Poll::Pending, |connection| Poll::Ready(Ended::Idle(connection)))
     })
     .await
 }
@@ -104,8 +131,9 @@ mod tests {
     async fn kept(drain: &Drain, activity: &Activity) -> (Duration, Vec<Farewell>) {
         let start = Instant::now();
         let mut bidden = Vec::new();
-        let ended = drive(Stubborn, |_, farewell| bidden.push(farewell), drain, activity, &Limits::default()).await;
-        assert_eq!(ended, None);
+        let ended =
+            drive(Stubborn, |_, farewell| bidden.push(farewell), drain, activity, &Limits::default(), None).await;
+        assert!(matches!(ended, Ended::Cut));
         (start.elapsed(), bidden)
     }
 
@@ -149,8 +177,23 @@ mod tests {
             Poll::<()>::Pending
         });
         let start = Instant::now();
-        let ended = drive(Box::pin(answered), |_, _| (), &drain, &activity, &Limits::default()).await;
-        assert_eq!(ended, None);
+        let ended = drive(Box::pin(answered), |_, _| (), &drain, &activity, &Limits::default(), None).await;
+        assert!(matches!(ended, Ended::Cut));
         assert_eq!(start.elapsed(), Duration::from_hours(1) + Limits::default().idle_timeout + LINGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_put_aside_only_when_nothing_is_left_to_write() {
+        let (_trigger, drain) = Drain::new();
+        let (limits, rest) = (Limits::default(), Some(Duration::from_millis(250)));
+        let activity = Activity::default();
+        let start = Instant::now();
+        assert!(matches!(drive(Stubborn, |_, _| (), &drain, &activity, &limits, rest).await, Ended::Cut));
+        assert!(start.elapsed() >= limits.idle_timeout);
+
+        activity.set_flushed(true);
+        let start = Instant::now();
+        assert!(matches!(drive(Stubborn, |_, _| (), &drain, &activity, &limits, rest).await, Ended::Idle(_)));
+        assert_eq!(Some(start.elapsed()), rest);
     }
 }

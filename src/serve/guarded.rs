@@ -2,6 +2,7 @@
 //!
 //! Owns the framing check, the write time-out and the lingering close. Refuses to know requests.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(super) struct Guarded<S> {
     write_timeout: Duration,
     deadline: Deadline,
     linger: Linger,
+    /// The byte that ended a wait for the client, not yet read by the parser.
+    first: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +43,15 @@ enum Linger {
 impl<S> Guarded<S> {
     pub(super) fn new(stream: S, http1: bool, activity: Arc<Activity>, write_timeout: Duration) -> Self {
         let framing = http1.then(Framing::default);
-        Self { stream, framing, activity, write_timeout, deadline: Deadline::default(), linger: Linger::Closing }
+        Self {
+            stream,
+            framing,
+            activity,
+            write_timeout,
+            deadline: Deadline::default(),
+            linger: Linger::Closing,
+            first: None,
+        }
     }
 
     fn received(&mut self, bytes: &mut [u8]) {
@@ -57,6 +68,7 @@ impl<S> Guarded<S> {
             self.deadline.clear();
             return written;
         }
+        self.activity.set_flushed(false);
         self.deadline.set_if_clear(self.write_timeout);
         ready!(self.deadline.poll_passed(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client took nothing in time")))
@@ -64,6 +76,17 @@ impl<S> Guarded<S> {
 }
 
 impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Waits for the client's next byte without a parser and its buffers; false if the client has closed or failed instead.
+    ///
+    /// Cancel safe: a byte that was read is kept for the parser.
+    pub(super) async fn first_byte(&mut self) -> bool {
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        let read = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut buf)).await;
+        self.first = buf.filled().first().copied().filter(|_| read.is_ok());
+        self.first.is_some()
+    }
+
     /// Throws away what the client still sends, so that closing does not reset the connection under the last response.
     fn poll_linger(&mut self, cx: &mut Context<'_>, mut left: usize) -> Poll<()> {
         let mut scratch = [0; 2048];
@@ -85,7 +108,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if let Some(first) = this.first.take() {
+            buf.put_slice(&[first]);
+            // What follows it is taken along; if that fails, so will the next read.
+            drop(Pin::new(&mut this.stream).poll_read(cx, buf));
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        }
         this.received(&mut buf.filled_mut()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -93,6 +122,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.set_flushed(false);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_written(cx, written)
     }
@@ -102,6 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.set_flushed(false);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.poll_written(cx, written)
     }
@@ -112,6 +143,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.activity.set_flushed(true);
+        }
         self.poll_written(cx, flushed)
     }
 
