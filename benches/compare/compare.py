@@ -107,7 +107,7 @@ def conditions(asked: argparse.Namespace, bench: Bench, chosen_servers: Sequence
     """What a reader must know of a table: machine, date, versions."""
     told = {servers.version(server, bench) for server in chosen_servers}
     count = len(cpu_numbers(asked.cpu_server))
-    measured = f"medians of {asked.rounds} rounds of {asked.secs:g} s, server on {count} processor(s)"
+    measured = f"medians, rounds: {asked.rounds} of {asked.secs:g} s, server on {count} processor(s)"
     machine = f"{_processor()}, Linux {platform.release()}"
     return f"{datetime.date.today()}, {machine}; {measured}; {'; '.join(sorted(told))}."
 

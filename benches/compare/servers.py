@@ -113,7 +113,7 @@ def version(server: Server, bench: Bench) -> str:
     if binary is None:
         return "not installed"
     told = subprocess.run([binary, *server.version], capture_output=True, text=True, timeout=20, check=False)
-    lines = (told.stdout + told.stderr).splitlines()
+    lines = (told.stdout + told.stderr).replace(str(binary), server.product).splitlines()
     return next((line.strip() for line in lines if re.search(r"\d+\.\d+", line)), "unknown")
 
 
