@@ -213,8 +213,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.poll_written(cx, flushed)
+        let this = &mut *self;
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        ready!(this.poll_written(cx, flushed))?;
+        // The parser reads again only when the socket has something: the wait for a next request begins here or never.
+        if matches!(this.linger, Linger::Closing)
+            && let Poll::Ready(late) = this.poll_read_deadline(cx)
+        {
+            return Poll::Ready(Err(late));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -300,6 +308,23 @@ mod tests {
         assert!(waited.is_err(), "no deadline runs while a request is answered");
         drop(answering);
         assert_eq!(read_error(&mut stream).await, io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_idle_timer_starts_when_an_answer_is_flushed_though_nobody_reads() {
+        let (mut stream, mut client, activity) = guarded(Limits::default());
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("room");
+        let mut buf = [0; 64];
+        let _read = stream.read(&mut buf).await.expect("bytes");
+        drop(activity.begin());
+        let start = Instant::now();
+        stream.flush().await.expect("nothing to write");
+        let late = std::future::poll_fn(|cx| match Pin::new(&mut stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Pending, // woken by the timer alone
+            late => late,
+        });
+        assert_eq!(late.await.expect_err("a time-out").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), Limits::default().idle_timeout);
     }
 
     #[tokio::test(start_paused = true)]
