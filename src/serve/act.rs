@@ -39,7 +39,7 @@ pub(super) async fn act(
     match &route.action {
         Action::Proxy { upstream, name, rewrite } => {
             exchange.notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let Exchange { mut head, body, notes, .. } = exchange;
+            let Exchange { connection, mut head, body, notes } = exchange;
             refuse_announced_excess(&head.headers, route.body_bytes)?;
             let body = RequestBody::new(body, route.body_bytes, limits.body_timeout);
             notes.write(|story| story.body = body.watch());
@@ -48,7 +48,8 @@ pub(super) async fn act(
             *request.method_mut() = head.method;
             *request.uri_mut() = uri(&target, rewrite.as_ref())?;
             *request.headers_mut() = head.headers;
-            proxy(upstream, request, trailers, &notes).await
+            let proxied = proxy(upstream, request, trailers, &notes).await;
+            proxied.map_err(|failure| failure.blaming(connection.activity.violation()))
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();

@@ -78,6 +78,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::Upstream(failure) => upstream_status(failure),
         Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
+        Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
         Failure::ClientGone => (client_closed_request(), "the client left"),
         Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
     }
