@@ -48,7 +48,10 @@ async fn a_bad_token_is_401_invalid_token() {
     let (header, _) = signed.split_once('.').unwrap();
     let unsigned = "eyJhbGciOiJub25lIn0"; // {"alg":"none"}
     for (what, bad) in [
-        ("another key's", token::signed("another-secret-that-is-also-long-enough", &json!({ "exp": token::now() + 60 }))),
+        (
+            "another key's",
+            token::signed("another-secret-that-is-also-long-enough", &json!({ "exp": token::now() + 60 })),
+        ),
         ("expired", token::with(&json!({ "exp": token::now() - 1 }))),
         ("without end", token::with(&json!({ "exp": null }))),
         ("of tomorrow", token::with(&json!({ "nbf": token::now() + 600 }))),
@@ -78,7 +81,8 @@ async fn no_changed_byte_of_a_token_passes() {
     for _ in 0..200 {
         let mut bytes = good.clone().into_bytes();
         let at = usize::try_from(dice.below(bytes.len() as u64)).unwrap();
-        let other = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[usize::try_from(dice.below(64)).unwrap()];
+        let other = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+            [usize::try_from(dice.below(64)).unwrap()];
         if bytes[at] == other {
             continue;
         }
@@ -275,6 +279,9 @@ async fn neither_log_nor_metrics_show_a_token() {
     .await;
     let signature = good.rsplit_once('.').unwrap().1;
     for page in [log, crate::support::scrape::ask(gateway.admin, "/metrics").await.text()] {
-        assert!(!page.contains(signature) && !page.contains("nonsense-token") && !page.contains(token::SECRET), "{page}");
+        assert!(
+            !page.contains(signature) && !page.contains("nonsense-token") && !page.contains(token::SECRET),
+            "{page}"
+        );
     }
 }

@@ -163,16 +163,18 @@ async fn request_trailers_are_dropped() {
 #[tokio::test]
 async fn a_trusted_chain_is_walked_from_the_right() {
     let origin = Origin::hello().await;
-    let gateway = Setup::before(&origin)
-        .server("workers = 1\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]")
-        .start()
-        .await;
+    let gateway =
+        Setup::before(&origin).server("workers = 1\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]").start().await;
     let mut client = Client::plain(gateway.http).await;
     for (fields, client_address, scheme) in [
         ("", "127.0.0.1", "http"),
         ("X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n", "203.0.113.7", "https"),
         ("X-Forwarded-For: 6.6.6.6, 203.0.113.7, 10.0.0.9\r\n", "203.0.113.7", "http"),
-        ("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: 10.0.0.9\r\n", "203.0.113.7", "http"),
+        (
+            "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: 10.0.0.9\r\n",
+            "203.0.113.7",
+            "http",
+        ),
         ("X-Forwarded-For: 6.6.6.6, nonsense, 10.0.0.9\r\n", "10.0.0.9", "http"),
         ("X-Forwarded-For: 6.6.6.6, , 10.0.0.9\r\n", "10.0.0.9", "http"),
         ("X-Forwarded-For: nonsense\r\nX-Forwarded-Proto: gopher\r\n", "127.0.0.1", "http"),
@@ -191,7 +193,8 @@ async fn a_trusted_proxys_word_does_not_make_an_identity() {
     let origin = Origin::hello().await;
     let gateway = Setup::before(&origin).server("workers = 1\ntrusted_proxies = [\"127.0.0.1/32\"]").start().await;
     let mut client = Client::plain(gateway.http).await;
-    let fields = "X-User-Id: spoofed\r\nX_Forwarded_For: 6.6.6.6\r\nRemote-User: spoofed\r\nX-Accel-Redirect: /spoofed\r\n";
+    let fields =
+        "X-User-Id: spoofed\r\nX_Forwarded_For: 6.6.6.6\r\nRemote-User: spoofed\r\nX-Accel-Redirect: /spoofed\r\n";
     assert_eq!(client.get_with("/", fields).await.status(), 200);
     assert_unspoofed(&origin, &origin.only());
 }
@@ -220,7 +223,8 @@ async fn a_request_id_is_kept_from_a_trusted_peer_if_it_is_well_formed() {
     let gateway = Setup::before(&origin).server("workers = 1\ntrusted_proxies = [\"127.0.0.1\"]").start().await;
     let mut client = Client::plain(gateway.http).await;
     let long = "a".repeat(65);
-    for (id, kept) in [("abc-123", true), ("a b", false), ("a\"b", false), ("a_b", false), ("", false), (&long, false)] {
+    for (id, kept) in [("abc-123", true), ("a b", false), ("a\"b", false), ("a_b", false), ("", false), (&long, false)]
+    {
         let answer = client.get_with("/", &format!("X-Request-Id: {id}\r\n")).await;
         let returned = answer.field("x-request-id").unwrap().to_owned();
         assert_eq!(returned == id, kept, "{id:?} came back as {returned:?}");

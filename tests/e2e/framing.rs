@@ -265,10 +265,20 @@ async fn a_request_line_is_of_one_form() {
         row("a space in the target", "GET /a b HTTP/1.1\r\nHost: site.test\r\n\r\n", 400),
         row("a method that is no token", "GE(T / HTTP/1.1\r\nHost: site.test\r\n\r\n", 400),
         row("another protocol", "GET / HTCPCP/1.1\r\nHost: site.test\r\n\r\n", 400),
-        row("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         row("nonsense", "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn the_preface_of_http2_is_no_request_on_a_plain_listener() {
+    let origin = Origin::hello().await;
+    let gateway = Setup::before(&origin).start().await;
+    let mut client = Client::plain(gateway.http).await;
+    client.send(format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{HIDDEN}")).await;
+    let said = client.to_end().await;
+    assert!(!said.starts_with(b"HTTP/1.1 200"), "{}", said.escape_ascii());
+    still_serves(&gateway, &origin).await;
 }
 
 #[tokio::test]
@@ -312,7 +322,8 @@ async fn good_requests_are_pipelined_and_answered_in_order() {
     .await;
     let gateway = Setup::before(&origin).start().await;
     let mut client = Client::plain(gateway.http).await;
-    let chunked = "POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\nT: v\r\n\r\n";
+    let chunked =
+        "POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\nT: v\r\n\r\n";
     let all = [
         &get("/1"),
         "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n",

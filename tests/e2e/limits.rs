@@ -12,7 +12,8 @@ use crate::support::within;
 
 /// The limit every test here sets, and the others far above it.
 const LIMIT: Duration = Duration::from_secs(1);
-const PATIENT: &str = "header_timeout_secs = 60\nidle_timeout_secs = 60\nbody_timeout_secs = 60\nwrite_timeout_secs = 60";
+const PATIENT: &str =
+    "header_timeout_secs = 60\nidle_timeout_secs = 60\nbody_timeout_secs = 60\nwrite_timeout_secs = 60";
 
 /// All limits are long, but for this one.
 fn only(key: &str) -> String {
@@ -39,11 +40,13 @@ async fn a_silent_client_is_closed_by_the_idle_timer() {
 async fn an_idle_kept_alive_client_is_closed_by_the_idle_timer() {
     let origin = Origin::hello().await;
     let gateway = Setup::before(&origin).limits(&only("idle_timeout_secs")).start().await;
-    let mut client = Client::tls(&gateway).await;
-    client.get("/").await;
-    let begun = Instant::now();
-    assert!(client.to_end().await.is_empty());
-    assert_at_the_limit(begun);
+    for secure in [false, true] {
+        let mut client = if secure { Client::tls(&gateway).await } else { Client::plain(gateway.http).await };
+        client.get("/").await;
+        let begun = Instant::now();
+        assert!(client.to_end().await.is_empty());
+        assert_at_the_limit(begun);
+    }
 }
 
 #[tokio::test]

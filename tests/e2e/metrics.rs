@@ -73,7 +73,8 @@ async fn requests_in_are_outcomes_out() {
     for (route, status, request) in &asked {
         let mut client_or_new = if *status == 413 { Client::plain(gateway.http).await } else { client };
         client_or_new.send(request).await;
-        let answer = if request.starts_with("HEAD") { client_or_new.head_answer().await } else { client_or_new.answer().await };
+        let answer =
+            if request.starts_with("HEAD") { client_or_new.head_answer().await } else { client_or_new.answer().await };
         assert_eq!(answer.status(), *status, "{route}: {request}");
         client = client_or_new;
     }
