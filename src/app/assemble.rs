@@ -163,7 +163,8 @@ impl Bench<'_> {
         let entries = self.config.server.token_cache_entries;
         let authority = old
             .filter(|(before, _)| before.config.server.token_cache_entries == entries)
-            .map_or_else(|| Arc::new(Authority::new(entries)), |(_, carried)| Arc::clone(&carried.authority));
+            .map(|(_, carried)| Arc::clone(&carried.authority))
+            .unwrap_or_else(|| Arc::new(Authority::new(entries).counting_on(self.metrics.worker(self.number))));
         let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();
         for route in &self.config.routes {
             let Action::Files(settings) = &route.action else { continue };

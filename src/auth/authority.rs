@@ -14,16 +14,24 @@ use super::permit::Permit;
 use super::policy::{Policy, TokenPolicy};
 use super::time::UnixSeconds;
 use super::verify::verify;
+use crate::observe::WorkerMeter;
 
 /// One worker's judge, with its memory of verified tokens.
 pub struct Authority {
     cache: TokenCache,
+    meter: Option<WorkerMeter>,
 }
 
 impl Authority {
     /// A judge that remembers at most `cache_entries` verified tokens (about 500 bytes each, 4.3 KB at most); 0 remembers none.
     pub fn new(cache_entries: usize) -> Self {
-        Self { cache: TokenCache::new(cache_entries) }
+        Self { cache: TokenCache::new(cache_entries), meter: None }
+    }
+
+    /// The same judge, counting on `meter` whether it knew a token before.
+    #[must_use]
+    pub fn counting_on(self, meter: WorkerMeter) -> Self {
+        Self { meter: Some(meter), ..self }
     }
 
     /// Whether a request with these headers may pass under `policy` at the moment `now`.
@@ -42,12 +50,16 @@ impl Authority {
     fn admit(&self, policy: &TokenPolicy, headers: &HeaderMap, now: UnixSeconds) -> Result<Permit, Cause> {
         let token = bearer::extract(headers)?;
         let issuer = &*policy.issuer;
-        let verified = self.cache.get_or_verify(
-            issuer,
-            token,
-            || verify(issuer, token, now),
-            |known| known.check_dates(issuer, now),
-        )?;
+        let mut remembered = true;
+        let fresh = || {
+            remembered = false;
+            verify(issuer, token, now)
+        };
+        let verified = self.cache.get_or_verify(issuer, token, fresh, |known| known.check_dates(issuer, now));
+        if let Some(meter) = &self.meter {
+            if remembered { meter.cache_hit() } else { meter.cache_miss() }
+        }
+        let verified = verified?;
         policy.check_demands(&verified.claims)?;
         policy.check_scopes(&verified.claims)?;
         Permit::grant(policy, verified, canonical(headers, token))
