@@ -4,7 +4,7 @@
 
 use crate::auth::Denied;
 use crate::files::FilesError;
-use crate::http::{Fate, TargetError};
+use crate::http::{Fate, TargetError, Violation};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
 
@@ -25,6 +25,8 @@ pub(super) enum Failure {
     BodyTooLarge,
     #[error("client sent its body too slowly")]
     BodyTooSlow,
+    #[error("request body is malformed")]
+    BodyMalformed,
     #[error("client left before its request was complete")]
     ClientGone,
     #[error("request handling panicked")]
@@ -39,6 +41,14 @@ impl Failure {
             (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
             (UpstreamFailure::RequestBody, _) => Self::ClientGone,
             (failure, _) => Self::Upstream(failure),
+        }
+    }
+
+    /// A body that broke off because of what the client sent is that, and not a client that left.
+    pub(super) fn blaming(self, violation: Option<Violation>) -> Self {
+        match (self, violation) {
+            (Self::ClientGone, Some(_)) => Self::BodyMalformed,
+            (failure, _) => failure,
         }
     }
 
@@ -58,6 +68,7 @@ impl Failure {
             Self::Upstream(failure) => failure.label(),
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
+            Self::BodyMalformed => "body_malformed",
             Self::ClientGone => "client_gone",
             Self::Panicked => "panic",
         }

@@ -78,6 +78,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::Upstream(failure) => upstream_status(failure),
         Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
+        Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
         Failure::ClientGone => (client_closed_request(), "the client left"),
         Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
     }
@@ -86,6 +87,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
 fn target_status(error: TargetError) -> (StatusCode, &'static str) {
     match error {
         TargetError::MethodNotSupported => (StatusCode::METHOD_NOT_ALLOWED, "this method is never forwarded"),
+        TargetError::TooManyFields => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many header fields"),
         TargetError::TooLong => (StatusCode::URI_TOO_LONG, "the request target is too long"),
         TargetError::HostMissing
         | TargetError::HostRepeated

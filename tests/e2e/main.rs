@@ -1,0 +1,21 @@
+//! The gateway from outside: the real binary between clients and origins of our own, every rule a test named after it.
+//!
+//! A test is a story: start an origin, start the gateway before it, act, assert. Origins and clients are raw sockets where
+//! bytes matter; `support` has them. Nothing sleeps to wait for the gateway: what is waited for is asked for, with a deadline.
+#![allow(clippy::unwrap_used)] // a test that can't go on fails
+#![allow(clippy::disallowed_methods)] // tasks and bodies here end with their test, nothing is drained
+#![allow(unreachable_pub)] // nothing of a test crate is public
+
+mod support;
+
+mod auth;
+mod boundary;
+mod cli;
+mod framing;
+mod http2;
+mod lifecycle;
+mod limits;
+mod metrics;
+#[path = "static.rs"]
+mod static_files;
+mod upstream;

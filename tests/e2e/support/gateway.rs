@@ -1,0 +1,238 @@
+//! The gateway: the real binary in a process of its own, with a configuration of its own.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::origin::Origin;
+use super::port::Port;
+use super::scrape::{self, Scrape};
+use super::wire::{Message, Wire};
+use super::{eventually, tls, token};
+
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// A configuration, part by part. `listen.http` is plain, `listen.https` has a certificate for `site.test`.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    server: String,
+    limits: String,
+    https: String,
+    issuer: String,
+    upstream: String,
+    endpoints: Vec<String>,
+    routes: String,
+}
+
+impl Setup {
+    /// Everything goes to `origin`: `/` for anybody, `/private/` for tokens of the issuer.
+    pub fn before(origin: &Origin) -> Self {
+        Self::endpoints([origin.endpoint()])
+    }
+
+    pub fn endpoints(endpoints: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            server: "workers = 1\n".to_owned(),
+            limits: String::new(),
+            https: String::new(),
+            issuer: format!(
+                "secret = {{ file = \"issuer.secret\" }}\naudiences = [\"{}\"]\nleeway_secs = 0\n",
+                token::AUDIENCE
+            ),
+            upstream: String::new(),
+            endpoints: endpoints.into_iter().collect(),
+            routes: "[[route]]\nname = \"public\"\npath = \"/\"\nauth = \"public\"\nupstream = \"app\"\n\
+                 [[route]]\nname = \"private\"\npath = \"/private/\"\nauth = { issuer = \"site\" }\n\
+                 forward_claims = { \"X-User-Id\" = \"sub\" }\nupstream = \"app\"\n"
+                .to_owned(),
+        }
+    }
+
+    /// Replaces the keys of `[server]`.
+    pub fn server(mut self, keys: &str) -> Self {
+        self.server = format!("{keys}\n");
+        self
+    }
+
+    /// Keys of `[limits]`.
+    pub fn limits(mut self, keys: &str) -> Self {
+        self.limits = format!("{keys}\n");
+        self
+    }
+
+    /// More keys of `[listen.https]`.
+    pub fn https(mut self, keys: &str) -> Self {
+        self.https = format!("{keys}\n");
+        self
+    }
+
+    /// Replaces the keys of `[issuer.site]`.
+    pub fn issuer(mut self, keys: &str) -> Self {
+        self.issuer = format!("{keys}\n");
+        self
+    }
+
+    /// More keys of `[upstream.app]`.
+    pub fn upstream(mut self, keys: &str) -> Self {
+        self.upstream = format!("{keys}\n");
+        self
+    }
+
+    /// More `[[route]]` tables, or any others.
+    pub fn tables(mut self, tables: &str) -> Self {
+        self.routes.push_str(tables);
+        self.routes.push('\n');
+        self
+    }
+
+    fn text(&self, http: SocketAddr, https: SocketAddr, admin: SocketAddr) -> String {
+        let Self { server, limits, https: more, issuer, upstream, endpoints, routes } = self;
+        format!(
+            "[server]\n{server}\n[limits]\n{limits}\n[log]\nformat = \"text\"\n\n\
+             [listen.http]\naddress = \"{http}\"\n\n\
+             [listen.https]\naddress = \"{https}\"\ncertificates = [{{ cert = \"site.crt\", key = \"site.key\" }}]\n{more}\n\
+             [admin]\naddress = \"{admin}\"\n\n\
+             [issuer.site]\n{issuer}\n[upstream.app]\nendpoints = {endpoints:?}\n{upstream}\n{routes}"
+        )
+    }
+
+    /// Starts a gateway and waits until it is ready.
+    pub async fn start(self) -> Gateway {
+        let home = tempfile::tempdir().unwrap();
+        self.start_in(home).await
+    }
+
+    /// The same in a directory that is there already.
+    pub async fn start_in(self, home: TempDir) -> Gateway {
+        let ports = [(); 3].map(|()| Port::reserve());
+        let [http, https, admin] = [&ports[0], &ports[1], &ports[2]].map(|port| port.address);
+        let certificate = tls::certificate(home.path(), "site");
+        std::fs::write(home.path().join("issuer.secret"), token::SECRET).unwrap();
+        std::fs::write(home.path().join("gateway.toml"), self.text(http, https, admin)).unwrap();
+        let child = spawn(home.path());
+        let mut gateway = Gateway { http, https, admin, home, child, certificate, _ports: ports };
+        gateway.until_ready().await;
+        gateway
+    }
+}
+
+fn spawn(home: &Path) -> Child {
+    let log = File::create(home.join("log")).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--config"]).arg(home.join("gateway.toml"));
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().expect("the binary runs")
+}
+
+/// A running gateway; killed at the end of the test, and its log is shown if the test failed.
+pub struct Gateway {
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub admin: SocketAddr,
+    home: TempDir,
+    child: Child,
+    certificate: CertificateDer<'static>,
+    _ports: [Port; 3],
+}
+
+impl Gateway {
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.home().join("gateway.toml")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home().join("log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The certificates a client of this gateway trusts.
+    pub fn roots(&self) -> [CertificateDer<'static>; 1] {
+        [self.certificate.clone()]
+    }
+
+    /// Changes the configuration file: written beside it and renamed over it, as careful editors do.
+    pub fn edit(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let draft = self.home().join(".gateway.toml.draft");
+        std::fs::write(&draft, change(text)).unwrap();
+        std::fs::rename(&draft, self.config()).unwrap();
+    }
+
+    /// Sends a signal by its name, to this process and no other.
+    pub fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+
+    /// Waits until the process has ended.
+    pub async fn exit(&mut self) -> ExitStatus {
+        let child = std::cell::RefCell::new(&mut self.child);
+        eventually("the end of the process", || async { child.borrow_mut().try_wait().unwrap() }).await
+    }
+
+    pub async fn scrape(&self) -> Scrape {
+        Scrape::of(self.admin).await
+    }
+
+    pub async fn readiness(&self) -> Message {
+        scrape::ask(self.admin, "/readyz").await
+    }
+
+    pub async fn generation(&self) -> u64 {
+        self.readiness().await.json()["generation"].as_u64().unwrap()
+    }
+
+    /// Waits until a generation of at least this number is live.
+    pub async fn until_generation(&self, number: u64) {
+        eventually("a new generation", || async { (self.generation().await >= number).then_some(()) }).await;
+    }
+
+    /// Waits until a metric has the value it has when nothing goes on.
+    pub async fn until_metric(&self, family: &str, labels: &[&str], value: f64) {
+        let what = format!("{family} {labels:?} = {value}");
+        let is = || async { ((self.scrape().await.sum(family, labels) - value).abs() < 0.5).then_some(()) };
+        eventually(&what, is).await;
+    }
+
+    async fn until_ready(&mut self) {
+        let (child, admin) = (std::cell::RefCell::new(&mut self.child), self.admin);
+        let ready = || async {
+            let ended = child.borrow_mut().try_wait().unwrap();
+            assert!(ended.is_none(), "the gateway ended before it was ready: {ended:?}");
+            let stream = TcpStream::connect(admin).await.ok()?;
+            let mut wire = Wire::new(stream, None);
+            wire.send(b"GET /readyz HTTP/1.1\r\nHost: admin\r\n\r\n").await.ok()?;
+            let answer = tokio::time::timeout(Duration::from_secs(1), wire.response(false)).await.ok()?.ok()?;
+            (answer.status() == 200).then_some(())
+        };
+        eventually("a ready gateway", ready).await;
+    }
+}
+
+impl Drop for Gateway {
+    #[allow(clippy::print_stderr)] // the only place to say it: the harness shows it with the failed test
+    fn drop(&mut self) {
+        self.child.kill().ok(); // it may have ended by itself
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            let text = std::fs::read_to_string(self.config()).unwrap_or_default();
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(60).collect();
+            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+            eprintln!("--- gateway.toml\n{text}\n--- the gateway's log, at most 60 lines of it\n{tail}\n---");
+        }
+    }
+}
