@@ -71,7 +71,8 @@ struct Head {
 }
 
 impl Framing {
-    /// Takes in bytes just read, in order; spoils the first byte that makes the framing ambiguous.
+    /// Takes in bytes just read, in order; spoils them from the first one on that makes the framing ambiguous. After that nothing may be
+    /// read any more.
     pub fn inspect(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
         while at < bytes.len() {
@@ -126,7 +127,8 @@ impl Framing {
         if let Err(violation) = verdict {
             self.violation = Some(violation);
             self.state = State::Spoiled;
-            bytes[end] = 0; // NUL is legal nowhere in a head, a chunk line or a trailer
+            // NUL is legal nowhere in a head or a trailer, and ends no chunk line: nothing behind this byte can be read any more.
+            bytes[end..].fill(0);
         }
         end + 1
     }
@@ -268,8 +270,11 @@ mod tests {
         ] {
             let (framing, seen) = judge(bytes);
             assert_eq!(framing.violation(), Some(violation), "{}", bytes.escape_ascii());
-            let spoiled = seen.iter().zip(bytes).filter(|(seen, sent)| seen != sent).count();
-            assert_eq!(spoiled, 1, "exactly one byte is spoiled");
+            let kept = seen.iter().zip(bytes).take_while(|(seen, sent)| seen == sent).count();
+            assert!(
+                kept < bytes.len() && seen[kept..].iter().all(|byte| *byte == 0),
+                "nothing behind the fault is readable"
+            );
         }
     }
 
@@ -317,7 +322,11 @@ mod tests {
             let mut pieces = Framing::default();
             let mut seen = bytes.clone();
             for piece in seen.chunks_mut(cut) {
-                pieces.inspect(piece);
+                if pieces.violation().is_none() {
+                    pieces.inspect(piece);
+                } else {
+                    piece.fill(0); // the stream reads nothing more
+                }
             }
             prop_assert_eq!(whole.violation(), pieces.violation());
             prop_assert_eq!(whole.state, pieces.state);
