@@ -161,10 +161,10 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn carry(&self, old: Option<(&Assembly, &Carried)>, tasks: &Tasks) -> Result<Carried, AssembleError> {
         let entries = self.config.server.token_cache_entries;
-        let authority = old
-            .filter(|(before, _)| before.config.server.token_cache_entries == entries)
-            .map(|(_, carried)| Arc::clone(&carried.authority))
-            .unwrap_or_else(|| Arc::new(Authority::new(entries).counting_on(self.metrics.worker(self.number))));
+        let authority = old.filter(|(before, _)| before.config.server.token_cache_entries == entries).map_or_else(
+            || Arc::new(Authority::new(entries).counted_on(self.metrics.worker(self.number))),
+            |(_, carried)| Arc::clone(&carried.authority),
+        );
         let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();
         for route in &self.config.routes {
             let Action::Files(settings) = &route.action else { continue };

@@ -80,6 +80,7 @@ impl Control {
                 meter: metrics.worker(number),
                 drain: drain.for_worker(),
                 ids: RequestIds::default(),
+                tasks: Tasks::new(),
             });
             let grace = assembly.config().server.drain;
             let (limit, done) = (limit.clone(), done.clone());

@@ -4,10 +4,13 @@
 //! only; whether anything changed is decided by comparing contents.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::ModifyKind;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,6 +24,8 @@ const LONGEST: Duration = Duration::from_millis(800);
 pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     hints: mpsc::Receiver<()>,
+    /// The watched files' own names.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
     directories: BTreeSet<PathBuf>,
 }
 
@@ -28,8 +33,10 @@ impl Watch {
     /// Watches nothing yet. Without the kernel's help (no inotify watches left) only signals reload, which is logged.
     pub(super) fn new() -> Self {
         let (hint, hints) = mpsc::channel(1); // one hint waiting says all there is to say
+        let names: Arc<Mutex<BTreeSet<OsString>>> = Arc::default();
+        let known = Arc::clone(&names);
         let noticed = move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| concerns(&event, &known.lock().unwrap_or_else(PoisonError::into_inner))) {
                 // Full means that a hint is waiting already.
                 hint.try_send(()).ok();
             }
@@ -37,12 +44,14 @@ impl Watch {
         let watcher = notify::recommended_watcher(noticed)
             .inspect_err(|error| tracing::error!(%error, "cannot watch files: reload by SIGHUP instead"))
             .ok();
-        Self { watcher, hints, directories: BTreeSet::new() }
+        Self { watcher, hints, names, directories: BTreeSet::new() }
     }
 
     /// From now on watches the directories of `files`, and no others.
     pub(super) fn files(&mut self, files: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
+        let names = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
         let wanted: BTreeSet<PathBuf> = files.iter().map(|file| directory(file)).collect();
         for gone in self.directories.difference(&wanted) {
             watcher.unwatch(gone).ok(); // it may have been removed, which ended the watch
@@ -68,6 +77,17 @@ impl Watch {
                 return;
             }
         }
+    }
+}
+
+/// Writing into a neighbour, such as a log, concerns nobody; anything that comes, goes or is renamed may be the far end of a link.
+fn concerns(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
+    match event.kind {
+        EventKind::Access(_) => false,
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => {
+            event.paths.iter().any(|path| path.file_name().is_some_and(|name| names.contains(name)))
+        }
+        _ => true,
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn start(post: Post) -> io::Result<Handle> {
 
 impl Post {
     async fn work(self, mut orders: mpsc::Receiver<Order>) {
-        let clients = Tasks::new();
+        let clients = self.worker.tasks.clone();
         let mut doors: Vec<(Box<str>, DrainTrigger)> = Vec::new();
         let mut flush = interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -13,7 +13,7 @@ use super::denied::{Cause, Denied};
 use super::permit::Permit;
 use super::policy::{Policy, TokenPolicy};
 use super::time::UnixSeconds;
-use super::verify::verify;
+use super::verify::{Verified, verify};
 use crate::observe::WorkerMeter;
 
 /// One worker's judge, with its memory of verified tokens.
@@ -28,9 +28,9 @@ impl Authority {
         Self { cache: TokenCache::new(cache_entries), meter: None }
     }
 
-    /// The same judge, counting on `meter` whether it knew a token before.
+    /// Counts hits and misses of the cache on `meter`.
     #[must_use]
-    pub fn counting_on(self, meter: WorkerMeter) -> Self {
+    pub fn counted_on(self, meter: WorkerMeter) -> Self {
         Self { meter: Some(meter), ..self }
     }
 
@@ -50,16 +50,15 @@ impl Authority {
     fn admit(&self, policy: &TokenPolicy, headers: &HeaderMap, now: UnixSeconds) -> Result<Permit, Cause> {
         let token = bearer::extract(headers)?;
         let issuer = &*policy.issuer;
-        let mut remembered = true;
-        let fresh = || {
-            remembered = false;
+        let missed = || {
+            self.meter.iter().for_each(WorkerMeter::cache_miss);
             verify(issuer, token, now)
         };
-        let verified = self.cache.get_or_verify(issuer, token, fresh, |known| known.check_dates(issuer, now));
-        if let Some(meter) = &self.meter {
-            if remembered { meter.cache_hit() } else { meter.cache_miss() }
-        }
-        let verified = verified?;
+        let hit = |known: &Verified| {
+            self.meter.iter().for_each(WorkerMeter::cache_hit);
+            known.check_dates(issuer, now)
+        };
+        let verified = self.cache.get_or_verify(issuer, token, missed, hit)?;
         policy.check_demands(&verified.claims)?;
         policy.check_scopes(&verified.claims)?;
         Permit::grant(policy, verified, canonical(headers, token))

@@ -51,9 +51,23 @@ fn token_of(field: &[u8]) -> Result<&str, Cause> {
 fn is_b64token(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let body = &token[..token.len() - padding];
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-    !body.is_empty() && body.iter().all(allowed)
+    // All bytes are looked at, without an early end: so the loop has no branch and costs a fraction of a nanosecond a byte.
+    !body.is_empty() && body.iter().fold(true, |good, byte| good & B64TOKEN[usize::from(*byte)])
 }
+
+/// Which bytes a b64token may hold before its padding.
+const B64TOKEN: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::cast_possible_truncation)] // the loop's bound
+        let character = byte as u8;
+        allowed[byte] =
+            character.is_ascii_alphanumeric() || matches!(character, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+        byte += 1;
+    }
+    allowed
+};
 
 #[cfg(test)]
 mod tests {

@@ -46,8 +46,8 @@ pub(super) struct Server {
     /// Whether development material (self-made certificate and signing key) may be used. Default: false. If true, every
     /// address must be loopback.
     pub(super) development: Entry<bool>,
-    /// Networks (CIDR) of the proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed.
-    /// Default: `[]`, nobody: the fields are overwritten.
+    /// Networks (CIDR) of the proxies in front of this one, whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are
+    /// believed. Default: `[]`, nobody: the fields are overwritten.
     pub(super) trusted_proxies: Entry<Vec<Entry<String>>>,
     /// Verified tokens remembered by each worker, 0 to 16777216. Default: 32768. Time claims are checked again on every
     /// hit; 0 verifies every signature anew.
@@ -200,7 +200,7 @@ pub(super) struct Upstream {
     pub(super) max_connections: Entry<i64>,
     /// Seconds a request may wait for a free connection, 0.001 to 3600. Default: 5. Then 503.
     pub(super) queue_timeout_secs: Entry<Seconds>,
-    /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 502.
+    /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 504.
     pub(super) connect_timeout_secs: Entry<Seconds>,
     /// Seconds from the request's last byte to the response's head, 0.001 to 86400. Default: 60. Then 504.
     pub(super) response_timeout_secs: Entry<Seconds>,

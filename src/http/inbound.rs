@@ -57,7 +57,8 @@ struct Watched {
 /// A request's body, or none.
 #[derive(Debug, Default)]
 pub struct RequestBody {
-    reading: Option<Reading>,
+    // Boxed, because most requests have none and the request is moved through several futures.
+    reading: Option<Box<Reading>>,
 }
 
 #[derive(Debug)]
@@ -76,7 +77,8 @@ impl RequestBody {
             return Self::default();
         }
         let watch = Arc::new(Watched::default());
-        Self { reading: Some(Reading { incoming, left: limit, timeout, deadline: Deadline::default(), watch }) }
+        let reading = Reading { incoming, left: limit, timeout, deadline: Deadline::default(), watch };
+        Self { reading: Some(Box::new(reading)) }
     }
 
     /// No body: the request ends with its head.

@@ -38,18 +38,11 @@ pub(super) async fn act(
     }
     match &route.action {
         Action::Proxy { upstream, name, rewrite } => {
-            exchange.notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let Exchange { connection, mut head, body, notes } = exchange;
-            refuse_announced_excess(&head.headers, route.body_bytes)?;
-            let body = RequestBody::new(body, route.body_bytes, limits.body_timeout);
-            notes.write(|story| story.body = body.watch());
-            let trailers = rewrite_head(&mut head.headers, &permit, &client, &target);
-            let mut request = Request::new(body);
-            *request.method_mut() = head.method;
-            *request.uri_mut() = uri(&target, rewrite.as_ref())?;
-            *request.headers_mut() = head.headers;
+            let (notes, activity) = (exchange.notes.clone(), Arc::clone(&exchange.connection.activity));
+            notes.write(|story| story.upstream = Some(Arc::clone(name)));
+            let (request, trailers) = outgoing(exchange, route, rewrite.as_ref(), &permit, &client, &target, limits)?;
             let proxied = proxy(upstream, request, trailers, &notes).await;
-            proxied.map_err(|failure| failure.blaming(connection.activity.violation()))
+            proxied.map_err(|failure| failure.blaming(activity.violation()))
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
@@ -58,6 +51,28 @@ pub(super) async fn act(
         }
         Action::Redirect(to) => Ok(redirect::to(to, &target)?),
     }
+}
+
+/// The request as the upstream gets it, and whether the client accepts trailers.
+fn outgoing(
+    exchange: Exchange,
+    route: &Route,
+    rewrite: Option<&Rewrite>,
+    permit: &Permit,
+    client: &Client,
+    target: &Target,
+    limits: &Limits,
+) -> Result<(Request<RequestBody>, bool), Failure> {
+    let Exchange { mut head, body, notes, .. } = exchange;
+    refuse_announced_excess(&head.headers, route.body_bytes)?;
+    let body = RequestBody::new(body.take(), route.body_bytes, limits.body_timeout);
+    notes.write(|story| story.body = Some(body.watch()));
+    let trailers = rewrite_head(&mut head.headers, permit, client, target);
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri(target, rewrite)?;
+    *request.headers_mut() = head.headers;
+    Ok((request, trailers))
 }
 
 async fn proxy(

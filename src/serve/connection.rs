@@ -3,26 +3,35 @@
 //! The stack, from outside in, and why each layer stands where it stands:
 //! 1. `Recorded`: sees every exchange begin and end, even one that panicked; a failure from further in is an answer from here on.
 //! 2. `CatchPanic`: a panic further in is a failure, not a dead connection.
-//! 3. `dispatch`: the request itself.
+//! 3. `dispatch`: the request itself, boxed: hyper keeps room for one request's future in every connection, idle or not, and the
+//!    future of a whole exchange is some kilobytes.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceBuilder, service_fn};
 
 use super::Limits;
+use super::activity::Activity;
 use super::context::{Connection, Worker, address_value};
 use super::dispatch::dispatch;
-use super::driver::until_drained;
-use super::guarded::{Activity, Guarded};
+use super::driver::{DRAIN_IDLE, Ended, Farewell, drive};
+use super::guarded::{Guarded, LINGER};
 use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
+use crate::shutdown::Drain;
+
+/// An HTTP/1 connection is put aside after this long without a request.
+const REST_AFTER: Duration = Duration::from_millis(250);
 
 /// What is known of a connection before its first byte.
 #[derive(Debug, Clone, Copy)]
@@ -38,41 +47,96 @@ pub struct Accepted {
 }
 
 /// Serves one connection until it ends. Infallible: what goes wrong with one client is that client's.
-pub async fn serve_connection<S>(stream: S, accepted: Accepted, worker: Arc<Worker>)
+pub fn serve_connection<S>(stream: S, accepted: Accepted, worker: Arc<Worker>) -> impl Future<Output = ()> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = worker.live.current().limits;
     let activity = Arc::new(Activity::default());
+    let stream = Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits.write_timeout);
     let connection = Arc::new(Connection {
         peer: accepted.peer,
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         to_https: accepted.to_https,
-        activity: Arc::clone(&activity),
+        activity,
         worker,
     });
-    let io = TokioIo::new(Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits));
-    let service = stack(Arc::clone(&connection));
-    let drain = connection.worker.drain.clone();
-    // Boxed, so that the larger of the two is not reserved in every task.
-    let ended = if accepted.http2 {
-        let serving = Box::pin(http2_settings(&limits).serve_connection(io, service));
-        until_drained(serving, |serving| serving.as_mut().graceful_shutdown(), &drain, &activity).await
+    // Boxed by kind, so that the larger is not reserved for the smaller, and an idle connection is a stream and little more.
+    let served: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> = if accepted.http2 {
+        Box::pin(serve_http2(stream, Arc::clone(&connection), limits))
     } else {
-        // No graceful shutdown here: it would close an idle connection under a request that is on its way. The stream gives
-        // idle clients a last moment, and every answer says `Connection: close`.
-        let serving = Box::pin(http1_settings(&limits).serve_connection(io, service));
-        until_drained(serving, |_| (), &drain, &activity).await
+        Box::pin(serve_http1(stream, Arc::clone(&connection), limits))
     };
-    if let Some(violation) = activity.violation() {
+    async move {
+        let ended = served.await;
+        report(&connection, ended);
+    }
+}
+
+/// Counts and logs how a connection ended, if its client is to blame.
+fn report(connection: &Connection, ended: hyper::Result<()>) {
+    if let Some(violation) = connection.activity.violation() {
         connection.worker.meter.malformed(violation.reason());
-        tracing::debug!(peer = %accepted.peer, reason = violation.reason(), "malformed request");
+        tracing::debug!(peer = %connection.peer, reason = violation.reason(), "malformed request");
     } else if let Err(error) = ended {
         if error.is_parse() {
             connection.worker.meter.malformed(super::PARSE_REASON);
         }
-        tracing::debug!(peer = %accepted.peer, %error, "connection ended");
+        tracing::debug!(peer = %connection.peer, %error, "connection ended");
+    }
+}
+
+async fn serve_http2<S>(stream: Guarded<S>, connection: Arc<Connection>, limits: Limits) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let serving = http2_settings(&limits).serve_connection(TokioIo::new(stream), stack(Arc::clone(&connection)));
+    let bid = |serving: &mut Pin<Box<http2::Connection<_, _, _>>>, _| serving.as_mut().graceful_shutdown();
+    let drain = &connection.worker.drain;
+    match drive(Box::pin(serving), bid, drain, &connection.activity, &limits, None).await {
+        Ended::Done(ended) => ended,
+        Ended::Cut | Ended::Idle(_) => Ok(()),
+    }
+}
+
+/// Serves requests, and puts the parser with its buffers away whenever the client has been idle for a moment: an idle connection
+/// costs its TLS state and little else.
+async fn serve_http1<S>(mut stream: Guarded<S>, connection: Arc<Connection>, limits: Limits) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (drain, activity) = (&connection.worker.drain, &connection.activity);
+    loop {
+        let service = stack(Arc::clone(&connection));
+        let serving = Box::new(http1_settings(&limits).serve_connection(TokioIo::new(stream), service));
+        let bid = |serving: &mut Box<http1::Connection<_, _>>, farewell| {
+            // At the drain every answer says `Connection: close`, and idle clients get a last moment: hyper's graceful shutdown
+            // would close an idle connection under a request that is on its way.
+            if farewell == Farewell::Idle {
+                Pin::new(&mut **serving).graceful_shutdown();
+            }
+        };
+        let idle = match drive(serving, bid, drain, activity, &limits, Some(REST_AFTER)).await {
+            Ended::Done(ended) => return ended,
+            Ended::Cut => return Ok(()),
+            Ended::Idle(idle) => idle,
+        };
+        stream = idle.into_parts().io.into_inner();
+        if !rest(&mut stream, drain, &limits).await {
+            timeout(LINGER, stream.shutdown()).await.ok(); // the client is gone or was told; nothing is owed to it
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for an idle client; false if it is waited for no longer.
+async fn rest<S: AsyncRead + Unpin>(stream: &mut Guarded<S>, drain: &Drain, limits: &Limits) -> bool {
+    tokio::select! {
+        biased;
+        sent = stream.first_byte() => sent,
+        () = drain.begun() => timeout(DRAIN_IDLE, stream.first_byte()).await.unwrap_or(false),
+        () = sleep(limits.idle_timeout.saturating_sub(REST_AFTER)) => false,
     }
 }
 
@@ -85,7 +149,7 @@ fn http1_settings(limits: &Limits) -> http1::Builder {
     settings
         .max_header_size(limits.header_bytes)
         .max_buf_size(super::BUFFER_BYTES.max(limits.header_bytes))
-        .header_read_timeout(None) // `Guarded` has timers that also see a client that sends nothing
+        .header_read_timeout(None) // `driver` has timers that also see a client that sends nothing
         .half_close(false);
     settings
 }
@@ -111,7 +175,10 @@ fn stack(
     connection: Arc<Connection>,
 ) -> impl hyper::service::Service<Request<Incoming>, Response = Response<RecordedBody>, Error = Infallible, Future: Send>
 {
-    let stack = ServiceBuilder::new().layer(Recorded { connection }).layer(CatchPanic).service(service_fn(dispatch));
+    let stack = ServiceBuilder::new()
+        .layer(Recorded { connection })
+        .layer(CatchPanic)
+        .service(service_fn(|exchange| Box::pin(dispatch(exchange))));
     // Every layer is always ready, so a clone may be called without asking.
     hyper::service::service_fn(move |request| stack.clone().call(request))
 }

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, request};
-use hyper::body::Incoming;
 
-use super::guarded::Activity;
+use super::activity::Activity;
 use super::ids::RequestIds;
+use super::unread::Unread;
 use crate::http::{BodyWatch, Target};
 use crate::observe::{AccessSink, Held, WorkerMeter};
-use crate::shutdown::Drain;
+use crate::shutdown::{Drain, Tasks};
 use crate::snapshot::{Live, Route, Snapshot};
 
 /// What one worker's connections share.
@@ -29,6 +29,8 @@ pub struct Worker {
     pub drain: Drain,
     /// Makes request ids.
     pub ids: RequestIds,
+    /// What a drain waits for.
+    pub tasks: Tasks,
 }
 
 /// One client's connection.
@@ -49,7 +51,7 @@ pub(super) struct Connection {
 pub(super) struct Exchange {
     pub(super) connection: Arc<Connection>,
     pub(super) head: request::Parts,
-    pub(super) body: Incoming,
+    pub(super) body: Unread,
     pub(super) notes: Notes,
 }
 
@@ -99,7 +101,8 @@ pub(super) struct Story {
     pub(super) subject: Option<Box<str>>,
     pub(super) upstream: Option<Arc<str>>,
     pub(super) endpoint: Option<Arc<str>>,
-    pub(super) body: BodyWatch,
+    /// The request's body, once somebody reads it.
+    pub(super) body: Option<BodyWatch>,
     pub(super) auth: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
@@ -118,7 +121,7 @@ impl Notes {
             subject: None,
             upstream: None,
             endpoint: None,
-            body: BodyWatch::default(),
+            body: None,
             auth: None,
             connect: None,
             first_byte: None,

@@ -1,67 +1,23 @@
-//! The stream between a client's socket and the HTTP parser: every byte in is looked at, every wait has a deadline.
+//! The stream between a client's socket and the HTTP parser: every byte in is looked at, and writing has a deadline.
 //!
-//! Owns the idle, header and write time-outs, the framing check and the lingering close. The parser's own timer starts after
-//! the first request and never for a client that sends nothing, so all of them live here. Refuses to know requests; it is
-//! told how many are being answered.
+//! Owns the framing check, the write time-out and the lingering close. Refuses to know requests.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Limits;
+use super::activity::Activity;
 use crate::deadline::Deadline;
-use crate::http::{Framing, Violation};
+use crate::http::Framing;
 
-/// How long an idle connection may still send a request once the drain has begun.
-const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How long and how much is read and thrown away after the last response, so that it is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
-
-/// What a connection's stream and its requests tell each other.
-#[derive(Debug, Default)]
-pub(super) struct Activity {
-    answering: AtomicU32,
-    draining: AtomicBool,
-    violation: std::sync::OnceLock<Violation>,
-}
-
-impl Activity {
-    /// A request is being answered until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Answering {
-        self.answering.fetch_add(1, Ordering::Relaxed);
-        Answering(Arc::clone(self))
-    }
-
-    /// From now on idle connections end soon.
-    pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// What was wrong with the framing, if anything was.
-    pub(super) fn violation(&self) -> Option<Violation> {
-        self.violation.get().copied()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.answering.load(Ordering::Relaxed) == 0
-    }
-}
-
-/// One request being answered.
-#[derive(Debug)]
-pub(super) struct Answering(Arc<Activity>);
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.answering.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// A client's stream under guard.
 #[derive(Debug)]
@@ -70,20 +26,11 @@ pub(super) struct Guarded<S> {
     /// `None` for HTTP/2, which has framing of its own.
     framing: Option<Framing>,
     activity: Arc<Activity>,
-    limits: Limits,
-    reading: Wait,
+    write_timeout: Duration,
     deadline: Deadline,
-    write_deadline: Deadline,
     linger: Linger,
-}
-
-/// What the read deadline is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    Nothing,
-    Idle,
-    DrainIdle,
-    Head,
+    /// The byte that ended a wait for the client, not yet read by the parser.
+    first: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,16 +41,16 @@ enum Linger {
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, http1: bool, activity: Arc<Activity>, limits: Limits) -> Self {
+    pub(super) fn new(stream: S, http1: bool, activity: Arc<Activity>, write_timeout: Duration) -> Self {
+        let framing = http1.then(Framing::default);
         Self {
             stream,
-            framing: http1.then(Framing::default),
+            framing,
             activity,
-            limits,
-            reading: Wait::Nothing,
+            write_timeout,
             deadline: Deadline::default(),
-            write_deadline: Deadline::default(),
             linger: Linger::Closing,
+            first: None,
         }
     }
 
@@ -111,56 +58,35 @@ impl<S> Guarded<S> {
         let Some(framing) = &mut self.framing else { return };
         framing.inspect(bytes);
         if let Some(violation) = framing.violation() {
-            // Only the first one counts: nothing is parsed behind it.
-            self.activity.violation.get_or_init(|| violation);
+            self.activity.violated(violation);
         }
-        if !framing.in_head() {
-            self.wait_for(Wait::Nothing);
-        }
-    }
-
-    /// Called when nothing can be read: which deadline runs now?
-    fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let in_head = self.framing.as_ref().is_some_and(Framing::in_head);
-        let wait = if in_head {
-            Wait::Head
-        } else if !self.activity.is_idle() {
-            Wait::Nothing
-        } else if self.activity.draining.load(Ordering::Relaxed) {
-            Wait::DrainIdle
-        } else {
-            Wait::Idle
-        };
-        self.wait_for(wait);
-        ready!(self.deadline.poll_passed(cx));
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "client sent no request in time"))
-    }
-
-    fn wait_for(&mut self, wait: Wait) {
-        if self.reading == wait {
-            return;
-        }
-        self.reading = wait;
-        match wait {
-            Wait::Nothing => self.deadline.clear(),
-            Wait::Idle => self.deadline.set(self.limits.idle_timeout),
-            Wait::DrainIdle => self.deadline.set(DRAIN_IDLE.min(self.limits.idle_timeout)),
-            Wait::Head => self.deadline.set(self.limits.header_timeout),
-        }
+        self.activity.reading_head(framing.in_head());
     }
 
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.write_deadline.clear();
+            self.deadline.clear();
             return written;
         }
-        self.write_deadline.set_if_clear(self.limits.write_timeout);
-        ready!(self.write_deadline.poll_passed(cx));
+        self.activity.set_flushed(false);
+        self.deadline.set_if_clear(self.write_timeout);
+        ready!(self.deadline.poll_passed(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client took nothing in time")))
     }
 }
 
 impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Waits for the client's next byte without a parser and its buffers; false if the client has closed or failed instead.
+    ///
+    /// Cancel safe: a byte that was read is kept for the parser.
+    pub(super) async fn first_byte(&mut self) -> bool {
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        let read = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut buf)).await;
+        self.first = buf.filled().first().copied().filter(|_| read.is_ok());
+        self.first.is_some()
+    }
+
     /// Throws away what the client still sends, so that closing does not reset the connection under the last response.
     fn poll_linger(&mut self, cx: &mut Context<'_>, mut left: usize) -> Poll<()> {
         let mut scratch = [0; 2048];
@@ -182,19 +108,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        match Pin::new(&mut this.stream).poll_read(cx, buf) {
-            Poll::Ready(Ok(())) => {
-                this.received(&mut buf.filled_mut()[before..]);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => this.poll_read_deadline(cx).map(Err),
+        if let Some(first) = this.first.take() {
+            buf.put_slice(&[first]);
+            // What follows it is taken along; if that fails, so will the next read.
+            drop(Pin::new(&mut this.stream).poll_read(cx, buf));
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
+        this.received(&mut buf.filled_mut()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.set_flushed(false);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_written(cx, written)
     }
@@ -204,6 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.set_flushed(false);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.poll_written(cx, written)
     }
@@ -213,16 +142,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        ready!(this.poll_written(cx, flushed))?;
-        // The parser reads again only when the socket has something: the wait for a next request begins here or never.
-        if matches!(this.linger, Linger::Closing)
-            && let Poll::Ready(late) = this.poll_read_deadline(cx)
-        {
-            return Poll::Ready(Err(late));
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.activity.set_flushed(true);
         }
-        Poll::Ready(Ok(()))
+        self.poll_written(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -254,91 +178,25 @@ mod tests {
 
     use super::*;
 
-    fn guarded(limits: Limits) -> (Guarded<DuplexStream>, DuplexStream, Arc<Activity>) {
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn guarded() -> (Guarded<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(64);
-        let activity = Arc::new(Activity::default());
-        (Guarded::new(ours, true, Arc::clone(&activity), limits), theirs, activity)
-    }
-
-    async fn read_error(stream: &mut Guarded<DuplexStream>) -> io::ErrorKind {
-        let mut buf = [0; 256];
-        loop {
-            if let Err(error) = stream.read(&mut buf).await {
-                return error.kind();
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_sends_nothing_is_closed_by_the_idle_timer() {
-        let (mut stream, _client, _) = guarded(Limits::default());
-        let start = Instant::now();
-        assert_eq!(read_error(&mut stream).await, io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed(), Limits::default().idle_timeout);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_partial_head_is_closed_by_the_header_timer_however_it_trickles() {
-        let (mut stream, mut client, _) = guarded(Limits::default());
-        let start = Instant::now();
-        tokio::task::LocalSet::new()
-            .run_until(async {
-                tokio::task::spawn_local(async move {
-                    for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX: ".iter().cycle() {
-                        if client.write_all(&[*byte]).await.is_err() {
-                            break;
-                        }
-                        tokio::time::advance(Duration::from_secs(1)).await;
-                    }
-                });
-                assert_eq!(read_error(&mut stream).await, io::ErrorKind::TimedOut);
-            })
-            .await;
-        assert!(start.elapsed() <= Limits::default().header_timeout + Duration::from_secs(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_being_answered_is_not_idle() {
-        let (mut stream, mut client, activity) = guarded(Limits::default());
-        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("room");
-        let mut buf = [0; 64];
-        let _read = stream.read(&mut buf).await.expect("bytes");
-        let answering = activity.begin();
-        let waited = tokio::time::timeout(Duration::from_hours(1), stream.read(&mut buf)).await;
-        assert!(waited.is_err(), "no deadline runs while a request is answered");
-        drop(answering);
-        assert_eq!(read_error(&mut stream).await, io::ErrorKind::TimedOut);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_idle_timer_starts_when_an_answer_is_flushed_though_nobody_reads() {
-        let (mut stream, mut client, activity) = guarded(Limits::default());
-        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("room");
-        let mut buf = [0; 64];
-        let _read = stream.read(&mut buf).await.expect("bytes");
-        drop(activity.begin());
-        let start = Instant::now();
-        stream.flush().await.expect("nothing to write");
-        let late = std::future::poll_fn(|cx| match Pin::new(&mut stream).poll_flush(cx) {
-            Poll::Ready(Ok(())) => Poll::Pending, // woken by the timer alone
-            late => late,
-        });
-        assert_eq!(late.await.expect_err("a time-out").kind(), io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed(), Limits::default().idle_timeout);
+        (Guarded::new(ours, true, Arc::default(), WRITE_TIMEOUT), theirs)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_closed_by_the_write_timer() {
-        let (mut stream, _client, _) = guarded(Limits::default());
+        let (mut stream, _client) = guarded();
         let start = Instant::now();
         let error = stream.write_all(&[0; 4096]).await.expect_err("a time-out");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed(), Limits::default().write_timeout);
+        assert_eq!(start.elapsed(), WRITE_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn closing_under_an_unread_body_waits_for_the_client_within_a_bound() {
-        let (mut stream, mut client, _) = guarded(Limits::default());
+        let (mut stream, mut client) = guarded();
         client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n").await.expect("room");
         let mut buf = [0; 64];
         let _read = stream.read(&mut buf).await.expect("bytes");
@@ -348,11 +206,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_ends_soon_once_the_drain_begins() {
-        let (mut stream, _client, activity) = guarded(Limits::default());
-        activity.drain();
+    async fn closing_a_connection_whose_requests_are_whole_does_not_wait() {
+        let (mut stream, mut client) = guarded();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("room");
+        let mut buf = [0; 64];
+        let _read = stream.read(&mut buf).await.expect("bytes");
         let start = Instant::now();
-        assert_eq!(read_error(&mut stream).await, io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed(), DRAIN_IDLE);
+        stream.shutdown().await.expect("a clean close");
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

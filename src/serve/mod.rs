@@ -4,6 +4,7 @@
 //! client. Refuses to know how a snapshot is made.
 
 mod act;
+mod activity;
 mod connection;
 mod context;
 mod dispatch;
@@ -16,6 +17,7 @@ mod record;
 mod redirect;
 mod respond;
 mod settings;
+mod unread;
 
 pub use connection::{Accepted, serve_connection};
 pub use context::Worker;

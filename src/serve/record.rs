@@ -18,12 +18,13 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use super::activity::Answering;
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
-use super::guarded::Answering;
 use super::respond::{client_closed_request, close, finish, rescue};
+use super::unread::Unread;
 use crate::files::TransferError;
-use crate::http::{Body, BodyError, Fate};
+use crate::http::{Body, BodyError, BodyWatch, Fate};
 use crate::observe::{NO_ROUTE, Record};
 use crate::upstream::BodyFailure;
 
@@ -76,6 +77,7 @@ where
             status: client_closed_request().as_u16(),
             bytes_out: 0,
         });
+        let body = Unread::new(body, head.version, &self.connection.worker.tasks);
         let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, notes };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
@@ -122,10 +124,17 @@ impl Open {
     fn answer(&mut self, response: &mut Response<Body>) {
         self.status = response.status().as_u16();
         finish(response, &self.notes, self.version, self.connection.worker.drain.started());
-        if self.version < Version::HTTP_2 && self.has_body && self.notes.write(|story| story.endpoint.is_none()) {
-            // The gateway answered by itself and has not read the body: another request can't follow it.
-            close(response.headers_mut());
+        if self.version < Version::HTTP_2 && self.has_body && !self.body_is_read() {
+            close(response.headers_mut()); // another request can't follow a body that nobody reads
         }
+    }
+
+    /// Whether the request's body has been read, or is still being read by an upstream that has answered already.
+    fn body_is_read(&self) -> bool {
+        self.notes.write(|story| {
+            let Some(body) = &story.body else { return false };
+            body.fate() == Fate::Whole || (body.fate() == Fate::Streaming && story.outcome == "ok")
+        })
     }
 
     fn fail(&self, outcome: &'static str) {
@@ -137,7 +146,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         self.notes.write(|story| {
-            let bytes_in = story.body.bytes();
+            let bytes_in = story.body.as_ref().map_or(0, BodyWatch::bytes);
             if self.status == client_closed_request().as_u16() {
                 story.outcome = "client_gone";
             }
@@ -213,7 +222,7 @@ impl Drop for RecordedBody {
         let Some(open) = &self.open else { return };
         // hyper does not poll a body that has none to give: that is an end, not a client that left.
         let left_early = !self.body.is_end_stream() && open.method != Method::HEAD;
-        if left_early && open.notes.write(|story| story.outcome == "ok" && story.body.fate() != Fate::Broken) {
+        if left_early && open.notes.write(|story| story.outcome == "ok") {
             open.fail("client_gone");
         }
     }

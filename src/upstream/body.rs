@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use super::BodyFailure;
 use super::endpoint::{Leased, Ready};
 use super::slot::Lease;
-use crate::deadline::Deadline;
 use crate::http::{BodyError, BodyWatch, Fate};
 
 /// The upstream's response body, with what it holds.
@@ -22,7 +21,6 @@ pub(super) struct LeasedBody {
     incoming: Incoming,
     held: Option<Held>,
     read_timeout: Duration,
-    deadline: Deadline,
     trailers: bool,
 }
 
@@ -46,7 +44,7 @@ impl LeasedBody {
     ) -> Self {
         let Ready { lease, leased, .. } = ready;
         let held = Some(Held { lease, request, leased, reusable });
-        let mut body = Self { incoming, held, read_timeout, deadline: Deadline::default(), trailers };
+        let mut body = Self { incoming, held, read_timeout, trailers };
         if body.incoming.is_end_stream() {
             body.release();
         }
@@ -60,7 +58,14 @@ impl LeasedBody {
         failure.into()
     }
 
+    fn clear_deadline(&mut self) {
+        if let Some(connection) = self.held.as_mut().and_then(|held| held.lease.connection()) {
+            connection.deadline().clear();
+        }
+    }
+
     fn release(&mut self) {
+        self.clear_deadline();
         let Some(Held { lease, request, leased, reusable }) = self.held.take() else { return };
         drop(leased);
         if reusable && request.fate() == Fate::Whole {
@@ -77,7 +82,7 @@ impl Body for LeasedBody {
         let this = &mut *self;
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.deadline.clear();
+                this.clear_deadline();
                 if frame.is_trailers() && !this.trailers {
                     this.release();
                     return Poll::Ready(None);
@@ -93,8 +98,12 @@ impl Body for LeasedBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                this.deadline.set_if_clear(this.read_timeout);
-                std::task::ready!(this.deadline.poll_passed(cx));
+                let Some(connection) = this.held.as_mut().and_then(|held| held.lease.connection()) else {
+                    return Poll::Pending; // the upstream's part is over
+                };
+                let deadline = connection.deadline();
+                deadline.set_if_clear(this.read_timeout);
+                std::task::ready!(deadline.poll_passed(cx));
                 Poll::Ready(Some(Err(this.fail(BodyFailure::ReadTimeout))))
             }
         }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::endpoint::Shared;
 use super::{Address, UpstreamFailure};
+use crate::deadline::Deadline;
 use crate::http::RequestBody;
 use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;
@@ -28,6 +29,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     life: Arc<Life>,
+    /// For whatever the exchange under way waits for; kept, so that its timer is armed once and not per request.
+    deadline: Deadline,
 }
 
 /// What the connection's task must know of its use: since when it has been idle.
@@ -63,9 +66,14 @@ impl Connection {
     }
 
     /// It is in use from now on.
-    pub(super) fn wake(&mut self) -> &mut SendRequest<RequestBody> {
+    pub(super) fn wake(&mut self) -> (&mut SendRequest<RequestBody>, &mut Deadline) {
         self.life.set(None);
-        &mut self.sender
+        (&mut self.sender, &mut self.deadline)
+    }
+
+    /// The deadline of the exchange under way.
+    pub(super) fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
     }
 }
 
@@ -129,5 +137,5 @@ where
         }
         drop((open, permit));
     });
-    Ok(Connection { sender, life })
+    Ok(Connection { sender, life, deadline: Deadline::default() })
 }

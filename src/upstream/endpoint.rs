@@ -8,16 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
-use super::connect::{Keeper, dial};
+use super::connect::{Connection, Keeper, dial};
 use super::keepalive::KeepAlive;
 use super::slot::{Lease, Slots, pool};
 use super::{Address, BodyFailure, UpstreamFailure, UpstreamSettings};
-use crate::http::RequestBody;
 use crate::observe::{EndpointMeter, Held};
 use crate::shutdown::Tasks;
 
@@ -136,9 +134,14 @@ impl Endpoint {
         }
         // What is given up frees its permit when its task ends, which is soon but not now.
         lease.close();
-        let permit = self.permit(until).await?;
-        lease.fill(dial(&self.address, settings.connect_timeout, permit, self.keeper(), &self.tasks).await?);
+        // Boxed: a dial is rare, and its state would be part of every request's future.
+        lease.fill(Box::pin(self.connect(until, settings)).await?);
         Ok(Ready { lease, reused: false, leased })
+    }
+
+    async fn connect(&self, until: Moment, settings: &UpstreamSettings) -> Result<Connection, UpstreamFailure> {
+        let permit = self.permit(until).await?;
+        dial(&self.address, settings.connect_timeout, permit, self.keeper(), &self.tasks).await
     }
 
     async fn lease(&self, settings: &UpstreamSettings) -> Result<Lease, UpstreamFailure> {
@@ -192,7 +195,7 @@ impl Endpoint {
 /// Waits until the connection left by the last request can take the next one; false if it is closed instead.
 async fn is_ready(lease: &mut Lease, limit: Duration) -> bool {
     let Some(connection) = lease.open() else { return false };
-    let sender: &mut SendRequest<RequestBody> = connection.wake();
+    let (sender, _) = connection.wake();
     sender.is_ready() || matches!(timeout(limit, sender.ready()).await, Ok(Ok(())))
 }
 

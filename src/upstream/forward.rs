@@ -4,18 +4,20 @@
 //! whatever its method; one that may have been seen is sent again only if it is idempotent and has no body. Every wait has a
 //! deadline. Refuses to know status codes and what the client is told.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
 
 use super::body::LeasedBody;
 use super::endpoint::{Endpoint, Need, Ready};
 use super::{Upstream, UpstreamFailure, whoami};
+use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 
 /// How often one request may find its connection gone before a byte of it was written.
@@ -110,7 +112,7 @@ impl Upstream {
         trailers: bool,
     ) -> Result<(Response<Body>, Duration), Attempt> {
         if endpoint.address == super::Address::Whoami {
-            return match whoami::answer(request).await {
+            return match Box::pin(whoami::answer(request)).await {
                 Ok(response) => Ok((response, Duration::ZERO)),
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
@@ -137,21 +139,24 @@ impl Upstream {
         trailers: bool,
     ) -> Result<Response<Body>, Attempt> {
         // Only a connection that may have gone stale needs a spare head.
-        let spare = (ready.reused && repeatable).then(|| head_of(&request));
+        let spare = (ready.reused && repeatable).then(|| Box::new(head_of(&request)));
         let Some(connection) = ready.lease.connection() else {
             return Err(Attempt { failure: UpstreamFailure::Closed(None), request: Some(request), unreachable: false });
         };
-        let sent = connection.wake().try_send_request(request);
-        let failure = match self.patiently(sent, watch).await {
-            Err(_) => UpstreamFailure::ResponseTimeout,
-            Ok(Ok(response)) => {
+        let (sender, deadline) = connection.wake();
+        let sent = pin!(sender.try_send_request(request));
+        let answered = patiently(sent, deadline, self.settings.response_timeout, watch).await;
+        deadline.clear();
+        let failure = match answered {
+            None => UpstreamFailure::ResponseTimeout,
+            Some(Ok(response)) => {
                 return self.accept(response, ready, watch, trailers).map_err(|failure| Attempt {
                     failure,
                     request: None,
                     unreachable: false,
                 });
             }
-            Ok(Err(mut error)) => {
+            Some(Err(mut error)) => {
                 if let Some(unsent) = error.take_message() {
                     let failure = UpstreamFailure::Closed(Some(error.into_error()));
                     return Err(Attempt { failure, request: Some(unsent), unreachable: false });
@@ -159,21 +164,8 @@ impl Upstream {
                 judge(error.into_error(), watch)
             }
         };
-        let request = spare.filter(|_| matches!(failure, UpstreamFailure::Closed(_)));
+        let request = spare.filter(|_| matches!(failure, UpstreamFailure::Closed(_))).map(|spare| *spare);
         Err(Attempt { failure, request, unreachable: false })
-    }
-
-    /// Waits `response_timeout` from the last progress of the request's body, so that a long upload is no time-out.
-    async fn patiently<T>(&self, sent: impl Future<Output = T>, watch: &BodyWatch) -> Result<T, Elapsed> {
-        let mut sent = std::pin::pin!(sent);
-        let mut seen = (watch.fate(), watch.bytes());
-        loop {
-            match timeout(self.settings.response_timeout, sent.as_mut()).await {
-                Ok(result) => return Ok(result),
-                Err(_) if (watch.fate(), watch.bytes()) != seen => seen = (watch.fate(), watch.bytes()),
-                Err(elapsed) => return Err(elapsed),
-            }
-        }
     }
 
     /// Takes a response whose head is one unambiguous HTTP/1.1 message.
@@ -193,6 +185,32 @@ impl Upstream {
         let body = LeasedBody::new(incoming, ready, watch.clone(), self.settings.read_timeout, reusable, trailers);
         Ok(Response::from_parts(head, Body::stream(body)))
     }
+}
+
+/// Waits `limit` from the last progress of the request's body, so that a long upload is no time-out; `None` once that has passed.
+async fn patiently<T>(
+    mut sent: Pin<&mut impl Future<Output = T>>,
+    deadline: &mut Deadline,
+    limit: Duration,
+    watch: &BodyWatch,
+) -> Option<T> {
+    let mut seen = (watch.fate(), watch.bytes());
+    deadline.set(limit);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = sent.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        while deadline.poll_passed(cx).is_ready() {
+            let now = (watch.fate(), watch.bytes());
+            if now == seen {
+                return Poll::Ready(None);
+            }
+            seen = now;
+            deadline.set(limit);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// RFC 9112 section 6.3: a response with two lengths, or a length beside a transfer coding, can be read two ways.

@@ -1,3 +1,5 @@
+//! Access lines from a record to the file.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::Receiver;
 use std::time::UNIX_EPOCH;

@@ -1,3 +1,5 @@
+//! The admin listener as its clients see it.
+
 use std::net::SocketAddr;
 
 use http_body_util::BodyExt as _;

@@ -1,3 +1,5 @@
+//! Counting, adding up and encoding, as a scrape sees them.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,0 +1,57 @@
+//! A request's body before anybody reads it, and what becomes of it when nobody does.
+//!
+//! Over HTTP/2 a response may be complete before the request is (RFC 9113 section 8.1). Dropping the body then resets the stream at
+//! once, and clients that are still sending (curl 7.88 among them) take that for a failure and lose the response. So an unread body
+//! is held for a moment, within a bound. Over HTTP/1 the stream lingers instead, see [`super::guarded`].
+
+use std::time::Duration;
+
+use http::Version;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::shutdown::Tasks;
+
+/// How long an unread body is held for its client to notice the response.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much of it is read and thrown away meanwhile.
+const LINGER_BYTES: usize = super::WINDOW_BYTES as usize;
+
+/// A body that may be taken once.
+#[derive(Debug)]
+pub(super) struct Unread {
+    body: Option<Incoming>,
+    /// Where a body nobody took lingers; `None` if it need not.
+    tasks: Option<Tasks>,
+}
+
+impl Unread {
+    pub(super) fn new(body: Incoming, version: Version, tasks: &Tasks) -> Self {
+        let lingers = version == Version::HTTP_2 && !body.is_end_stream();
+        Self { body: Some(body), tasks: lingers.then(|| tasks.clone()) }
+    }
+
+    /// The body, for somebody who reads it.
+    pub(super) fn take(mut self) -> Incoming {
+        self.body.take().expect("`take` consumes the only holder")
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        if let (Some(body), Some(tasks)) = (self.body.take(), self.tasks.take()) {
+            tasks.spawn(linger(body));
+        }
+    }
+}
+
+async fn linger(mut body: Incoming) {
+    let until = Instant::now() + LINGER;
+    let mut left = LINGER_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+        let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+        let Some(rest) = left.checked_sub(length) else { return sleep_until(until).await };
+        left = rest;
+    }
+}
