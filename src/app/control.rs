@@ -29,8 +29,9 @@ use crate::snapshot::Live;
 
 /// How long the access log may take to be written when all requests are done.
 const FINISH_LOG: Duration = Duration::from_secs(2);
-/// Files are looked at again this often, in case the kernel had no event for a change (network file systems have none).
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Files are looked at again this often, in case the kernel had no event for a change: network file systems have none, and a file
+/// whose absence refused a reload may appear in a directory that is not watched.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The running process.
 pub(super) struct Control {
@@ -47,7 +48,10 @@ pub(super) struct Control {
     /// Yields `None` when the last worker has ended.
     workers_done: mpsc::Receiver<()>,
     admin: CancellationToken,
+    /// Why the files as they are were refused, so that it is said once.
     refused: Option<String>,
+    /// The keys whose change waits for a restart, likewise.
+    waiting: String,
 }
 
 impl Control {
@@ -99,6 +103,7 @@ impl Control {
             workers_done,
             admin,
             refused: None,
+            waiting: String::new(),
             metrics,
         };
         control.set_entrances(&acceptors);
@@ -166,7 +171,9 @@ impl Control {
     /// Takes what the files say now, if it is good and different.
     fn reload(&mut self) {
         let result = config::load(&self.path).map_err(AppError::Config).and_then(|loaded| {
-            if &loaded.config == self.config() { Ok(false) } else { self.replace(loaded.config).map(|()| true) }
+            let mut config = loaded.config;
+            self.keep_what_needs_a_restart(&mut config);
+            if &config == self.config() { Ok(false) } else { self.replace(config).map(|()| true) }
         });
         match result {
             Ok(true) => self.refused = None,
@@ -175,6 +182,7 @@ impl Control {
                     tracing::info!("the configuration is again the one that runs");
                     self.metrics.reload_taken_back();
                     self.board.unchanged();
+                    self.metrics.published(self.generation, SystemTime::now());
                 }
             }
             Err(error) => {
@@ -194,8 +202,7 @@ impl Control {
     }
 
     /// Everything that can fail comes before anything that changes.
-    fn replace(&mut self, mut config: Config) -> Result<(), AppError> {
-        self.keep_what_needs_a_restart(&mut config);
+    fn replace(&mut self, config: Config) -> Result<(), AppError> {
         let old: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
         let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
         let bound = bind(&config, new, &mut Inherited::default())?;
@@ -203,6 +210,11 @@ impl Control {
         let next = assemble(config, Some(&self.assembly), self.generation + 1, &self.metrics, &tasks)
             .map_err(|error| AppError::Assemble(error.into()))?;
         let Assembled { assembly, snapshots, acceptors, certificates } = next;
+        if assembly.config().log.level != self.config().log.level
+            && let Err(error) = self.level.set(assembly.config().log.level)
+        {
+            tracing::error!(%error, "cannot change the log level");
+        }
         self.assembly = assembly;
         self.generation += 1;
         for (handle, snapshot) in self.crew.iter().zip(snapshots) {
@@ -219,8 +231,8 @@ impl Control {
     }
 
     /// What can't change while the process runs keeps its old value, and the operator is told.
-    fn keep_what_needs_a_restart(&self, config: &mut Config) {
-        let running = self.config();
+    fn keep_what_needs_a_restart(&mut self, config: &mut Config) {
+        let running = self.assembly.config();
         let mut kept = Vec::new();
         if config.server.workers != running.server.workers {
             config.server.workers = running.server.workers;
@@ -238,18 +250,17 @@ impl Control {
             config.admin = running.admin;
             kept.push("[admin] address");
         }
-        if config.log.level != running.log.level
-            && let Err(error) = self.level.set(config.log.level)
-        {
-            tracing::error!(%error, "cannot change the log level");
-        }
         let level = config.log.level;
         if (crate::observe::LogSettings { level, ..running.log.clone() }) != config.log {
             config.log = crate::observe::LogSettings { level, ..running.log.clone() };
             kept.push("[log] besides level");
         }
-        if !kept.is_empty() {
-            tracing::warn!(keys = kept.join(", "), "these changes wait for a restart");
+        let kept = kept.join(", ");
+        if kept != self.waiting {
+            if !kept.is_empty() {
+                tracing::warn!(keys = kept, "these changes wait for a restart");
+            }
+            self.waiting = kept;
         }
     }
 

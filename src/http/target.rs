@@ -33,6 +33,8 @@ pub enum TargetError {
     HostDiffers,
     #[error("request target is too long")]
     TooLong,
+    #[error("too many header fields")]
+    TooManyFields,
     #[error("request target is malformed")]
     Malformed,
     #[error("path can be read in two ways")]
@@ -43,13 +45,14 @@ pub enum TargetError {
 
 impl TargetError {
     /// Every reason's stable name, for metrics.
-    pub const REASONS: [&'static str; 9] = [
+    pub const REASONS: [&'static str; 10] = [
         "method",
         "host_missing",
         "host_repeated",
         "host_malformed",
         "host_differs",
         "target_too_long",
+        "too_many_fields",
         "target_malformed",
         "ambiguous_path",
         "transfer_encoding",

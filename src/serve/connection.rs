@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceBuilder, service_fn};
@@ -28,7 +28,8 @@ use super::driver::{DRAIN_IDLE, Ended, Farewell, drive};
 use super::guarded::{Guarded, LINGER};
 use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
-use crate::shutdown::Drain;
+use super::streams::Streams;
+use crate::shutdown::{Drain, Tasks};
 
 /// An HTTP/1 connection is put aside after this long without a request.
 const REST_AFTER: Duration = Duration::from_millis(250);
@@ -91,7 +92,8 @@ async fn serve_http2<S>(stream: Guarded<S>, connection: Arc<Connection>, limits:
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let serving = http2_settings(&limits).serve_connection(TokioIo::new(stream), stack(Arc::clone(&connection)));
+    let settings = http2_settings(&limits, &connection.worker.tasks);
+    let serving = settings.serve_connection(TokioIo::new(stream), stack(Arc::clone(&connection)));
     let bid = |serving: &mut Pin<Box<http2::Connection<_, _, _>>>, _| serving.as_mut().graceful_shutdown();
     let drain = &connection.worker.drain;
     match drive(Box::pin(serving), bid, drain, &connection.activity, &limits, None).await {
@@ -154,8 +156,9 @@ fn http1_settings(limits: &Limits) -> http1::Builder {
     settings
 }
 
-fn http2_settings(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut settings = http2::Builder::new(TokioExecutor::new());
+fn http2_settings(limits: &Limits, tasks: &Tasks) -> http2::Builder<Streams> {
+    let streams = Streams { tasks: tasks.clone(), write_timeout: limits.write_timeout };
+    let mut settings = http2::Builder::new(streams);
     settings
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

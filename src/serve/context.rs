@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use http::{HeaderValue, request};
 
+use super::Limits;
 use super::activity::Activity;
 use super::ids::RequestIds;
 use super::unread::Unread;
-use crate::http::{BodyWatch, Target};
+use crate::http::{BodyWatch, Target, TargetError};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
 use crate::snapshot::{Live, Route, Snapshot};
@@ -71,6 +72,14 @@ impl Exchange {
             story.request_id = Some(request_id.clone());
         });
         Client { forwarded_for, secure: said.secure, request_id }
+    }
+
+    /// Who the request is for. Over HTTP/1 the parser has counted the fields already; over HTTP/2 nobody has.
+    pub(super) fn target(&self, limits: &Limits) -> Result<Target, TargetError> {
+        if self.head.headers.len() > limits.header_fields {
+            return Err(TargetError::TooManyFields);
+        }
+        Target::read(&self.head, self.connection.secure, limits.target_bytes)
     }
 }
 

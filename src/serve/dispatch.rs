@@ -10,13 +10,14 @@ use super::context::Exchange;
 use super::failure::Failure;
 use super::redirect;
 use crate::auth::UnixSeconds;
-use crate::http::{Body, Target};
+use crate::http::Body;
 
 /// Serves one request. The `Permit` is taken by value: without one, nothing is forwarded, read or answered.
 pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, Failure> {
     let snapshot = exchange.connection.worker.live.current(); // one generation per request
     let client = exchange.admit(&snapshot); // nothing a client says can speak for us
-    let target = Target::read(&exchange.head, exchange.connection.secure, snapshot.limits.target_bytes)
+    let target = exchange
+        .target(&snapshot.limits)
         .inspect_err(|error| exchange.connection.worker.meter.malformed(error.reason()))?;
     exchange.notes.write(|story| story.target = Some(target.clone()));
     if let Some(port) = exchange.connection.to_https {

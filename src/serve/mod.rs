@@ -17,6 +17,7 @@ mod record;
 mod redirect;
 mod respond;
 mod settings;
+mod streams;
 mod unread;
 
 pub use connection::{Accepted, serve_connection};

@@ -22,6 +22,7 @@ use super::activity::Answering;
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
 use super::respond::{client_closed_request, close, finish, rescue};
+use super::streams;
 use super::unread::Unread;
 use crate::files::TransferError;
 use crate::http::{Body, BodyError, BodyWatch, Fate};
@@ -193,7 +194,9 @@ impl http_body::Body for RecordedBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        streams::polled(polled.is_ready());
+        let frame = ready!(polled);
         let ended = frame.is_none() || self.body.is_end_stream();
         if let Some(open) = &mut self.open {
             match &frame {

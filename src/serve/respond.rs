@@ -87,6 +87,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
 fn target_status(error: TargetError) -> (StatusCode, &'static str) {
     match error {
         TargetError::MethodNotSupported => (StatusCode::METHOD_NOT_ALLOWED, "this method is never forwarded"),
+        TargetError::TooManyFields => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many header fields"),
         TargetError::TooLong => (StatusCode::URI_TOO_LONG, "the request target is too long"),
         TargetError::HostMissing
         | TargetError::HostRepeated

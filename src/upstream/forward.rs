@@ -32,8 +32,14 @@ pub struct Forwarded {
     pub endpoint: Arc<str>,
     /// Time until a connection was ready.
     pub connect: Duration,
-    /// Time from the whole call to the response's head.
+    /// Time from then to the response's head.
     pub first_byte: Duration,
+}
+
+impl Forwarded {
+    fn new(response: Response<Body>, endpoint: Arc<str>, connect: Duration, begun: Instant) -> Self {
+        Self { response, endpoint, connect, first_byte: begun.elapsed().saturating_sub(connect) }
+    }
 }
 
 /// A failure and where it happened, if an endpoint was reached.
@@ -58,7 +64,6 @@ impl Upstream {
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
     pub async fn forward(&self, mut request: Request<RequestBody>, trailers: bool) -> Result<Forwarded, Failed> {
-        let begun = Instant::now();
         let watch = request.body().watch();
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
         let mut need = if repeatable { Need::Any } else { Need::Trusted };
@@ -66,10 +71,7 @@ impl Upstream {
         for attempt in 1.. {
             let answered = self.attempt(endpoint, request, need, repeatable, &watch, trailers).await;
             let failed = match answered {
-                Ok((response, connect)) => {
-                    let endpoint = Arc::clone(&endpoint.label);
-                    return Ok(Forwarded { response, endpoint, connect, first_byte: begun.elapsed() });
-                }
+                Ok(answered) => return Ok(answered),
                 Err(failed) => failed,
             };
             if let Some(stage) = failed.failure.stage() {
@@ -110,14 +112,15 @@ impl Upstream {
         repeatable: bool,
         watch: &BodyWatch,
         trailers: bool,
-    ) -> Result<(Response<Body>, Duration), Attempt> {
+    ) -> Result<Forwarded, Attempt> {
+        let begun = Instant::now();
+        let label = Arc::clone(&endpoint.label);
         if endpoint.address == super::Address::Whoami {
             return match Box::pin(whoami::answer(request)).await {
-                Ok(response) => Ok((response, Duration::ZERO)),
+                Ok(response) => Ok(Forwarded::new(response, label, Duration::ZERO, begun)),
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
         }
-        let begun = Instant::now();
         let ready = match endpoint.ready(need, &self.settings).await {
             Ok(ready) => ready,
             Err(failure) => {
@@ -127,7 +130,7 @@ impl Upstream {
         };
         let connect = begun.elapsed();
         let response = self.exchange(ready, request, repeatable, watch, trailers).await?;
-        Ok((response, connect))
+        Ok(Forwarded::new(response, label, connect, begun))
     }
 
     async fn exchange(

@@ -38,6 +38,9 @@ impl ManageConnection for Slots {
     }
 }
 
+/// bb8 knows no idle time of zero; a connection that may not idle at all is never reused, whatever the reaper does.
+const SHORTEST_IDLE: Duration = Duration::from_millis(1);
+
 /// A pool of `size` slots whose connections are closed after `idle`.
 pub(super) fn pool(size: usize, idle: Duration, queue_timeout: Duration) -> bb8::Pool<Slots> {
     bb8::Pool::builder()
@@ -45,7 +48,7 @@ pub(super) fn pool(size: usize, idle: Duration, queue_timeout: Duration) -> bb8:
         .queue_strategy(QueueStrategy::Lifo)
         .test_on_check_out(false)
         .max_lifetime(None)
-        .idle_timeout(Some(idle))
+        .idle_timeout(Some(idle.max(SHORTEST_IDLE)))
         .reaper_rate(Duration::from_secs(1))
         .connection_timeout(queue_timeout)
         .build_unchecked(Slots)

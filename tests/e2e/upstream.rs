@@ -60,8 +60,7 @@ async fn a_connect_that_takes_too_long_is_504_within_its_limit() {
         filling.push(stream);
         assert!(filling.len() < 64, "this system takes every connection: its backlog has no end");
     }
-    let gateway =
-        Setup::endpoints([format!("http://{address}")]).upstream("connect_timeout_secs = 0.5").start().await;
+    let gateway = Setup::endpoints([format!("http://{address}")]).upstream("connect_timeout_secs = 0.5").start().await;
     let begun = Instant::now();
     assert_eq!(Client::plain(gateway.http).await.get("/").await.status(), 504);
     assert!(begun.elapsed() >= Duration::from_millis(450) && begun.elapsed() < SOON, "{:?}", begun.elapsed());
@@ -159,7 +158,10 @@ async fn a_malformed_response_head_is_502() {
         ("a negative length", "HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabc"),
         ("an unknown coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: cow\r\n\r\nabc"),
         ("two codings", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-        ("two lines of coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (
+            "two lines of coding",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
         ("an unsolicited 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"),
         ("a status of two digits", "HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n"),
         ("half a head", "HTTP/1.1 200 OK\r\nContent-Le"),
@@ -448,7 +450,9 @@ async fn head_204_and_304_have_no_body_whatever_the_origin_sends() {
             conn.send(match request.target() {
                 "/204" => "HTTP/1.1 204 No Content\r\n\r\nsurprise",
                 "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 8\r\n\r\nsurprise",
-                "/204-long" => "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nsurprise\r\n0\r\n\r\n",
+                "/204-long" => {
+                    "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nsurprise\r\n0\r\n\r\n"
+                }
                 "/bare" => "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n",
                 _ => "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsurprise",
             })
@@ -650,7 +654,8 @@ async fn clients_that_leave_at_random_moments_leave_nothing_behind() {
         });
     }
     load.join_all().await;
-    for gauge in ["portcullis_requests_in_flight", "portcullis_upstream_leases", "portcullis_upstream_waiting_requests"] {
+    for gauge in ["portcullis_requests_in_flight", "portcullis_upstream_leases", "portcullis_upstream_waiting_requests"]
+    {
         gateway.until_metric(gauge, &[], 0.0).await;
     }
     gateway.until_metric("portcullis_connections_open", &[], 0.0).await;
