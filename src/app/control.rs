@@ -180,7 +180,6 @@ impl Control {
             Ok(false) => {
                 if self.refused.take().is_some() {
                     tracing::info!("the configuration is again the one that runs");
-                    self.metrics.reload_taken_back();
                     self.board.unchanged();
                     self.metrics.published(self.generation, SystemTime::now());
                 }

@@ -71,17 +71,19 @@ struct Head {
 }
 
 impl Framing {
-    /// Takes in bytes just read, in order; spoils the first byte that makes the framing ambiguous.
-    pub fn inspect(&mut self, bytes: &mut [u8]) {
+    /// Takes in bytes just read, in order; spoils the first byte that makes the framing ambiguous. Returns how many of them the
+    /// parser may have: none behind the spoiled one, because where a message ends there is anybody's guess.
+    pub fn inspect(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
             at += match self.state {
-                State::Spoiled => return,
+                State::Spoiled => return at,
                 State::Body(left) => self.skip(left, bytes.len() - at, State::Body, State::Head),
                 State::ChunkData(left) => self.skip(left, bytes.len() - at, State::ChunkData, State::ChunkEnd),
                 State::Head | State::ChunkLine | State::ChunkEnd | State::Trailers(_) => self.line(&mut bytes[at..]),
             };
         }
+        at
     }
 
     /// Whether the start of a request has been read and its end has not.
@@ -279,6 +281,15 @@ mod tests {
         bytes.extend(std::iter::repeat_n(b'x', 300));
         bytes.extend_from_slice(b"\r\nhello\r\n");
         assert_eq!(judge(&bytes).0.violation(), Some(Violation::Chunk));
+    }
+
+    #[test]
+    fn nothing_behind_a_spoiled_byte_is_for_the_parser() {
+        let mut framing = Framing::default();
+        let mut bytes = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4;x\ny\r\nabcd\r\n0\r\n\r\n".to_vec();
+        let fit = framing.inspect(&mut bytes);
+        assert!(bytes[..fit].ends_with(b"\r\n\r\n4;x\0"), "{}", bytes[..fit].escape_ascii());
+        assert_eq!(framing.inspect(&mut b"GET / HTTP/1.1\r\n\r\n".to_owned()), 0);
     }
 
     #[test]

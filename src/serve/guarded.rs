@@ -54,13 +54,15 @@ impl<S> Guarded<S> {
         }
     }
 
-    fn received(&mut self, bytes: &mut [u8]) {
-        let Some(framing) = &mut self.framing else { return };
-        framing.inspect(bytes);
+    /// Looks at what was read; how much of it is for the parser.
+    fn received(&mut self, bytes: &mut [u8]) -> usize {
+        let Some(framing) = &mut self.framing else { return bytes.len() };
+        let fit = framing.inspect(bytes);
         if let Some(violation) = framing.violation() {
             self.activity.violated(violation);
         }
         self.activity.reading_head(framing.in_head());
+        fit
     }
 
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -108,6 +110,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
+        if this.activity.violation().is_some() {
+            // The spoiled byte need not have stopped the parser: in a chunk's extension any byte will do.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         if let Some(first) = this.first.take() {
             buf.put_slice(&[first]);
             // What follows it is taken along; if that fails, so will the next read.
@@ -115,7 +121,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         } else {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
-        this.received(&mut buf.filled_mut()[before..]);
+        let fit = this.received(&mut buf.filled_mut()[before..]);
+        buf.set_filled(before + fit);
         Poll::Ready(Ok(()))
     }
 }
@@ -203,6 +210,17 @@ mod tests {
         let start = Instant::now();
         stream.shutdown().await.expect("a clean close");
         assert_eq!(start.elapsed(), LINGER);
+    }
+
+    #[tokio::test]
+    async fn behind_a_violation_nothing_is_read() {
+        let (mut stream, mut client) = guarded();
+        client.write_all(b"GET / HTTP/1.1\nHost: a\r\n\r\n").await.expect("room");
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("room");
+        let mut seen = Vec::new();
+        let error = stream.read_to_end(&mut seen).await.expect_err("nothing follows");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(seen, b"GET / HTTP/1.1\0");
     }
 
     #[tokio::test(start_paused = true)]
