@@ -3,7 +3,7 @@
 use crate::support::client::{Client, get};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
-use crate::support::token;
+use crate::support::{token, within};
 
 /// What follows each malformed request on its connection, in case somebody takes its bytes for a request.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: site.test\r\n\r\n";
@@ -31,7 +31,7 @@ async fn refused_and_closed(rows: Vec<Row>) {
 async fn refuse(gateway: &Gateway, name: &str, bytes: &[u8], status: u16) {
     let mut client = Client::plain(gateway.http).await;
     client.send(bytes).await;
-    let answer = client.try_answer().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let answer = within(name, client.wire.response(false)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(answer.status(), status, "{name}: {answer:?}");
     let rest = client.to_end().await;
     assert_eq!(rest.escape_ascii().to_string(), "", "{name}: one answer and the end");

@@ -74,7 +74,11 @@ async fn an_edit_goes_live_under_load_and_no_request_fails() {
     gateway.edit(|text| text + &extra_route("new"));
     gateway.until_generation(2).await;
     let answer = client.get("/extra/").await;
-    assert_eq!((answer.status(), answer.field("location")), (307, Some("/new")), "on a connection of the old generation");
+    assert_eq!(
+        (answer.status(), answer.field("location")),
+        (307, Some("/new")),
+        "on a connection of the old generation"
+    );
     load.more(100).await;
     load.end().await;
     let warm = gateway.scrape().await.sum("portcullis_upstream_connections_opened_total", &[]);
@@ -463,9 +467,7 @@ async fn sighup_opens_a_rotated_access_log_anew() {
     let gateway = Setup::before(&origin).log("access_file = \"access.log\"").start().await;
     let (file, rotated) = (gateway.home().join("access.log"), gateway.home().join("access.log.1"));
     let holds = |path: std::path::PathBuf, text: &'static str| async move {
-        let read = || async {
-            std::fs::read_to_string(&path).unwrap_or_default().contains(text).then_some(())
-        };
+        let read = || async { std::fs::read_to_string(&path).unwrap_or_default().contains(text).then_some(()) };
         eventually("an access line", read).await;
     };
     let client = RefCell::new(Client::plain(gateway.http).await);
