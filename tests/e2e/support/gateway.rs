@@ -162,10 +162,6 @@ impl Gateway {
         std::fs::read_to_string(self.home().join("log")).unwrap_or_default()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The certificates a client of this gateway trusts.
     pub fn roots(&self) -> [CertificateDer<'static>; 1] {
         [self.certificate.clone()]
@@ -209,9 +205,9 @@ impl Gateway {
     }
 
     /// Waits until a metric has the value it has when nothing goes on.
-    pub async fn until_metric(&self, family: &str, labels: &[&str], value: f64) {
+    pub async fn until_metric(&self, family: &str, labels: &[&str], value: u64) {
         let what = format!("{family} {labels:?} = {value}");
-        let is = || async { ((self.scrape().await.sum(family, labels) - value).abs() < 0.5).then_some(()) };
+        let is = || async { (self.scrape().await.count(family, labels) == value).then_some(()) };
         eventually(&what, is).await;
     }
 
