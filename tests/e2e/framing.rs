@@ -3,7 +3,7 @@
 use crate::support::client::{Client, get};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
-use crate::support::token;
+use crate::support::{token, within};
 
 /// What follows each malformed request on its connection, in case somebody takes its bytes for a request.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: site.test\r\n\r\n";
@@ -31,9 +31,9 @@ async fn refused_and_closed(rows: Vec<Row>) {
 async fn refuse(gateway: &Gateway, name: &str, bytes: &[u8], status: u16) {
     let mut client = Client::plain(gateway.http).await;
     client.send(bytes).await;
-    let answer = client.try_answer().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let answer = within(name, client.wire.response(false)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(answer.status(), status, "{name}: {answer:?}");
-    let rest = client.to_end().await;
+    let rest = client.until_end().await;
     assert_eq!(rest.escape_ascii().to_string(), "", "{name}: one answer and the end");
 }
 
@@ -276,7 +276,7 @@ async fn the_preface_of_http2_is_no_request_on_a_plain_listener() {
     let gateway = Setup::before(&origin).start().await;
     let mut client = Client::plain(gateway.http).await;
     client.send(format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{HIDDEN}")).await;
-    let said = client.to_end().await;
+    let said = client.until_end().await;
     assert!(!said.starts_with(b"HTTP/1.1 200"), "{}", said.escape_ascii());
     still_serves(&gateway, &origin).await;
 }
@@ -353,7 +353,7 @@ async fn a_request_hidden_behind_a_bare_lf_never_reaches_the_origin_unauthorised
         let mut client = Client::plain(gateway.http).await;
         client.send(hiding).await;
         assert_eq!(client.answer().await.status(), 400);
-        client.to_end().await;
+        client.until_end().await;
     }
     still_serves(&gateway, &origin).await;
 }
@@ -409,6 +409,6 @@ async fn malformed_requests_are_counted_by_reason() {
     ] {
         Client::plain(gateway.http).await.ask(bytes).await;
         let label = format!("reason=\"{reason}\"");
-        gateway.until_metric("portcullis_malformed_requests_total", &[&label], 1.0).await;
+        gateway.until_metric("portcullis_malformed_requests_total", &[&label], 1).await;
     }
 }

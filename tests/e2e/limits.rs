@@ -32,7 +32,7 @@ async fn a_silent_client_is_closed_by_the_idle_timer() {
     let gateway = Setup::before(&origin).limits(&only("idle_timeout_secs")).start().await;
     let begun = Instant::now();
     let mut client = Client::plain(gateway.http).await;
-    assert!(client.to_end().await.is_empty());
+    assert!(client.until_end().await.is_empty());
     assert_at_the_limit(begun);
 }
 
@@ -44,7 +44,7 @@ async fn an_idle_kept_alive_client_is_closed_by_the_idle_timer() {
         let mut client = if secure { Client::tls(&gateway).await } else { Client::plain(gateway.http).await };
         client.get("/").await;
         let begun = Instant::now();
-        assert!(client.to_end().await.is_empty());
+        assert!(client.until_end().await.is_empty());
         assert_at_the_limit(begun);
     }
 }
@@ -57,7 +57,7 @@ async fn a_partial_head_is_closed_by_the_header_timer() {
         let mut client = Client::plain(gateway.http).await;
         let begun = Instant::now();
         client.send(partial).await;
-        client.to_end().await;
+        client.until_end().await;
         assert_at_the_limit(begun);
     }
     assert!(origin.requests().is_empty());
@@ -74,7 +74,7 @@ async fn a_head_that_trickles_is_closed_by_the_header_timer_all_the_same() {
     let mut pace = tokio::time::interval(Duration::from_millis(100));
     loop {
         tokio::select! {
-            _ = client.to_end() => break,
+            _ = client.until_end() => break,
             _ = pace.tick() => {
                 client.send([trickle.next().expect("closed before the head was whole")]).await;
             }
@@ -92,10 +92,10 @@ async fn a_handshake_that_is_never_finished_is_closed_by_its_own_timer() {
         let begun = Instant::now();
         let mut stream = TcpStream::connect(gateway.https).await.unwrap();
         stream.write_all(begin).await.unwrap();
-        Client::over(stream).to_end().await;
+        Client::over(stream).until_end().await;
         assert_at_the_limit(begun);
     }
-    gateway.until_metric("portcullis_tls_handshakes_total", &["result=\"timeout\""], 2.0).await;
+    gateway.until_metric("portcullis_tls_handshakes_total", &["result=\"timeout\""], 2).await;
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_body_that_stops_is_408() {
         client.send(request).await;
         assert_eq!(client.answer().await.status(), 408, "{request}");
         assert_at_the_limit(begun);
-        client.to_end().await;
+        client.until_end().await;
     }
     assert!(origin.requests().is_empty(), "no such request was completed");
 }
@@ -148,11 +148,11 @@ async fn a_client_that_takes_nothing_is_closed_by_the_write_timer() {
     let gateway = Setup::before(&origin).limits(&only("write_timeout_secs")).start().await;
     let begun = Instant::now();
     let stream = zero_window(gateway.http).await;
-    gateway.until_metric("portcullis_requests_in_flight", &[], 1.0).await;
-    gateway.until_metric("portcullis_connections_open", &["listener=\"http\""], 0.0).await;
+    gateway.until_metric("portcullis_requests_in_flight", &[], 1).await;
+    gateway.until_metric("portcullis_connections_open", &["listener=\"http\""], 0).await;
     assert_at_the_limit(begun);
-    gateway.until_metric("portcullis_requests_in_flight", &[], 0.0).await;
-    gateway.until_metric("portcullis_upstream_leases", &[], 0.0).await;
+    gateway.until_metric("portcullis_requests_in_flight", &[], 0).await;
+    gateway.until_metric("portcullis_upstream_leases", &[], 0).await;
     drop(stream);
 }
 

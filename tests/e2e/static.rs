@@ -18,7 +18,7 @@ fn write(home: &Path, name: &str, contents: impl AsRef<[u8]>) {
 }
 
 fn large() -> Vec<u8> {
-    (0..300_000u32).flat_map(|number| number.to_le_bytes()).collect()
+    (0..300_000u32).flat_map(u32::to_le_bytes).collect()
 }
 
 async fn gateway() -> (Gateway, Origin) {
@@ -190,7 +190,7 @@ async fn only_get_and_head_are_for_files_and_the_connection_survives_a_refused_b
     let answer = client.ask("POST /site/x HTTP/1.1\r\nHost: site.test\r\nContent-Length: 3\r\n\r\nabc").await;
     assert_eq!(answer.status(), 405);
     if answer.closes() {
-        assert!(client.to_end().await.is_empty());
+        assert!(client.until_end().await.is_empty());
     } else {
         assert_eq!(client.get("/site/").await.status(), 200);
     }

@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// Reads to the end of the connection; what came until then. A reset counts as an end.
-    pub async fn to_end(&mut self) -> Vec<u8> {
+    pub async fn until_end(&mut self) -> Vec<u8> {
         let reading = async { while matches!(self.wire.fill().await, Ok(read) if read > 0) {} };
         within("the end of the connection", reading).await;
         self.wire.rest()

@@ -24,6 +24,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 pub struct Setup {
     server: String,
     limits: String,
+    log: String,
     https: String,
     issuer: String,
     upstream: String,
@@ -41,6 +42,7 @@ impl Setup {
         Self {
             server: "workers = 1\n".to_owned(),
             limits: String::new(),
+            log: String::new(),
             https: String::new(),
             issuer: format!(
                 "secret = {{ file = \"issuer.secret\" }}\naudiences = [\"{}\"]\nleeway_secs = 0\n",
@@ -64,6 +66,12 @@ impl Setup {
     /// Keys of `[limits]`.
     pub fn limits(mut self, keys: &str) -> Self {
         self.limits = format!("{keys}\n");
+        self
+    }
+
+    /// More keys of `[log]`.
+    pub fn log(mut self, keys: &str) -> Self {
+        self.log = format!("{keys}\n");
         self
     }
 
@@ -93,9 +101,9 @@ impl Setup {
     }
 
     fn text(&self, http: SocketAddr, https: SocketAddr, admin: SocketAddr) -> String {
-        let Self { server, limits, https: more, issuer, upstream, endpoints, routes } = self;
+        let Self { server, limits, log, https: more, issuer, upstream, endpoints, routes } = self;
         format!(
-            "[server]\n{server}\n[limits]\n{limits}\n[log]\nformat = \"text\"\n\n\
+            "[server]\n{server}\n[limits]\n{limits}\n[log]\nformat = \"text\"\n{log}\n\
              [listen.http]\naddress = \"{http}\"\n\n\
              [listen.https]\naddress = \"{https}\"\ncertificates = [{{ cert = \"site.crt\", key = \"site.key\" }}]\n{more}\n\
              [admin]\naddress = \"{admin}\"\n\n\
@@ -154,10 +162,6 @@ impl Gateway {
         std::fs::read_to_string(self.home().join("log")).unwrap_or_default()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The certificates a client of this gateway trusts.
     pub fn roots(&self) -> [CertificateDer<'static>; 1] {
         [self.certificate.clone()]
@@ -201,9 +205,9 @@ impl Gateway {
     }
 
     /// Waits until a metric has the value it has when nothing goes on.
-    pub async fn until_metric(&self, family: &str, labels: &[&str], value: f64) {
+    pub async fn until_metric(&self, family: &str, labels: &[&str], value: u64) {
         let what = format!("{family} {labels:?} = {value}");
-        let is = || async { ((self.scrape().await.sum(family, labels) - value).abs() < 0.5).then_some(()) };
+        let is = || async { (self.scrape().await.count(family, labels) == value).then_some(()) };
         eventually(&what, is).await;
     }
 

@@ -26,15 +26,12 @@ struct Log {
     bytes: Arc<Mutex<Vec<u8>>>,
     accepted: AtomicUsize,
     open: AtomicUsize,
-    most_open: AtomicUsize,
     connections: Mutex<Vec<AbortHandle>>,
 }
 
 /// One connection from the gateway, as a script sees it.
 pub struct Conn {
     pub wire: Wire,
-    /// Counts connections from 0.
-    pub number: usize,
     log: Arc<Log>,
 }
 
@@ -164,8 +161,7 @@ struct Open(Arc<Log>);
 
 impl Open {
     fn new(log: &Arc<Log>) -> Self {
-        let open = log.open.fetch_add(1, Ordering::SeqCst) + 1;
-        log.most_open.fetch_max(open, Ordering::SeqCst);
+        log.open.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(log))
     }
 }
@@ -179,8 +175,8 @@ impl Drop for Open {
 impl Conn {
     fn new(stream: TcpStream, log: &Arc<Log>) -> Self {
         stream.set_nodelay(true).unwrap();
-        let number = log.accepted.fetch_add(1, Ordering::SeqCst);
-        Self { wire: Wire::new(stream, Some(Arc::clone(&log.bytes))), number, log: Arc::clone(log) }
+        log.accepted.fetch_add(1, Ordering::SeqCst);
+        Self { wire: Wire::new(stream, Some(Arc::clone(&log.bytes))), log: Arc::clone(log) }
     }
 
     /// The next request with its body; `None` when the gateway has closed, or broke off.

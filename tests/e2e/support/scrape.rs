@@ -30,17 +30,21 @@ impl Scrape {
     }
 
     /// The sum of a family's series whose labels include all of `labels`, each as `name="value"`.
-    pub fn sum(&self, family: &str, labels: &[&str]) -> f64 {
+    pub fn count(&self, family: &str, labels: &[&str]) -> u64 {
         let belongs = |series: &str| {
             let (name, rest) = series.split_once('{').unwrap_or((series, ""));
             name == family && labels.iter().all(|label| rest.contains(label))
         };
-        // Negative zero is what no addends sum up to.
-        self.series.iter().filter(|(series, _)| belongs(series)).map(|(_, value)| value).sum::<f64>() + 0.0
+        self.series.iter().filter(|(series, _)| belongs(series)).map(|(series, value)| whole(series, *value)).sum()
     }
 
     /// The names of all series.
     pub fn names(&self) -> Vec<&str> {
         self.series.keys().map(String::as_str).collect()
     }
+}
+
+/// A value of something that is counted one by one.
+fn whole(series: &str, value: f64) -> u64 {
+    format!("{value}").parse().unwrap_or_else(|_| panic!("{series} is {value}"))
 }

@@ -28,8 +28,18 @@ pub fn read(path: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(path).unwrap()
 }
 
-/// A connection to `address` by a client that trusts `roots` and offers `alpn`.
+/// A connection to `site.test` at `address` by a client that trusts `roots` and offers `alpn`.
 pub async fn connect(
+    address: SocketAddr,
+    roots: &[CertificateDer<'static>],
+    alpn: &[&[u8]],
+) -> io::Result<TlsStream<TcpStream>> {
+    connect_to("site.test", address, roots, alpn).await
+}
+
+/// The same to a server of any name.
+pub async fn connect_to(
+    name: &'static str,
     address: SocketAddr,
     roots: &[CertificateDer<'static>],
     alpn: &[&[u8]],
@@ -44,6 +54,6 @@ pub async fn connect(
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let stream = within("connecting", TcpStream::connect(address)).await?;
     stream.set_nodelay(true)?;
-    let name = ServerName::try_from("site.test").unwrap();
+    let name = ServerName::try_from(name).unwrap();
     within("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }

@@ -94,11 +94,6 @@ impl Wire {
         self.stream.flush().await
     }
 
-    /// Closes the sending side.
-    pub async fn finish(&mut self) -> io::Result<()> {
-        self.stream.shutdown().await
-    }
-
     /// Reads once; 0 at the end.
     pub async fn fill(&mut self) -> io::Result<usize> {
         let from = self.buffer.len();
@@ -146,9 +141,8 @@ impl Wire {
         loop {
             let mut message = self.head().await?.ok_or_else(cut)?;
             match message.status() {
-                101 => return Ok(message),
+                101 | 204 | 304 => return Ok(message),
                 100..200 => continue,
-                204 | 304 => return Ok(message),
                 _ if to_head => return Ok(message),
                 _ => {}
             }
