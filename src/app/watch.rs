@@ -30,7 +30,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches nothing yet. Without the kernel's help (no inotify watches left) only signals reload, which is logged.
+    /// Watches nothing yet. Without the kernel's help (no inotify watches left) nothing is ever noticed here, which is logged; the files
+    /// are still looked at from time to time.
     pub(super) fn new() -> Self {
         let (hint, hints) = mpsc::channel(1); // one hint waiting says all there is to say
         let names: Arc<Mutex<BTreeSet<OsString>>> = Arc::default();
@@ -42,7 +43,7 @@ impl Watch {
             }
         };
         let watcher = notify::recommended_watcher(noticed)
-            .inspect_err(|error| tracing::error!(%error, "cannot watch files: reload by SIGHUP instead"))
+            .inspect_err(|error| tracing::error!(%error, "cannot watch files: changes are noticed some seconds later"))
             .ok();
         Self { watcher, hints, names, directories: BTreeSet::new() }
     }
@@ -58,7 +59,7 @@ impl Watch {
         }
         for new in wanted.difference(&self.directories) {
             if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-                tracing::error!(directory = %new.display(), %error, "cannot watch: changes there need SIGHUP");
+                tracing::error!(directory = %new.display(), %error, "cannot watch: changes there are noticed later");
             }
         }
         self.directories = wanted;

@@ -2,7 +2,8 @@
 //!
 //! Answers for RFC 9112 sections 2.2 (bare CR, bare LF), 5.1 and 5.2 (obs-fold), 6.1 to 6.3 (`Content-Length` against
 //! `Transfer-Encoding`) and 7.1 (chunk lines). The parser behind takes a bare LF for a line end and drops a length beside a
-//! transfer coding silently; here both spoil the byte they end in, so that the parser itself answers 400 and closes.
+//! transfer coding silently; here both spoil the byte they end in and all that follows, so that the parser itself answers 400 and
+//! closes.
 //! Follows message boundaries only as far as needed to know what is a head. Refuses to know header meanings beyond framing.
 
 /// Why a message was spoiled.
@@ -42,8 +43,8 @@ pub struct Framing {
     violation: Option<Violation>,
 }
 
-/// Longest piece of a line kept while its end is awaited. The parser's own bound on heads is at most this, so a longer line
-/// is refused there; no framing decision needs more than a line's start.
+/// Longest piece of a line kept while its end is awaited. No framing decision needs more than a line's start and its end; a bare CR in
+/// what is not kept is left for the parser to refuse.
 const LINE_BYTES: usize = 64 * 1024;
 /// Longest chunk-size line, extensions included.
 const CHUNK_LINE_BYTES: usize = 256;

@@ -1,7 +1,7 @@
 //! A request's body on its way in: bounded in bytes and in time, and able to say afterwards how it ended.
 //!
-//! Owns the body limit, the wait between reads and the fate. Trailers end here: they never merge into headers and nothing a
-//! client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes.
+//! Owns the body limit, the wait between reads, the least rate, what is read ahead, and the fate. Trailers end here: they never merge
+//! into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -35,7 +35,7 @@ pub enum Fate {
     Whole,
     /// It went over its limit.
     TooLarge,
-    /// The client sent nothing for longer than allowed.
+    /// The client sent nothing for longer than allowed, or all of it more slowly than allowed.
     TooSlow,
     /// What came is no body: its framing is ambiguous or out of bounds.
     Malformed,
@@ -49,8 +49,8 @@ pub enum InboundError {
     /// More bytes than the route allows.
     #[error("request body is over its limit")]
     TooLarge,
-    /// Nothing came for longer than `body_timeout_secs`.
-    #[error("client sent no body for too long")]
+    /// Nothing came for longer than `body_timeout_secs`, or the body as a whole came too slowly.
+    #[error("client sent its body too slowly")]
     TooSlow,
     /// The client's side failed.
     #[error("client's body broke off")]

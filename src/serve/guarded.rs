@@ -1,6 +1,7 @@
 //! The stream between a client's socket and the HTTP parser: every byte in is looked at, and writing has a deadline.
 //!
-//! Owns the framing check, the write time-out and the lingering close. Refuses to know requests.
+//! Owns the framing check, the write time-out, the lingering close and the wait for a client's next byte without a parser. The other
+//! deadlines are [`super::driver`]'s. Refuses to know requests.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,7 +20,7 @@ use crate::http::Framing;
 /// How long and how much is read and thrown away after the last response, so that it is not lost to a reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
-/// How many line ends follow what was spoiled: more than any bound of the parser's.
+/// How many line ends follow what was spoiled: more than the parser's bounds on chunk extensions and trailers, where it takes a NUL.
 const LINE_ENDS: usize = 256 * 1024;
 
 /// A client's stream under guard.

@@ -1,7 +1,7 @@
-//! The outermost layer: opens the notes of an exchange, and closes them when the last byte of the answer has gone.
+//! The outermost layer: opens the notes of an exchange, and closes them when the last of the answer was handed to the connection.
 //!
-//! Owns when an exchange counts as over: not when the headers leave but when the body ends or is dropped, so latency is what the
-//! client saw and a client that leaves can't leak a gauge. Refuses to know what happened in between.
+//! Owns when an exchange counts as over: not when the headers leave but when the body ends or is dropped, so latency has the body in it
+//! (but for what the connection still buffers) and a client that leaves can't leak a gauge. Refuses to know what happened in between.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Bytes of request line and header fields together.
     pub header_bytes: usize,
-    /// Header fields in one request.
+    /// Header fields in one request, whatever the protocol.
     pub header_fields: usize,
     /// Bytes of the request target.
     pub target_bytes: usize,
@@ -15,9 +15,9 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between requests on a kept-alive connection, and before the first.
     pub idle_timeout: Duration,
-    /// Between two reads of a request body.
+    /// Between two reads of a request body; in all, four times that and a second more for each 500 bytes.
     pub body_timeout: Duration,
-    /// For the client to take any of what is written to it.
+    /// For the client to take any of what is written to it; over HTTP/2 for each stream by itself.
     pub write_timeout: Duration,
     /// HTTP/2 streams open at once on one connection.
     pub http2_streams: u32,

@@ -20,7 +20,7 @@ use super::{Upstream, UpstreamFailure, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 
-/// How often one request may find its connection gone before a byte of it was written.
+/// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
 const ATTEMPTS: usize = 3;
 
 /// A response, and how it was had.

@@ -47,7 +47,7 @@ impl Upstream {
 }
 
 impl Group {
-    /// A group with cold pools; `meter` gives each endpoint its meter.
+    /// A group whose endpoints nothing is known of yet.
     pub fn new(settings: UpstreamSettings) -> Self {
         let shared = settings.endpoints.iter().map(|_| Shared::new(&settings)).collect();
         Self { settings: Arc::new(settings), shared }

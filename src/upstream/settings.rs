@@ -20,11 +20,11 @@ pub struct UpstreamSettings {
     pub queue_timeout: Duration,
     /// How long dialling may take.
     pub connect_timeout: Duration,
-    /// From the request's last byte to the response's head.
+    /// From the last progress of the request's body to the response's head.
     pub response_timeout: Duration,
     /// Between two reads of the response's body.
     pub read_timeout: Duration,
-    /// How long a connection may idle before it is closed; below the endpoint's own keep-alive.
+    /// How long a connection may idle before it is closed; below the endpoint's own keep-alive. Zero means that none is used twice.
     pub keep_alive: Duration,
 }
 

@@ -57,7 +57,7 @@ pub struct Record<'a> {
     pub auth: Option<Duration>,
     /// Spent on waiting for a slot and on connecting to the endpoint.
     pub connect: Option<Duration>,
-    /// From the request being sent to the endpoint to its response head.
+    /// From the connection being ready to the response's head.
     pub first_byte: Option<Duration>,
     /// The `User-Agent` field.
     pub user_agent: Option<&'a [u8]>,
