@@ -60,7 +60,8 @@ pub(super) struct Server {
 pub(super) struct Limits {
     /// Bytes of request line and header fields together, 8192 to 1048576. Default: 16384. More is answered 431.
     pub(super) header_bytes: Entry<i64>,
-    /// Header fields in one request, 8 to 1000. Default: 100, as many as Gunicorn takes.
+    /// Header fields in one request, 8 to 1000. Default: 100. More is answered 431. Gunicorn takes 100, the gateway's own
+    /// included.
     pub(super) header_fields: Entry<i64>,
     /// Bytes of the request target, 256 to 65536 and at most `header_bytes`. Default: 8192. More is answered 414.
     pub(super) target_bytes: Entry<i64>,
@@ -68,11 +69,14 @@ pub(super) struct Limits {
     pub(super) body_bytes: Entry<i64>,
     /// Seconds from the first byte of a request to the end of its head, 0.1 to 3600. Default: 10. Ends slow-header attacks.
     pub(super) header_timeout_secs: Entry<Seconds>,
-    /// Seconds a kept-alive connection may idle between requests, and before the first, 0.1 to 86400. Default: 75.
+    /// Seconds a kept-alive connection may idle between requests, and before the first, 0.1 to 86400. Default: 75. Longer saves
+    /// handshakes; an idle connection holds little but its TLS state.
     pub(super) idle_timeout_secs: Entry<Seconds>,
-    /// Seconds between two reads of a request body, 0.1 to 3600. Default: 30. Ends slow-body attacks.
+    /// Seconds between two reads of a request body, 0.1 to 3600; in all it may take four times that and a second more for each
+    /// 500 bytes. Default: 30. Then 408. Ends slow-body attacks.
     pub(super) body_timeout_secs: Entry<Seconds>,
-    /// Seconds for the client to take any of what is written to it, 0.1 to 3600. Default: 30. Ends slow-read attacks.
+    /// Seconds for the client to take any of what is written to it, over HTTP/2 for each stream by itself, 0.1 to 3600.
+    /// Default: 30. Ends slow-read attacks.
     pub(super) write_timeout_secs: Entry<Seconds>,
     /// HTTP/2 streams open at once on one connection, 1 to 10000. Default: 100.
     pub(super) http2_streams: Entry<i64>,
@@ -190,7 +194,8 @@ pub(super) struct Issuer {
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(super) struct Upstream {
-    /// What stands there: "gunicorn", "uwsgi", "daphne" or "http". Default: "http". Sets the defaults below.
+    /// What stands there: "gunicorn", "uwsgi", "daphne" or "http". Default: "http". Sets the defaults below; what "gunicorn"
+    /// would refuse for its length, a request line over 4094 bytes or a field over 8190, is answered 414 or 431 here.
     #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "http"]))]
     pub(super) kind: Entry<String>,
     /// The servers: `"http://HOST:PORT"`, `"unix:/PATH"` or `"builtin:whoami"`. Required.
@@ -202,12 +207,13 @@ pub(super) struct Upstream {
     pub(super) queue_timeout_secs: Entry<Seconds>,
     /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 504.
     pub(super) connect_timeout_secs: Entry<Seconds>,
-    /// Seconds from the request's last byte to the response's head, 0.001 to 86400. Default: 60. Then 504.
+    /// Seconds from the last progress of the request's body to the response's head, 0.001 to 86400. Default: 60. Then 504.
     pub(super) response_timeout_secs: Entry<Seconds>,
     /// Seconds between two reads of the response's body, 0.001 to 86400. Default: 60.
     pub(super) read_timeout_secs: Entry<Seconds>,
     /// Seconds a connection may idle before it is closed, 0 to 3600. Default: below what the kind closes after itself
-    /// (gunicorn 1.5, uwsgi 3, daphne and http 30). Raise it together with the server's own keep-alive.
+    /// (gunicorn 1.5, uwsgi 3, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
+    /// twice.
     pub(super) keep_alive_secs: Entry<Seconds>,
 }
 
