@@ -8,7 +8,10 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use portcullis::auth::Denied;
 use portcullis::config::{self, Sources};
+use portcullis::http::TargetError;
+use portcullis::serve::MALFORMED_REASONS;
 
 /// One page, by its path from the root of the repository.
 struct Page {
@@ -262,6 +265,40 @@ fn every_cited_source_file_exists() {
     }
     assert!(seen > 30, "only {seen} files are cited");
     assert!(gone.is_empty(), "files that do not exist:\n  {}", gone.join("\n  "));
+}
+
+/// The names in the first column of the tables of a page.
+fn tabled(path: &str) -> BTreeSet<String> {
+    let page = fs::read_to_string(root().join(path)).unwrap();
+    let firsts = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    firsts.flat_map(|first| first.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Every text that a function `label` of a source file answers.
+fn labels(path: &str) -> Vec<String> {
+    let source = fs::read_to_string(root().join(path)).unwrap();
+    let bodies = source.split("fn label(").skip(1);
+    let bodies = bodies.map(|body| body.split("\n}\n").next().unwrap().split("\n    }\n").next().unwrap().to_owned());
+    bodies.flat_map(|body| body.split('"').skip(1).step_by(2).map(ToOwned::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn every_outcome_of_the_access_log_is_documented() {
+    let documented = tabled("docs/logs.md");
+    let labels = ["src/serve/failure.rs", "src/serve/record.rs", "src/upstream/failure.rs"].map(labels).concat();
+    assert!(labels.len() > 20, "only {} labels were found", labels.len());
+    let reasons = TargetError::REASONS.iter().chain(&Denied::REASONS).map(ToString::to_string);
+    // A failed request body is always told as the client's failure that it is.
+    let outcomes = labels.into_iter().chain(reasons).filter(|label| label != "request_body");
+    let missing: Vec<_> = outcomes.filter(|outcome| !documented.contains(outcome)).collect();
+    assert!(missing.is_empty(), "docs/logs.md lacks {missing:?}");
+}
+
+#[test]
+fn every_reason_of_a_malformed_request_is_documented() {
+    let documented = tabled("docs/metrics.md");
+    let missing: Vec<_> = MALFORMED_REASONS.iter().filter(|reason| !documented.contains(**reason)).collect();
+    assert!(missing.is_empty(), "docs/metrics.md lacks {missing:?}");
 }
 
 #[test]
