@@ -203,11 +203,13 @@ impl Control {
     /// Everything that can fail comes before anything that changes.
     fn replace(&mut self, config: Config) -> Result<(), AppError> {
         let old: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
-        let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
-        let bound = bind(&config, new, &mut Inherited::default())?;
         let tasks: Vec<Tasks> = self.crew.iter().map(|handle| handle.upstream_tasks.clone()).collect();
         let next = assemble(config, Some(&self.assembly), self.generation + 1, &self.metrics, &tasks)
             .map_err(|error| AppError::Assemble(error.into()))?;
+        // Binding comes last of what can fail: connections queue at a socket from the moment it is bound.
+        let config = next.assembly.config();
+        let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
+        let bound = bind(config, new, &mut Inherited::default())?;
         let Assembled { assembly, snapshots, acceptors, certificates } = next;
         if assembly.config().log.level != self.config().log.level
             && let Err(error) = self.level.set(assembly.config().log.level)

@@ -22,6 +22,8 @@ use crate::tls::{Acceptor, HandshakeError};
 
 /// Orders that may wait for a busy worker.
 const ORDERS: usize = 64;
+/// How long a blocking call (a name look-up, a slow file system) may hold up the end.
+const LEAVE_BEHIND: Duration = Duration::from_secs(1);
 /// How often access lines are handed to the writer.
 const FLUSH: Duration = Duration::from_millis(100);
 
@@ -67,9 +69,10 @@ pub(super) fn start(post: Post) -> io::Result<Handle> {
     let (orders, received) = mpsc::channel(ORDERS);
     let (worker, upstream_tasks) = (Arc::clone(&post.worker), post.upstream_tasks.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new()
-        .name(format!("worker-{}", post.number))
-        .spawn(move || runtime.block_on(post.work(received)))?;
+    let thread = std::thread::Builder::new().name(format!("worker-{}", post.number)).spawn(move || {
+        runtime.block_on(post.work(received));
+        runtime.shutdown_timeout(LEAVE_BEHIND);
+    })?;
     Ok(Handle { worker, orders, upstream_tasks, thread })
 }
 

@@ -3,19 +3,26 @@
 //! Owns the body limit, the wait between reads and the fate. Trailers end here: they never merge into headers and nothing a
 //! client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes.
 
-use std::error::Error as _;
-use std::io;
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::deadline::Deadline;
+
+/// The slowest a body may come on average, in bytes a second; one that is slower is given up in time.
+const LEAST_RATE: u64 = 500;
+/// How many time-outs long a body may be slower than that.
+const GRACE: u32 = 4;
+/// How much of a body is read before an upstream is asked for, in bytes.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 /// How a request body ended, or that it has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +35,7 @@ pub enum Fate {
     TooLarge,
     /// The client sent nothing for longer than allowed.
     TooSlow,
-    /// What came is no body: its framing is ambiguous or out of bounds.
-    Malformed,
-    /// The client left.
+    /// The client left, or its framing broke.
     Broken,
 }
 
@@ -46,6 +51,24 @@ pub enum InboundError {
     /// The client's side failed.
     #[error("client's body broke off")]
     Broken(#[source] hyper::Error),
+}
+
+/// Counts a request body as long as it has not been read to its end. A connection with one is not idle.
+#[derive(Debug)]
+pub struct Live(Arc<AtomicU32>);
+
+impl Live {
+    /// One more body of `count`.
+    pub fn new(count: &Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A shared view of one request body, kept by whoever must know its end.
@@ -71,23 +94,59 @@ struct Reading {
     left: u64,
     timeout: Duration,
     deadline: Deadline,
+    begun: Instant,
     watch: Arc<Watched>,
+    live: Option<Live>,
+    /// What was read ahead, and how the reading ahead ended.
+    ahead: VecDeque<Bytes>,
+    failed: Option<InboundError>,
 }
 
 impl RequestBody {
-    /// Bounds `incoming` to `limit` bytes and to `timeout` between two reads.
-    pub fn new(incoming: Incoming, limit: u64, timeout: Duration) -> Self {
+    /// Bounds `incoming` to `limit` bytes, to `timeout` between two reads, and in all to four of those and one second for each 500 bytes.
+    pub fn new(incoming: Incoming, limit: u64, timeout: Duration, live: Option<Live>) -> Self {
         if incoming.is_end_stream() {
             return Self::default();
         }
         let watch = Arc::new(Watched::default());
-        let reading = Reading { incoming, left: limit, timeout, deadline: Deadline::default(), watch };
+        let reading = Reading {
+            incoming,
+            left: limit,
+            timeout,
+            deadline: Deadline::default(),
+            begun: Instant::now(),
+            watch,
+            live,
+            ahead: VecDeque::new(),
+            failed: None,
+        };
         Self { reading: Some(Box::new(reading)) }
     }
 
     /// No body: the request ends with its head.
     pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// Reads the beginning of the body, or all of it if it is small, before an upstream is asked for: a client that sends slowly
+    /// keeps itself waiting and no connection. At most 64 KiB and one frame are held.
+    pub async fn read_ahead(&mut self) {
+        let Some(reading) = &mut self.reading else { return };
+        let mut held = 0;
+        while held < AHEAD_BYTES {
+            match poll_fn(|cx| reading.poll(cx)).await {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    held += data.len();
+                    reading.ahead.push_back(data);
+                }
+                Some(Err(error)) => {
+                    reading.failed = Some(error);
+                    return;
+                }
+                None => return,
+            }
+        }
     }
 
     /// Whether the request ends with its head.
@@ -109,7 +168,6 @@ impl BodyWatch {
             None | Some(1) => Fate::Whole,
             Some(2) => Fate::TooLarge,
             Some(3) => Fate::TooSlow,
-            Some(4) => Fate::Malformed,
             Some(_) => Fate::Broken,
         }
     }
@@ -126,12 +184,6 @@ impl Watched {
     }
 }
 
-/// Whether the parser refused what the client sent; a client that leaves is an unexpected end or a reset.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
-}
-
 impl Reading {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -140,15 +192,15 @@ impl Reading {
                 Poll::Ready(self.take(frame))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.watch.end(if is_malformed(&error) { Fate::Malformed } else { Fate::Broken });
+                self.watch.end(Fate::Broken);
                 Poll::Ready(Some(Err(InboundError::Broken(error))))
             }
             Poll::Ready(None) => {
-                self.watch.end(Fate::Whole);
+                self.whole();
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                self.deadline.set_if_clear(self.timeout);
+                self.deadline.set_if_clear(self.timeout.min(self.time_left()));
                 std::task::ready!(self.deadline.poll_passed(cx));
                 self.watch.end(Fate::TooSlow);
                 Poll::Ready(Some(Err(InboundError::TooSlow)))
@@ -156,9 +208,20 @@ impl Reading {
         }
     }
 
+    fn whole(&mut self) {
+        self.watch.end(Fate::Whole);
+        self.live = None;
+    }
+
+    /// What is left of the time that all of the body may take.
+    fn time_left(&self) -> Duration {
+        let earned = Duration::from_secs(self.watch.bytes.load(Ordering::Relaxed) / LEAST_RATE);
+        (GRACE * self.timeout + earned).saturating_sub(self.begun.elapsed())
+    }
+
     fn take(&mut self, frame: Frame<Bytes>) -> Option<Result<Frame<Bytes>, InboundError>> {
         let Ok(data) = frame.into_data() else {
-            self.watch.end(Fate::Whole); // trailers: the end
+            self.whole(); // trailers: the end
             return None;
         };
         let length = data.remaining() as u64;
@@ -168,8 +231,9 @@ impl Reading {
         };
         self.left = left;
         self.watch.bytes.fetch_add(length, Ordering::Relaxed);
-        if self.incoming.is_end_stream() {
-            self.watch.end(Fate::Whole);
+        // Over HTTP/2 the end may still come in a frame of its own; a length that was announced and kept says as much.
+        if self.incoming.is_end_stream() || self.incoming.size_hint().exact() == Some(0) {
+            self.whole();
         }
         Some(Ok(Frame::data(data)))
     }
@@ -180,14 +244,25 @@ impl Body for RequestBody {
     type Error = InboundError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
-        self.reading.as_mut().map_or(Poll::Ready(None), |reading| reading.poll(cx))
+        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        if let Some(data) = reading.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(error) = reading.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        reading.poll(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reading.as_ref().is_none_or(|reading| reading.incoming.is_end_stream())
+        self.reading.as_ref().is_none_or(|reading| {
+            reading.ahead.is_empty() && reading.failed.is_none() && reading.incoming.is_end_stream()
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.reading.as_ref().map_or_else(|| SizeHint::with_exact(0), |reading| reading.incoming.size_hint())
+        let Some(reading) = &self.reading else { return SizeHint::with_exact(0) };
+        let ahead: u64 = reading.ahead.iter().map(|data| data.len() as u64).sum();
+        reading.incoming.size_hint().exact().map_or_else(SizeHint::default, |left| SizeHint::with_exact(ahead + left))
     }
 }

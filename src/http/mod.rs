@@ -10,5 +10,5 @@ mod target;
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
 pub use framing::{Framing, Violation};
-pub use inbound::{BodyWatch, Fate, InboundError, RequestBody};
+pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
 pub use target::{Target, TargetError};

@@ -35,6 +35,8 @@ pub enum TargetError {
     TooLong,
     #[error("too many header fields")]
     TooManyFields,
+    #[error("a header field is too long")]
+    FieldTooLong,
     #[error("request target is malformed")]
     Malformed,
     #[error("path can be read in two ways")]
@@ -45,7 +47,7 @@ pub enum TargetError {
 
 impl TargetError {
     /// Every reason's stable name, for metrics.
-    pub const REASONS: [&'static str; 10] = [
+    pub const REASONS: [&'static str; 11] = [
         "method",
         "host_missing",
         "host_repeated",
@@ -53,6 +55,7 @@ impl TargetError {
         "host_differs",
         "target_too_long",
         "too_many_fields",
+        "field_too_long",
         "target_malformed",
         "ambiguous_path",
         "transfer_encoding",

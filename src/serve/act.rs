@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 
 use super::Limits;
 use super::context::{Client, Exchange};
@@ -15,9 +15,9 @@ use super::failure::Failure;
 use super::redirect;
 use crate::auth::Permit;
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
-use crate::http::{Body, RequestBody, Target, TargetError, hop};
+use crate::http::{Body, Fate, RequestBody, Target, TargetError, hop};
 use crate::snapshot::{Action, Rewrite, Route};
-use crate::upstream::Upstream;
+use crate::upstream::{Kind, Upstream, UpstreamFailure};
 
 /// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
@@ -38,10 +38,12 @@ pub(super) async fn act(
     }
     match &route.action {
         Action::Proxy { upstream, name, rewrite } => {
-            let notes = exchange.notes.clone();
+            let (notes, connection) = (exchange.notes.clone(), Arc::clone(&exchange.connection));
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
             let (request, trailers) = outgoing(exchange, route, rewrite.as_ref(), &permit, &client, &target, limits)?;
-            proxy(upstream, request, trailers, &notes).await
+            refuse_what_it_would(upstream.kind(), &request)?;
+            let proxied = proxy(upstream, request, trailers, &notes).await;
+            proxied.map_err(|failure| failure.blaming(connection.activity.violation()))
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
@@ -64,9 +66,10 @@ fn outgoing(
 ) -> Result<(Request<RequestBody>, bool), Failure> {
     let Exchange { mut head, body, notes, .. } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
-    let body = RequestBody::new(body.take(), route.body_bytes, limits.body_timeout);
+    let body = body.take(route.body_bytes, limits.body_timeout);
     notes.write(|story| story.body = Some(body.watch()));
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
+    frame_anew(&head.method, &mut head.headers, &body);
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = uri(target, rewrite)?;
@@ -74,13 +77,28 @@ fn outgoing(
     Ok((request, trailers))
 }
 
+/// What the application server would refuse for its length is refused here.
+fn refuse_what_it_would(kind: Kind, request: &Request<RequestBody>) -> Result<(), TargetError> {
+    let Some((line, field)) = kind.line_bytes() else { return Ok(()) };
+    let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
+    if request.method().as_str().len() + target + " ".len() + " HTTP/1.1".len() > line {
+        return Err(TargetError::TooLong);
+    }
+    let too_long = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + ": ".len() + value.len() > field;
+    if request.headers().iter().any(too_long) { Err(TargetError::FieldTooLong) } else { Ok(()) }
+}
+
 async fn proxy(
     upstream: &Upstream,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     trailers: bool,
     notes: &super::context::Notes,
 ) -> Result<Response<Body>, Failure> {
     let watch = request.body().watch();
+    request.body_mut().read_ahead().await;
+    if !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
+        return Err(Failure::of_upstream(UpstreamFailure::RequestBody, watch.fate()));
+    }
     match upstream.forward(request, trailers).await {
         Ok(forwarded) => {
             notes.write(|story| {
@@ -123,6 +141,18 @@ fn rewrite_head(headers: &mut HeaderMap, permit: &Permit, client: &Client, targe
         headers.insert(header::CONNECTION, HeaderValue::from(HeaderName::from_static("te")));
     }
     hop.trailers
+}
+
+/// RFC 9110 section 8.6 and RFC 9112 section 6.1, where the HTTP client behind would leave the framing out: it frames by the body's
+/// length, but takes a GET for one without a body and says nothing of an empty one.
+fn frame_anew(method: &Method, headers: &mut HeaderMap, body: &RequestBody) {
+    if body.is_empty() {
+        if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if http_body::Body::size_hint(body).exact().is_none() {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// RFC 9113 section 8.2.3: cookie lines split for compression are one line again before HTTP/1.1.

@@ -124,7 +124,9 @@ where
             Ended::Cut => return Ok(()),
             Ended::Idle(idle) => idle,
         };
-        stream = idle.into_parts().io.into_inner();
+        let parts = idle.into_parts();
+        stream = parts.io.into_inner();
+        stream.replay(parts.read_buf);
         if !rest(&mut stream, drain, &limits).await {
             timeout(LINGER, stream.shutdown()).await.ok(); // the client is gone or was told; nothing is owed to it
             return Ok(());

@@ -78,12 +78,16 @@ pub(super) async fn drive<C: Future + Unpin>(
                 }
             }
             ready!(deadline.poll_passed(cx));
-            if closing || waiting == Wait::Head {
+            if closing && wait == Wait::Nothing {
+                deadline.set(LINGER); // a request that was on its way when farewell was bidden is finished
+                continue;
+            }
+            if closing || matches!(waiting, Wait::Head(_) | Wait::Window(_)) {
                 return Poll::Ready(Ended::Cut);
             }
             if resting {
                 resting = false;
-                if activity.is_flushed() {
+                if activity.is_at_rest() {
                     break; // with the connection, which is borrowed here
                 }
                 deadline.set(limits.idle_timeout);
@@ -103,7 +107,8 @@ fn arm(deadline: &mut Deadline, wait: Wait, limits: &Limits) {
         Wait::Nothing => deadline.clear(),
         Wait::Idle(_) => deadline.set(limits.idle_timeout),
         Wait::DrainIdle(_) => deadline.set(DRAIN_IDLE.min(limits.idle_timeout)),
-        Wait::Head => deadline.set(limits.header_timeout),
+        Wait::Head(_) => deadline.set(limits.header_timeout),
+        Wait::Window(_) => deadline.set(limits.write_timeout),
     }
 }
 
@@ -149,7 +154,7 @@ mod tests {
     async fn a_partial_head_is_cut_by_the_header_timer() {
         let (_trigger, drain) = Drain::new();
         let activity = Activity::default();
-        activity.reading_head(true);
+        activity.received(true, false);
         assert_eq!(kept(&drain, &activity).await, (Limits::default().header_timeout, vec![]));
     }
 
@@ -187,11 +192,12 @@ mod tests {
         let (_trigger, drain) = Drain::new();
         let (limits, rest) = (Limits::default(), Some(Duration::from_millis(250)));
         let activity = Activity::default();
+        activity.received(false, true);
         let start = Instant::now();
         assert!(matches!(drive(Stubborn, |_, _| (), &drain, &activity, &limits, rest).await, Ended::Cut));
         assert!(start.elapsed() >= limits.idle_timeout);
 
-        activity.set_flushed(true);
+        activity.received(false, false);
         let start = Instant::now();
         assert!(matches!(drive(Stubborn, |_, _| (), &drain, &activity, &limits, rest).await, Ended::Idle(_)));
         assert_eq!(Some(start.elapsed()), rest);

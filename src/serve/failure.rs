@@ -4,7 +4,7 @@
 
 use crate::auth::Denied;
 use crate::files::FilesError;
-use crate::http::{Fate, TargetError};
+use crate::http::{Fate, TargetError, Violation};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
 
@@ -39,9 +39,16 @@ impl Failure {
         match (failure, body) {
             (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
             (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
-            (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
             (UpstreamFailure::RequestBody, _) => Self::ClientGone,
             (failure, _) => Self::Upstream(failure),
+        }
+    }
+
+    /// A body that broke off because of what the client sent is that, and not a client that left.
+    pub(super) fn blaming(self, violation: Option<Violation>) -> Self {
+        match (self, violation) {
+            (Self::ClientGone, Some(_)) => Self::BodyMalformed,
+            (failure, _) => failure,
         }
     }
 

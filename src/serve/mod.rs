@@ -13,6 +13,7 @@ mod failure;
 mod guarded;
 mod ids;
 mod panics;
+mod piece;
 mod record;
 mod redirect;
 mod respond;

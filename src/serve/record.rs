@@ -18,9 +18,10 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::activity::Answering;
+use super::activity::{Activity, Answering};
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
+use super::piece::{HTTP2_PIECE_BYTES, Piece};
 use super::respond::{client_closed_request, close, finish, rescue};
 use super::streams;
 use super::unread::Unread;
@@ -78,7 +79,7 @@ where
             status: client_closed_request().as_u16(),
             bytes_out: 0,
         });
-        let body = Unread::new(body, head.version, &self.connection.worker.tasks);
+        let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
         let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, notes };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
@@ -100,7 +101,7 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F
         let mut response = ready!(this.inner.poll(cx)).unwrap_or_else(|failure| rescue(&failure));
         let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
         open.answer(&mut response);
-        Poll::Ready(Ok(response.map(|body| RecordedBody { body, open: Some(open) })))
+        Poll::Ready(Ok(response.map(|body| RecordedBody::new(body, open))))
     }
 }
 
@@ -187,36 +188,68 @@ impl Drop for Open {
 pub(super) struct RecordedBody {
     body: Body,
     open: Option<Box<Open>>,
+    /// Over HTTP/2, where pieces are counted until they are written, and what is left of a large one.
+    counted: Option<Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    activity: Arc<Activity>,
+    rest: Bytes,
+}
+
+impl RecordedBody {
+    fn new(body: Body, open: Box<Open>) -> Self {
+        let counted = (open.version == Version::HTTP_2)
+            .then(|| Counted { activity: Arc::clone(&open.connection.activity), rest: Bytes::new() });
+        Self { body, open: Some(open), counted }
+    }
+
+    /// The next data, cut and counted where the protocol asks for it.
+    fn piece(&mut self, bytes: Bytes) -> Piece {
+        let Some(counted) = &mut self.counted else { return Piece::new(bytes, None) };
+        let mut bytes = bytes;
+        counted.rest = bytes.split_off(bytes.len().min(HTTP2_PIECE_BYTES));
+        Piece::new(bytes, Some(counted.activity.hand_over()))
+    }
+
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        let Some(open) = &mut self.open else { return };
+        match frame {
+            Some(Ok(frame)) => open.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(error)) => open.fail(label(error)),
+            None => {}
+        }
+        if frame.is_none() || self.body.is_end_stream() {
+            self.open = None;
+        }
+    }
 }
 
 impl http_body::Body for RecordedBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
+        if let Some(counted) = self.counted.as_mut().filter(|counted| !counted.rest.is_empty()) {
+            let rest = std::mem::take(&mut counted.rest);
+            streams::polled(true);
+            return Poll::Ready(Some(Ok(Frame::data(self.piece(rest)))));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         streams::polled(polled.is_ready());
         let frame = ready!(polled);
-        let ended = frame.is_none() || self.body.is_end_stream();
-        if let Some(open) = &mut self.open {
-            match &frame {
-                Some(Ok(frame)) => open.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
-                Some(Err(error)) => open.fail(label(error)),
-                None => {}
-            }
-            if ended {
-                self.open = None;
-            }
-        }
-        Poll::Ready(frame)
+        self.note(frame.as_ref());
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.piece(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && self.counted.as_ref().is_none_or(|counted| counted.rest.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.counted.as_ref().map_or(0, |counted| counted.rest.len() as u64);
+        self.body.size_hint().exact().map_or_else(SizeHint::default, |left| SizeHint::with_exact(rest + left))
     }
 }
 

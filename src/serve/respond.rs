@@ -44,6 +44,9 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
         Failure::Route(RouteError::MethodNotAllowed { allow }) => {
             headers.insert(ALLOW, allow_value(allow));
         }
+        Failure::Target(TargetError::MethodNotSupported) => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
         Failure::Files(FilesError::MethodNotAllowed) => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
@@ -88,6 +91,7 @@ fn target_status(error: TargetError) -> (StatusCode, &'static str) {
     match error {
         TargetError::MethodNotSupported => (StatusCode::METHOD_NOT_ALLOWED, "this method is never forwarded"),
         TargetError::TooManyFields => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many header fields"),
+        TargetError::FieldTooLong => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "a header field is too long"),
         TargetError::TooLong => (StatusCode::URI_TOO_LONG, "the request target is too long"),
         TargetError::HostMissing
         | TargetError::HostRepeated

@@ -11,6 +11,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::activity::Activity;
+use crate::http::{Live, RequestBody};
 use crate::shutdown::Tasks;
 
 /// How long an unread body is held for its client to notice the response.
@@ -22,31 +24,35 @@ const LINGER_BYTES: usize = super::WINDOW_BYTES as usize;
 #[derive(Debug)]
 pub(super) struct Unread {
     body: Option<Incoming>,
+    live: Option<Live>,
     /// Where a body nobody took lingers; `None` if it need not.
     tasks: Option<Tasks>,
 }
 
 impl Unread {
-    pub(super) fn new(body: Incoming, version: Version, tasks: &Tasks) -> Self {
-        let lingers = version == Version::HTTP_2 && !body.is_end_stream();
-        Self { body: Some(body), tasks: lingers.then(|| tasks.clone()) }
+    pub(super) fn new(body: Incoming, version: Version, tasks: &Tasks, activity: &Activity) -> Self {
+        let is_there = !body.is_end_stream();
+        let lingers = version == Version::HTTP_2 && is_there;
+        let live = is_there.then(|| activity.receive());
+        Self { body: Some(body), live, tasks: lingers.then(|| tasks.clone()) }
     }
 
-    /// The body, for somebody who reads it.
-    pub(super) fn take(mut self) -> Incoming {
-        self.body.take().expect("`take` consumes the only holder")
+    /// The body, for somebody who reads it within bounds.
+    pub(super) fn take(mut self, limit: u64, timeout: Duration) -> RequestBody {
+        let body = self.body.take().expect("`take` consumes the only holder");
+        RequestBody::new(body, limit, timeout, self.live.take())
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
         if let (Some(body), Some(tasks)) = (self.body.take(), self.tasks.take()) {
-            tasks.spawn(linger(body));
+            tasks.spawn(linger(body, self.live.take()));
         }
     }
 }
 
-async fn linger(mut body: Incoming) {
+async fn linger(mut body: Incoming, _live: Option<Live>) {
     let until = Instant::now() + LINGER;
     let mut left = LINGER_BYTES;
     while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {

@@ -12,6 +12,7 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::endpoint::Shared;
@@ -29,6 +30,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     life: Arc<Life>,
+    task: AbortHandle,
     /// For whatever the exchange under way waits for; kept, so that its timer is armed once and not per request.
     deadline: Deadline,
 }
@@ -79,6 +81,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // In the middle of an exchange dropping the sender is not enough: the task would go on writing the request's body to an
+        // endpoint that may never read it.
+        if self.life.idle_since().is_none() {
+            self.task.abort();
+        }
         self.life.set(None); // closed by us: teaches nothing about the endpoint
     }
 }
@@ -127,7 +134,7 @@ where
     let life = Arc::new(Life::default());
     let watched = Arc::clone(&life);
     let open = keeper.meter.opened();
-    tasks.spawn(async move {
+    let task = tasks.spawn(async move {
         // An error here reaches the request that is being served; an idle connection's end is no error.
         let ended = connection.await;
         if let Some(since) = watched.idle_since() {
@@ -137,5 +144,5 @@ where
         }
         drop((open, permit));
     });
-    Ok(Connection { sender, life, deadline: Deadline::default() })
+    Ok(Connection { sender, life, task: task.abort_handle(), deadline: Deadline::default() })
 }

@@ -22,6 +22,9 @@ use crate::shutdown::Tasks;
 /// How often a worker that waits for a permit asks the others again to give up an idle connection.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How many slots are looked at for a warm connection before a new one is dialled.
+const LOOK_BEHIND: u32 = 8;
+
 /// What all workers share about one endpoint.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -69,7 +72,8 @@ impl Drop for Pool {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) lease: Lease,
-    pub(super) reused: bool,
+    /// How long its connection had been idle, if it was not dialled for this request.
+    pub(super) reused: Option<Duration>,
     pub(super) leased: Leased,
 }
 
@@ -128,15 +132,17 @@ impl Endpoint {
         let until = Moment::now() + settings.queue_timeout;
         let mut lease = self.lease(settings).await?;
         let leased = Leased::new(&self.leased, &self.meter);
-        if self.may_reuse(&mut lease, need, settings) && is_ready(&mut lease, settings.connect_timeout).await {
+        if let Some(idle) = self.may_reuse(&mut lease, need, settings)
+            && is_ready(&mut lease, settings.connect_timeout).await
+        {
             self.meter.reused();
-            return Ok(Ready { lease, reused: true, leased });
+            return Ok(Ready { lease, reused: Some(idle), leased });
         }
         // What is given up frees its permit when its task ends, which is soon but not now.
         lease.close();
         // Boxed: a dial is rare, and its state would be part of every request's future.
         lease.fill(Box::pin(self.connect(until, settings)).await?);
-        Ok(Ready { lease, reused: false, leased })
+        Ok(Ready { lease, reused: None, leased })
     }
 
     async fn connect(&self, until: Moment, settings: &UpstreamSettings) -> Result<Connection, UpstreamFailure> {
@@ -149,22 +155,41 @@ impl Endpoint {
         let waiting = self.meter.waiting();
         let slot = slots.get_owned().await.map_err(|_| UpstreamFailure::QueueTimeout)?;
         drop(waiting);
-        Ok(Lease::new(slot))
+        let mut lease = Lease::new(slot);
+        if lease.open().is_some() {
+            return Ok(lease);
+        }
+        // An empty slot came first; a warm connection may wait behind it.
+        let mut empty = Vec::new();
+        for _ in 0..slots.state().idle_connections.min(LOOK_BEHIND) {
+            let Ok(Ok(slot)) = timeout(Duration::ZERO, slots.get_owned()).await else { break };
+            empty.push(std::mem::replace(&mut lease, Lease::new(slot)));
+            if lease.open().is_some() {
+                break;
+            }
+        }
+        Ok(lease)
     }
 
     fn keeper(&self) -> Keeper {
         Keeper { shared: Arc::clone(&self.shared), meter: self.meter.clone() }
     }
 
-    fn may_reuse(&self, lease: &mut Lease, need: Need, settings: &UpstreamSettings) -> bool {
+    /// How long the leased connection has been idle, if that is short enough.
+    fn may_reuse(&self, lease: &mut Lease, need: Need, settings: &UpstreamSettings) -> Option<Duration> {
         let now = Instant::now();
-        let Some(connection) = lease.open() else { return false };
-        let idle = connection.idle_for(now);
-        match need {
+        let idle = lease.open()?.idle_for(now);
+        let trusted = match need {
             Need::Any => idle < settings.keep_alive,
             Need::Trusted => idle < settings.keep_alive && idle < self.shared.keep_alive.trusted_age(now),
             Need::Fresh => false,
-        }
+        };
+        trusted.then_some(idle)
+    }
+
+    /// The endpoint closed a connection that had been idle for `age`.
+    pub(super) fn closed_after(&self, age: Duration) {
+        self.shared.keep_alive.closed_after(age, Instant::now());
     }
 
     async fn permit(&self, until: Moment) -> Result<OwnedSemaphorePermit, UpstreamFailure> {

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::LeasedBody;
@@ -129,12 +129,13 @@ impl Upstream {
             }
         };
         let connect = begun.elapsed();
-        let response = self.exchange(ready, request, repeatable, watch, trailers).await?;
+        let response = self.exchange(endpoint, ready, request, repeatable, watch, trailers).await?;
         Ok(Forwarded::new(response, label, connect, begun))
     }
 
     async fn exchange(
         &self,
+        endpoint: &Endpoint,
         mut ready: Ready,
         request: Request<RequestBody>,
         repeatable: bool,
@@ -142,7 +143,7 @@ impl Upstream {
         trailers: bool,
     ) -> Result<Response<Body>, Attempt> {
         // Only a connection that may have gone stale needs a spare head.
-        let spare = (ready.reused && repeatable).then(|| Box::new(head_of(&request)));
+        let spare = (ready.reused.is_some() && repeatable).then(|| Box::new(head_of(&request)));
         let Some(connection) = ready.lease.connection() else {
             return Err(Attempt { failure: UpstreamFailure::Closed(None), request: Some(request), unreachable: false });
         };
@@ -167,6 +168,9 @@ impl Upstream {
                 judge(error.into_error(), watch)
             }
         };
+        if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure) {
+            endpoint.closed_after(age); // gone stale under this request: the best evidence there is
+        }
         let request = spare.filter(|_| matches!(failure, UpstreamFailure::Closed(_))).map(|spare| *spare);
         Err(Attempt { failure, request, unreachable: false })
     }
@@ -219,6 +223,10 @@ async fn patiently<T>(
 /// RFC 9112 section 6.3: a response with two lengths, or a length beside a transfer coding, can be read two ways.
 fn is_framed_once(headers: &http::HeaderMap) -> bool {
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    let digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    if !headers.get_all(CONTENT_LENGTH).iter().all(digits) {
+        return false; // `5, 5`
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match codings.next() {
         None => lengths <= 1,
@@ -227,7 +235,7 @@ fn is_framed_once(headers: &http::HeaderMap) -> bool {
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Malformed | Fate::Broken) {
+    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Broken) {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))

@@ -39,6 +39,13 @@ pub struct Upstream {
     turn: AtomicUsize,
 }
 
+impl Upstream {
+    /// What kind of application server it is.
+    pub fn kind(&self) -> Kind {
+        self.settings.kind
+    }
+}
+
 impl Group {
     /// A group with cold pools; `meter` gives each endpoint its meter.
     pub fn new(settings: UpstreamSettings) -> Self {

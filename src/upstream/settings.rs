@@ -50,6 +50,17 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The longest request line and header line this server reads by default, in bytes: what is longer is refused at the edge, where
+    /// the answer says why.
+    pub fn line_bytes(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Gunicorn => Some((4094, 8190)), // limit_request_line, limit_request_field_size
+            Self::Uwsgi | Self::Daphne | Self::Http => None,
+        }
+    }
+}
+
 /// Where an endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
