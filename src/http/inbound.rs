@@ -4,7 +4,9 @@
 //! client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -35,6 +37,8 @@ pub enum Fate {
     TooLarge,
     /// The client sent nothing for longer than allowed.
     TooSlow,
+    /// What came is no body: the parser refused it.
+    Malformed,
     /// The client left, or its framing broke.
     Broken,
 }
@@ -168,6 +172,7 @@ impl BodyWatch {
             None | Some(1) => Fate::Whole,
             Some(2) => Fate::TooLarge,
             Some(3) => Fate::TooSlow,
+            Some(4) => Fate::Malformed,
             Some(_) => Fate::Broken,
         }
     }
@@ -184,6 +189,12 @@ impl Watched {
     }
 }
 
+/// Whether the parser refused what the client sent; a client that leaves is an unexpected end or a reset.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
+}
+
 impl Reading {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -192,7 +203,7 @@ impl Reading {
                 Poll::Ready(self.take(frame))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.watch.end(Fate::Broken);
+                self.watch.end(if is_malformed(&error) { Fate::Malformed } else { Fate::Broken });
                 Poll::Ready(Some(Err(InboundError::Broken(error))))
             }
             Poll::Ready(None) => {

@@ -39,6 +39,7 @@ impl Failure {
         match (failure, body) {
             (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
             (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
+            (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
             (UpstreamFailure::RequestBody, _) => Self::ClientGone,
             (failure, _) => Self::Upstream(failure),
         }

@@ -235,7 +235,7 @@ fn is_framed_once(headers: &http::HeaderMap) -> bool {
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Broken) {
+    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Malformed | Fate::Broken) {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))
