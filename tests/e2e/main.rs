@@ -9,6 +9,7 @@
 mod support;
 
 mod auth;
+mod bodies;
 mod boundary;
 mod cli;
 mod framing;
@@ -16,6 +17,7 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod pool;
 #[path = "static.rs"]
 mod static_files;
 mod upstream;
