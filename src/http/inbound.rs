@@ -37,9 +37,9 @@ pub enum Fate {
     TooLarge,
     /// The client sent nothing for longer than allowed.
     TooSlow,
-    /// What came is no body: the parser refused it.
+    /// What came is no body: its framing is ambiguous or out of bounds.
     Malformed,
-    /// The client left, or its framing broke.
+    /// The client left.
     Broken,
 }
 

@@ -38,12 +38,11 @@ pub(super) async fn act(
     }
     match &route.action {
         Action::Proxy { upstream, name, rewrite } => {
-            let (notes, connection) = (exchange.notes.clone(), Arc::clone(&exchange.connection));
+            let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
             let (request, trailers) = outgoing(exchange, route, rewrite.as_ref(), &permit, &client, &target, limits)?;
             refuse_what_it_would(upstream.kind(), &request)?;
-            let proxied = proxy(upstream, request, trailers, &notes).await;
-            proxied.map_err(|failure| failure.blaming(connection.activity.violation()))
+            proxy(upstream, request, trailers, &notes).await
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();

@@ -4,7 +4,7 @@
 
 use crate::auth::Denied;
 use crate::files::FilesError;
-use crate::http::{Fate, TargetError, Violation};
+use crate::http::{Fate, TargetError};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
 
@@ -42,14 +42,6 @@ impl Failure {
             (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
             (UpstreamFailure::RequestBody, _) => Self::ClientGone,
             (failure, _) => Self::Upstream(failure),
-        }
-    }
-
-    /// A body that broke off because of what the client sent is that, and not a client that left.
-    pub(super) fn blaming(self, violation: Option<Violation>) -> Self {
-        match (self, violation) {
-            (Self::ClientGone, Some(_)) => Self::BodyMalformed,
-            (failure, _) => failure,
         }
     }
 
