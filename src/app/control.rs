@@ -181,7 +181,7 @@ impl Control {
                 if self.refused.take().is_some() {
                     tracing::info!("the configuration is again the one that runs");
                     self.board.unchanged();
-                    self.metrics.published(self.generation, SystemTime::now());
+                    self.metrics.reload_taken_back();
                 }
             }
             Err(error) => {

@@ -240,6 +240,11 @@ impl Metrics {
         self.ledger.reloads_refused.add(1);
     }
 
+    /// The files again say what is live, after a reload that was refused.
+    pub fn reload_taken_back(&self) {
+        self.ledger.last_refused.store(false, Ordering::Relaxed);
+    }
+
     /// Replaces the certificates served: label and expiry of each. Of two with one label the earlier expiry shows.
     pub fn certificates<'a>(&self, served: impl IntoIterator<Item = (&'a str, SystemTime)>) {
         let mut expiries = BTreeMap::new();

@@ -66,7 +66,9 @@ impl<S> Guarded<S> {
 
     /// Gives the next parser what the last one left over.
     pub(super) fn replay(&mut self, unused: Bytes) {
-        self.replay = unused;
+        if !unused.is_empty() {
+            self.replay = unused; // an empty rest would keep the whole buffer it was cut from
+        }
     }
 
     fn is_spoiled(&self) -> bool {

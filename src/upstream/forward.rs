@@ -74,11 +74,12 @@ impl Upstream {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => failed,
             };
-            if let Some(stage) = failed.failure.stage() {
-                endpoint.meter.failed(stage);
-            }
             let again =
                 failed.request.filter(|_| attempt < ATTEMPTS && (!failed.unreachable || self.endpoints.len() > 1));
+            // An idle connection that was closed meanwhile is a retry, but no failure of the endpoint.
+            if let Some(stage) = failed.failure.stage().filter(|_| again.is_none() || failed.unreachable) {
+                endpoint.meter.failed(stage);
+            }
             let Some(unsent) = again else {
                 return Err(Failed { failure: failed.failure, endpoint: Arc::clone(&endpoint.label) });
             };

@@ -14,7 +14,8 @@ use super::connect::Connection;
 /// One unit of capacity, with a connection in it or none.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    open: Option<Connection>,
+    // Boxed, because a lease is moved through several futures on its way to the response's body.
+    open: Option<Box<Connection>>,
 }
 
 /// Tells bb8 how to make a slot: at once, and empty.
@@ -68,20 +69,20 @@ impl Lease {
 
     /// The connection in the slot, if it is still open.
     pub(super) fn open(&mut self) -> Option<&mut Connection> {
-        if self.slot.open.as_ref().is_some_and(Connection::is_closed) {
+        if self.slot.open.as_ref().is_some_and(|connection| connection.is_closed()) {
             self.slot.open = None;
         }
-        self.slot.open.as_mut()
+        self.slot.open.as_deref_mut()
     }
 
     /// The connection in the slot, whatever its state.
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
-        self.slot.open.as_mut()
+        self.slot.open.as_deref_mut()
     }
 
     /// Puts a fresh connection into the slot, dropping any other.
     pub(super) fn fill(&mut self, connection: Connection) {
-        self.slot.open = Some(connection);
+        self.slot.open = Some(Box::new(connection));
     }
 
     /// Closes what the slot holds.

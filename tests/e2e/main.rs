@@ -9,6 +9,7 @@
 mod support;
 
 mod auth;
+mod bodies;
 mod boundary;
 mod cli;
 mod framing;
@@ -17,6 +18,7 @@ mod idle;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod pool;
 #[path = "static.rs"]
 mod static_files;
 mod upstream;
