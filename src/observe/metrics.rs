@@ -223,8 +223,7 @@ impl Metrics {
         WorkerMeter::new(self.ledger.workers.shard(worker, (), || WorkerCells::new(reasons)))
     }
 
-    /// A generation went live, or a refused edit was taken back and the files say again what runs. The first one is the start of the
-    /// process, the later ones count as reloads.
+    /// A generation went live. The first one is the start of the process, the later ones count as reloads.
     pub fn published(&self, generation: u64, at: SystemTime) {
         let before = self.ledger.generation.swap(generation, Ordering::Relaxed);
         self.ledger.last_success.store(unix_millis(at), Ordering::Relaxed);
