@@ -195,7 +195,7 @@ pub(super) struct Issuer {
 #[schemars(extend("required" = ["endpoints"]))]
 pub(super) struct Upstream {
     /// What stands there: "gunicorn", "uwsgi", "daphne" or "http". Default: "http". Sets the defaults below; what "gunicorn"
-    /// would refuse for its length, a request line over 4094 bytes or a field over 8190, is answered 414 or 431 here.
+    /// would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here.
     #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "http"]))]
     pub(super) kind: Entry<String>,
     /// The servers: `"http://HOST:PORT"`, `"unix:/PATH"` or `"builtin:whoami"`. Required.

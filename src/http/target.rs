@@ -86,11 +86,6 @@ impl Target {
         Ok(Self { secure, authority, path_and_query, decoded })
     }
 
-    /// Whether the client's connection is TLS.
-    pub fn is_secure(&self) -> bool {
-        self.secure
-    }
-
     /// `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }

@@ -40,8 +40,8 @@ pub(super) async fn act(
         Action::Proxy { upstream, name, rewrite } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let (request, trailers) = outgoing(exchange, route, rewrite.as_ref(), &permit, &client, &target, limits)?;
-            refuse_what_it_would(upstream.kind(), &request)?;
+            let passage = Passage { kind: upstream.kind(), rewrite: rewrite.as_ref() };
+            let (request, trailers) = outgoing(exchange, route, &passage, &permit, &client, &target, limits)?;
             proxy(upstream, request, trailers, &notes).await
         }
         Action::Files { site, prefix } => {
@@ -53,11 +53,12 @@ pub(super) async fn act(
     }
 }
 
-/// The request as the upstream gets it, and whether the client accepts trailers.
+/// The request as the upstream gets it, and whether the client accepts trailers. What can be refused is refused before the body is
+/// taken: one that nobody takes is held for its client to notice the answer.
 fn outgoing(
     exchange: Exchange,
     route: &Route,
-    rewrite: Option<&Rewrite>,
+    passage: &Passage<'_>,
     permit: &Permit,
     client: &Client,
     target: &Target,
@@ -65,26 +66,34 @@ fn outgoing(
 ) -> Result<(Request<RequestBody>, bool), Failure> {
     let Exchange { mut head, body, notes, .. } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
+    let uri = uri(target, passage.rewrite)?;
+    let trailers = rewrite_head(&mut head.headers, permit, client, target);
+    refuse_what_it_would(passage.kind, &head.method, &uri, &head.headers)?;
     let body = body.take(route.body_bytes, limits.body_timeout);
     notes.write(|story| story.body = Some(body.watch()));
-    let trailers = rewrite_head(&mut head.headers, permit, client, target);
     frame_anew(&head.method, &mut head.headers, &body);
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
-    *request.uri_mut() = uri(target, rewrite)?;
+    *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
     Ok((request, trailers))
 }
 
+/// What the way to the upstream asks of a request.
+struct Passage<'a> {
+    kind: Kind,
+    rewrite: Option<&'a Rewrite>,
+}
+
 /// What the application server would refuse for its length is refused here.
-fn refuse_what_it_would(kind: Kind, request: &Request<RequestBody>) -> Result<(), TargetError> {
+fn refuse_what_it_would(kind: Kind, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), TargetError> {
     let Some((line, field)) = kind.line_bytes() else { return Ok(()) };
-    let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
-    if request.method().as_str().len() + target + " ".len() + " HTTP/1.1".len() > line {
+    let target = uri.path_and_query().map_or(1, |target| target.as_str().len());
+    if method.as_str().len() + target + " ".len() + " HTTP/1.1".len() > line {
         return Err(TargetError::TooLong);
     }
     let too_long = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + ": ".len() + value.len() > field;
-    if request.headers().iter().any(too_long) { Err(TargetError::FieldTooLong) } else { Ok(()) }
+    if headers.iter().any(too_long) { Err(TargetError::FieldTooLong) } else { Ok(()) }
 }
 
 async fn proxy(

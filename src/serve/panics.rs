@@ -73,6 +73,9 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Catching<F>
         });
         if let Poll::Ready(Err(failure)) = &answered {
             this.notes.write(|story| story.outcome = failure.label());
+            if let Failure::Target(error) = failure {
+                this.meter.malformed(error.reason());
+            }
         }
         answered
     }

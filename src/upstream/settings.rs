@@ -48,14 +48,12 @@ impl Kind {
             Self::Daphne | Self::Http => Duration::from_secs(30),
         }
     }
-}
 
-impl Kind {
     /// The longest request line and header line this server reads by default, in bytes: what is longer is refused at the edge, where
     /// the answer says why.
     pub fn line_bytes(self) -> Option<(usize, usize)> {
         match self {
-            Self::Gunicorn => Some((4094, 8190)), // limit_request_line, limit_request_field_size
+            Self::Gunicorn => Some((4094, 8188)), // limit_request_line; limit_request_field_size, 8190 with its CRLF
             Self::Uwsgi | Self::Daphne | Self::Http => None,
         }
     }
