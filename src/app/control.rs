@@ -22,7 +22,7 @@ use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::config::{self, Config, Listener};
 use crate::listen::{ConnectionLimit, Inherited, bind_all};
-use crate::observe::{AccessLog, Admin, LevelHandle, Metrics};
+use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
 use crate::snapshot::Live;
@@ -185,7 +185,7 @@ impl Control {
                 }
             }
             Err(error) => {
-                let said = explain(&error);
+                let said = Chain(&error).to_string();
                 // A broken file is said once, not at every look.
                 if self.refused.as_ref() != Some(&said) {
                     tracing::error!(
@@ -347,17 +347,6 @@ fn serve_admin(config: &Config, metrics: &Arc<Metrics>, board: &Arc<Board>) -> R
         tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
     }
     Ok(stop)
-}
-
-/// The error with its sources: the whole report for a configuration, one line otherwise.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        said = format!("{said}: {error}");
-        source = error.source();
-    }
-    said
 }
 
 /// Tells systemd, if it listens. It being absent is no error.

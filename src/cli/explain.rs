@@ -3,22 +3,19 @@
 //! Uses the same target, router, policy and verification as a request does, so that what it says is what happens.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use http::{Method, Request, Uri, header};
 
-use super::{fail, print};
+use super::{fail, print, token_of};
 use crate::app::described;
 use crate::auth::{Issuer, KeyProblem, Policy, UnixSeconds, explain_token};
 use crate::config::{self, Auth, Config, Problems, Route};
 use crate::http::{Target, TargetError};
 use crate::route::{RouteError, Router, Rule};
-
-/// Most bytes of a token on standard input.
-const LONGEST_TOKEN: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -105,7 +102,8 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     for (name, value) in &route.response_headers {
         line("answers", &format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
     }
-    if let Some(token) = token(arguments)? {
+    if let Some(given) = &arguments.token {
+        let token = token_of(given).map_err(ExplainError::Token)?;
         let steps = explain_token(&policy, &token, UnixSeconds::now());
         for step in &steps {
             line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
@@ -120,14 +118,4 @@ fn policy(config: &Config, route: &Route) -> Result<Policy, ExplainError> {
     let Auth::Token { issuer, demands, scopes, forward } = &route.auth else { return Ok(Policy::public()) };
     let (issuer, _) = Issuer::compile(config.issuers[*issuer].clone()).map_err(ExplainError::Keys)?;
     Ok(Policy::token(Arc::new(issuer), demands.clone(), scopes.clone(), forward.clone()))
-}
-
-fn token(arguments: &Explain) -> Result<Option<String>, ExplainError> {
-    let Some(token) = &arguments.token else { return Ok(None) };
-    if token != "-" {
-        return Ok(Some(token.clone()));
-    }
-    let mut piped = String::new();
-    io::stdin().take(LONGEST_TOKEN).read_to_string(&mut piped).map_err(ExplainError::Token)?;
-    Ok(Some(piped.trim().to_owned()))
 }

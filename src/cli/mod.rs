@@ -10,13 +10,14 @@ pub mod schema;
 mod token;
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Paint;
+use crate::observe::Chain;
 
 /// The front door of a web application: TLS, JWT at the edge, static files, pooled upstreams.
 #[derive(Debug, Parser)]
@@ -75,15 +76,23 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Most bytes of a token on standard input.
+const LONGEST_TOKEN: u64 = 1 << 20;
+
+/// A token as it was given: itself, or `-` for standard input.
+fn token_of(given: &str) -> io::Result<String> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut piped = String::new();
+    io::stdin().take(LONGEST_TOKEN).read_to_string(&mut piped)?;
+    Ok(piped.trim().to_owned())
+}
+
 /// Says why something failed.
 fn fail(error: &dyn Error) -> ExitCode {
-    let mut said = format!("error: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        said = format!("{said}: {error}");
-        source = error.source();
-    }
-    writeln!(io::stderr(), "{}", said.trim_end()).ok(); // nowhere is left to say it if this fails too
+    let said = Chain(error).to_string();
+    writeln!(io::stderr(), "error: {}", said.trim_end()).ok(); // nowhere is left to say it if this fails too
     ExitCode::FAILURE
 }
 

@@ -1,21 +1,18 @@
 //! `portcullis token mint` and `token inspect`: make a token this gateway accepts, and read what a token says of itself.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::{fail, print};
+use super::{fail, print, token_of};
 use crate::auth::{
     Algorithm, Cause, IssuerSettings, KeySource, MintError, Secret, SigningKey, Test, UnixSeconds, inspect, mint,
 };
 use crate::config::{self, Problems};
-
-/// Most bytes of a token on standard input.
-const LONGEST_TOKEN: u64 = 1 << 20;
 
 /// What is done with tokens.
 #[derive(Debug, clap::Subcommand)]
@@ -151,15 +148,9 @@ pub(super) fn standard_claims(
 }
 
 fn inspected(token: &str) -> Result<String, TokenError> {
-    let mut piped = String::new();
-    let token = if token == "-" {
-        let read = |source| TokenError::Read { path: "standard input".into(), source };
-        io::stdin().take(LONGEST_TOKEN).read_to_string(&mut piped).map_err(read)?;
-        piped.trim()
-    } else {
-        token
-    };
-    let token = inspect(token).map_err(TokenError::Inspect)?;
+    let read = |source| TokenError::Read { path: "standard input".into(), source };
+    let token = token_of(token).map_err(read)?;
+    let token = inspect(&token).map_err(TokenError::Inspect)?;
     let mut text = format!("header      {}\nclaims      {}\n", token.header, token.claims);
     for (name, date) in [("issued", token.issued_at), ("not before", token.not_before), ("expires", token.expires_at)] {
         if let Some(date) = date {

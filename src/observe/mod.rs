@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod chain;
 mod metrics;
 mod settings;
 mod tracing;
@@ -13,6 +14,7 @@ pub use access::{AccessLog, AccessProblem, AccessSink, Record};
 pub use admin::{
     Admin, CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status, StatusSource,
 };
+pub use chain::Chain;
 pub use metrics::{
     AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, Handshake, Held, Kind, ListenerMeter, METHODS,
     Metrics, NO_ROUTE, RouteMeter, RouteNumbers, STATUSES, TlsVersion, UpstreamFailure, Vocabulary, WorkerMeter,

@@ -32,10 +32,7 @@ pub(super) async fn act(
     exchange: Exchange,
     limits: &Limits,
 ) -> Result<Response<Body>, Failure> {
-    if exchange.notes.write(|story| story.subject.is_none()) {
-        let subject = permit.subject().map(Into::into);
-        exchange.notes.write(|story| story.subject = subject);
-    }
+    exchange.notes.write(|story| story.subject = permit.subject().map(Into::into));
     match &route.action {
         Action::Proxy { upstream, name, rewrite } => {
             let notes = exchange.notes.clone();

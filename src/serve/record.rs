@@ -27,7 +27,7 @@ use super::streams;
 use super::unread::Unread;
 use crate::files::TransferError;
 use crate::http::{Body, BodyError, BodyWatch, Fate};
-use crate::observe::{NO_ROUTE, Record};
+use crate::observe::{NO_ROUTE, Record, RouteMeter};
 use crate::upstream::BodyFailure;
 
 /// Wraps the service of one connection.
@@ -152,9 +152,14 @@ impl Drop for Open {
             if self.status == client_closed_request().as_u16() {
                 story.outcome = "client_gone";
             }
-            let unmatched = || self.connection.worker.live.current().unmatched.clone();
-            let meter = story.route.as_ref().map_or_else(unmatched, |route| route.meter.clone());
-            meter.finish(&self.method, self.status, duration, bytes_in, self.bytes_out);
+            let finish = |meter: &RouteMeter| {
+                meter.finish(&self.method, self.status, duration, bytes_in, self.bytes_out);
+            };
+            if let Some(route) = &story.route {
+                finish(&route.meter);
+            } else {
+                finish(&self.connection.worker.live.current().unmatched);
+            }
             let Some(access) = &self.connection.worker.access else { return };
             access.write(&Record {
                 time: self.time,

@@ -15,6 +15,7 @@ use crate::auth::{Denied, Kind, Style, drf_body};
 use crate::files::FilesError;
 use crate::http::boundary::REQUEST_ID;
 use crate::http::{Body, TargetError};
+use crate::observe::Chain;
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
 
@@ -133,21 +134,6 @@ fn log(failure: &Failure) {
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
         Failure::Denied(denied) => tracing::debug!(cause = %denied.cause(), "denied"),
         _ => tracing::debug!(error = %Chain(failure), "request refused"),
-    }
-}
-
-/// An error with its sources, on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 
