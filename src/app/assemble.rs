@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::auth::{Authority, Issuer, KeyProblem, Policy};
-use crate::config::{Action, Auth, Config, HttpsPort, Listener, Route};
+use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::files::{Site, SiteSettings};
 use crate::http::Boundary;
 use crate::observe::{Metrics, NO_ROUTE};
@@ -216,16 +216,9 @@ impl Bench<'_> {
     }
 
     fn route(&self, route: &Route, carried: &Carried) -> snapshot::Route {
-        let policy = match &route.auth {
-            Auth::Public => Policy::public(),
-            Auth::Token { issuer, demands, scopes, forward } => {
-                let issuer = Arc::clone(&self.issuers[*issuer]);
-                Policy::token(issuer, demands.clone(), scopes.clone(), forward.clone())
-            }
-        };
         snapshot::Route {
             name: (*route.name).into(),
-            policy,
+            policy: Policy::compile(&route.auth, self.issuers),
             action: self.action(route, carried),
             body_bytes: route.body_bytes,
             response_headers: route.response_headers.clone(),
@@ -259,8 +252,5 @@ impl Bench<'_> {
 
 /// The headers that carry claims, on any route: removed from every request before anything else is done.
 fn identity_headers(config: &Config) -> impl Iterator<Item = HeaderName> {
-    config.routes.iter().flat_map(|route| match &route.auth {
-        Auth::Public => Vec::new(),
-        Auth::Token { forward, .. } => forward.iter().map(|forward| forward.header.clone()).collect(),
-    })
+    config.routes.iter().flat_map(|route| route.auth.identity_headers().cloned())
 }

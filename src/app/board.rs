@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use super::assemble::https_port;
-use crate::config::{Action, Auth, Config, Route};
+use crate::auth::{Access, RouteAuth, Rule};
+use crate::config::{Action, Config, Route};
 use crate::observe::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use crate::tls::CertInfo;
 
@@ -105,21 +106,43 @@ pub fn described(config: &Config, route: &Route) -> RouteStatus {
     RouteStatus {
         name: route.name.clone(),
         matches: format!("{methods}{hosts} {}", route.path),
-        policy: match &route.auth {
-            Auth::Public => "public".to_owned(),
-            Auth::Token { issuer, demands, scopes, .. } => {
-                let issuer = &config.issuers[*issuer].name;
-                let demands = demands.iter().map(|demand| format!("claim {}", demand.claim));
-                let scopes = scopes.iter().map(|scope| format!("scope {scope}"));
-                let token = std::iter::once(format!("token of {issuer}"));
-                token.chain(demands).chain(scopes).collect::<Vec<_>>().join(", ")
-            }
-        },
+        policy: policy(config, &route.auth),
         action: match &route.action {
             Action::Upstream { upstream, .. } => format!("upstream {}", config.upstreams[*upstream].name),
             Action::Files(site) => format!("files {}", site.root.display()),
             Action::Redirect { to, status } => format!("{} {to}", status.as_u16()),
         },
+    }
+}
+
+/// Who may pass, on one line.
+fn policy(config: &Config, auth: &RouteAuth) -> String {
+    let words = |access: &Access| match access {
+        Access::Public => "public".to_owned(),
+        Access::Token(settings) => {
+            let names: Vec<&str> = settings.issuers.iter().map(|index| &*config.issuers[*index].name).collect();
+            let optional = if settings.optional { "optional " } else { "" };
+            let rule = asked(&settings.rule);
+            let also = if rule.is_empty() { "" } else { ", " };
+            format!("{optional}token of {}{also}{rule}", names.join(" or "))
+        }
+    };
+    let (read, write) = (words(&auth.read), words(&auth.write));
+    if read == write { read } else { format!("reads: {read}; writes: {write}") }
+}
+
+/// What a rule asks, without the values.
+fn asked(rule: &Rule) -> String {
+    let all = |rules: &[Rule], word: &str| {
+        rules.iter().map(asked).filter(|words| !words.is_empty()).collect::<Vec<_>>().join(word)
+    };
+    match rule {
+        Rule::All(rules) => all(rules, ", "),
+        Rule::Any(rules) => format!("({})", all(rules, " or ")),
+        Rule::From(_) => String::new(),
+        Rule::Claim(demand) => format!("claim {}", demand.claim),
+        Rule::Scopes(scopes) => format!("scope {}", scopes.join(" ")),
+        Rule::AnyScope(scopes) => format!("one of the scopes {}", scopes.join(" ")),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::Method;
 use serde_json::json;
 
 use super::fixtures::{self, NOW};
@@ -18,16 +18,15 @@ use super::*;
 /// Judges a token three ways (no cache, empty cache, warm cache) and by its trace; all must agree.
 fn reason(policy: &Policy, token: &str) -> &'static str {
     let now = UnixSeconds::from_secs(NOW);
-    let field = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()).unwrap();
-    let headers = HeaderMap::from_iter([(AUTHORIZATION, field)]);
-    let judge = |authority: &Authority| match authority.authorize(policy, &headers, now) {
+    let request = fixtures::Request::bearing(token);
+    let judge = |authority: &Authority| match fixtures::judge(authority, policy, &request.asking()) {
         Ok(_) => "passed",
         Err(denied) => denied.reason(),
     };
     let remembering = Authority::new(16);
     let verdict = judge(&Authority::new(0));
     assert_eq!([judge(&remembering), judge(&remembering)], [verdict; 2], "the cache must not change the verdict");
-    let steps = explain_token(policy, token, now);
+    let steps = explain_token(policy, &Method::GET, token, now);
     if let Some(wrong) = steps.iter().find(|step| !step.ok) {
         let told = wrong.detail.split(':').next().unwrap();
         assert!(told == verdict || verdict == "malformed_header", "{told} told, {verdict} meant");
@@ -40,7 +39,7 @@ fn reason(policy: &Policy, token: &str) -> &'static str {
 fn corp_settings() -> IssuerSettings {
     let keys = json!({"keys": [fixtures::rsa().jwk("rsa-1"), fixtures::ec256().jwk("ec-1")]});
     IssuerSettings {
-        keys: vec![KeySource::Jwks { bytes: keys.to_string().into_bytes(), label: "keys.json".into() }],
+        keys: vec![KeySource::Jwks { bytes: keys.to_string().into_bytes(), label: "keys.json".into() }.into()],
         issuer: Some("https://id.example.com/".into()),
         audiences: vec!["orders".into()],
         algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
@@ -49,7 +48,7 @@ fn corp_settings() -> IssuerSettings {
 }
 
 fn policy_of(settings: IssuerSettings) -> Policy {
-    Policy::token(Arc::new(Issuer::compile(settings).unwrap().0), vec![], vec![], vec![])
+    fixtures::policy(Arc::new(Issuer::compile(settings).unwrap().0), vec![])
 }
 
 fn corp() -> Policy {
@@ -57,7 +56,7 @@ fn corp() -> Policy {
 }
 
 fn django() -> Policy {
-    Policy::token(fixtures::django(), vec![], vec![], vec![])
+    fixtures::policy(fixtures::django(), vec![])
 }
 
 fn good_claims() -> String {
@@ -371,15 +370,15 @@ fn one_issuers_key_verifies_nothing_for_another_even_under_one_kid() {
         bytes: json!({"keys": [pair.jwk("shared")]}).to_string().into_bytes(),
         label: "set".into(),
     };
-    let ours = policy_of(IssuerSettings { keys: vec![set(fixtures::ec256())], algorithms: vec![], ..corp_settings() });
+    let ours = policy_of(IssuerSettings { keys: vec![set(fixtures::ec256()).into()], algorithms: vec![], ..corp_settings() });
     let theirs =
-        policy_of(IssuerSettings { keys: vec![set(fixtures::ec384())], algorithms: vec![], ..corp_settings() });
+        policy_of(IssuerSettings { keys: vec![set(fixtures::ec384()).into()], algorithms: vec![], ..corp_settings() });
     let token = signed(r#"{"alg":"ES256","kid":"shared"}"#);
     assert_eq!(reason(&ours, &token), "passed");
     assert_eq!(reason(&theirs, &token), "algorithm_not_allowed");
 
     let other_secret = policy_of(IssuerSettings {
-        keys: vec![KeySource::Secret(Secret::new([1; 64]))],
+        keys: vec![KeySource::Secret(Secret::new([1; 64])).into()],
         ..IssuerSettings::named("other")
     });
     assert_eq!(reason(&other_secret, &fixtures::django_token(r#""user_id":1"#)), "bad_signature");

@@ -1,37 +1,41 @@
-//! Where the token stands: the one `Authorization` field of a request.
+//! The form of credentials: a scheme and a token, or a token alone.
 //!
-//! Owns the reading of that field and nothing of what the token says. RFC 6750 section 2.1, RFC 9110 section 11.
-
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+//! Owns the reading of one field and nothing of what the token says. RFC 6750 section 2.1, RFC 9110 section 11.
 
 use super::denied::{Cause, HeaderFault};
 
 /// The longest token looked at, in bytes.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// The token of a request. Another scheme than Bearer counts as no credentials; two fields are two answers to one question.
-pub(super) fn extract(headers: &HeaderMap) -> Result<&str, Cause> {
-    let mut fields = headers.get_all(AUTHORIZATION).iter();
-    let Some(field) = fields.next() else {
-        return Err(Cause::MissingCredentials);
-    };
-    if fields.next().is_some() {
-        return Err(Cause::TwoCredentials);
-    }
-    token_of(field.as_bytes())
+/// How a token is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// Whoever holds it may use it (RFC 6750).
+    Bearer,
+    /// With a proof of possession (RFC 9449 section 7.1).
+    Dpop,
 }
 
-fn token_of(field: &[u8]) -> Result<&str, Cause> {
+/// The credentials of one `Authorization` field; `None` for another scheme, which is not this room's to judge.
+pub(super) fn credentials(field: &[u8]) -> Result<Option<(Scheme, &str)>, Cause> {
     let end = field.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(field.len());
-    let (scheme, rest) = field.split_at(end);
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(Cause::MissingCredentials);
-    }
+    let (name, rest) = field.split_at(end);
+    let scheme = if name.eq_ignore_ascii_case(b"bearer") {
+        Scheme::Bearer
+    } else if name.eq_ignore_ascii_case(b"dpop") {
+        Scheme::Dpop
+    } else {
+        return Ok(None);
+    };
     let token = rest.trim_ascii_start();
     if rest[..rest.len() - token.len()].contains(&b'\t') {
         return Err(Cause::MalformedHeader(HeaderFault::Characters));
     }
+    self::token(token).map(|token| Some((scheme, token)))
+}
+
+/// One token that stands alone.
+pub(super) fn token(token: &[u8]) -> Result<&str, Cause> {
     if token.is_empty() {
         return Err(Cause::MalformedHeader(HeaderFault::NoToken));
     }
@@ -72,42 +76,32 @@ const B64TOKEN: [bool; 256] = {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn read(fields: &[&[u8]]) -> Result<String, Cause> {
-        let mut headers = HeaderMap::new();
-        for field in fields {
-            headers.append(AUTHORIZATION, HeaderValue::from_bytes(field).unwrap());
-        }
-        extract(&headers).map(str::to_owned)
+    fn read(field: &[u8]) -> Result<Option<(Scheme, String)>, Cause> {
+        credentials(field).map(|found| found.map(|(scheme, token)| (scheme, token.to_owned())))
     }
 
     #[test]
     fn the_scheme_compares_without_case() {
         for field in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
-            assert_eq!(read(&[field.as_bytes()]).unwrap(), "a.b.c");
+            assert_eq!(read(field.as_bytes()).unwrap().unwrap(), (Scheme::Bearer, "a.b.c".to_owned()));
         }
+        assert_eq!(read(b"dPoP a.b.c").unwrap().unwrap(), (Scheme::Dpop, "a.b.c".to_owned()));
     }
 
     #[test]
-    fn no_field_and_other_schemes_are_missing_credentials() {
-        for fields in [&[][..], &[&b""[..]], &[b"Basic dTpw"], &[b"Bearerx a"], &[b"Token a.b.c"], &[b"a.b.c"]] {
-            assert_eq!(read(fields).unwrap_err(), Cause::MissingCredentials);
+    fn other_schemes_are_no_credentials_of_ours() {
+        for field in [&b""[..], b"Basic dTpw", b"Bearerx a", b"Token a.b.c", b"a.b.c"] {
+            assert_eq!(read(field), Ok(None));
         }
-    }
-
-    #[test]
-    fn two_fields_are_refused_even_when_equal_or_of_another_scheme() {
-        assert_eq!(read(&[b"Bearer a", b"Bearer a"]).unwrap_err(), Cause::TwoCredentials);
-        assert_eq!(read(&[b"Basic a", b"Bearer a"]).unwrap_err(), Cause::TwoCredentials);
     }
 
     #[test]
     fn a_malformed_field_says_what_is_wrong() {
-        let fault = |field: &[u8]| read(&[field]).unwrap_err();
+        let fault = |field: &[u8]| read(field).unwrap_err();
         assert_eq!(fault(b"Bearer"), Cause::MalformedHeader(HeaderFault::NoToken));
         assert_eq!(fault(b"Bearer "), Cause::MalformedHeader(HeaderFault::NoToken));
         assert_eq!(fault(b"Bearer a b"), Cause::MalformedHeader(HeaderFault::ExtraParts));
@@ -120,20 +114,20 @@ mod tests {
 
     #[test]
     fn an_oversized_token_is_refused_before_it_is_read() {
-        let field = |len| format!("Bearer {}", "a".repeat(len)).into_bytes();
-        assert_eq!(read(&[&field(MAX_TOKEN_BYTES)]).unwrap().len(), MAX_TOKEN_BYTES);
-        assert_eq!(read(&[&field(MAX_TOKEN_BYTES + 1)]).unwrap_err(), Cause::OversizedToken);
+        assert_eq!(token("a".repeat(MAX_TOKEN_BYTES).as_bytes()).unwrap().len(), MAX_TOKEN_BYTES);
+        assert_eq!(token("a".repeat(MAX_TOKEN_BYTES + 1).as_bytes()).unwrap_err(), Cause::OversizedToken);
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(!token_of(&bytes).is_ok_and(str::is_empty));
+            prop_assert!(!token(&bytes).is_ok_and(str::is_empty));
+            prop_assert!(!matches!(credentials(&bytes), Ok(Some((_, "")))));
         }
 
         #[test]
         fn what_is_accepted_is_a_b64token(rest in "[ \t]{1,3}[a-zA-Z0-9._~+/= ,\"-]{0,40}") {
-            if let Ok(token) = token_of(format!("Bearer{rest}").as_bytes()) {
+            if let Ok(Some((_, token))) = credentials(format!("Bearer{rest}").as_bytes()) {
                 prop_assert!(!token.is_empty() && is_b64token(token.as_bytes()));
             }
         }

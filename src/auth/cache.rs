@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 
-use super::issuer::{Generation, Issuer};
+use super::issuer::Generation;
 use super::verify::Verified;
 
 /// The largest token kept, in bytes of its claims on the heap; a larger one is verified each time.
@@ -37,12 +37,11 @@ impl Hash for TokenKey {
     }
 }
 
-impl TokenKey {
-    pub(super) fn new(issuer: &Issuer, token: &str) -> Self {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        Self { digest: bytes, generation: issuer.generation() }
-    }
+/// The SHA-256 of a token's bytes.
+pub(super) fn digest_of(token: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    bytes
 }
 
 impl TokenCache {
@@ -61,27 +60,16 @@ impl TokenCache {
         Self(Some(Cache::with_options(options, UnitWeighter, hasher, DefaultLifecycle::default())))
     }
 
-    /// What `verify` says about this token under this issuer, remembered when it is a success. The caller asks the dates of a hit.
-    pub(super) fn get_or_verify<E>(
-        &self,
-        issuer: &Issuer,
-        token: &str,
-        verify: impl FnOnce() -> Result<Verified, E>,
-        still_good: impl FnOnce(&Verified) -> Result<(), E>,
-    ) -> Result<Arc<Verified>, E> {
-        let Some(cache) = &self.0 else {
-            return verify().map(Arc::new);
-        };
-        let key = TokenKey::new(issuer, token);
-        if let Some(known) = cache.get(&key) {
-            still_good(&known)?;
-            return Ok(known);
+    /// What was found out about the token with this digest, by the rules and keys of this generation. Dates are the caller's to ask.
+    pub(super) fn get(&self, digest: &[u8; 32], generation: Generation) -> Option<Arc<Verified>> {
+        self.0.as_ref()?.get(&TokenKey { digest: *digest, generation })
+    }
+
+    /// Remembers a token that was found good, unless its claims are too large.
+    pub(super) fn insert(&self, digest: &[u8; 32], generation: Generation, verified: &Arc<Verified>) {
+        if let Some(cache) = self.0.as_ref().filter(|_| verified.heap_bytes() <= MAX_ENTRY_BYTES) {
+            cache.insert(TokenKey { digest: *digest, generation }, Arc::clone(verified));
         }
-        let fresh = Arc::new(verify()?);
-        if fresh.heap_bytes() <= MAX_ENTRY_BYTES {
-            cache.insert(key, Arc::clone(&fresh));
-        }
-        Ok(fresh)
     }
 
     /// Tokens remembered now.
@@ -93,61 +81,51 @@ impl TokenCache {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::UnixSeconds;
-    use super::super::fixtures::{self, NOW};
-    use super::super::verify::verify;
+    use super::super::fixtures;
     use super::*;
 
-    fn look_up(cache: &TokenCache, token: &str) -> Result<Arc<Verified>, super::super::Cause> {
-        let issuer = fixtures::django();
-        let fresh = || verify(&issuer, token, UnixSeconds::from_secs(NOW));
-        cache.get_or_verify(&issuer, token, fresh, |_| Ok(()))
+    fn generation() -> Generation {
+        fixtures::django().ring().map(|ring| ring.generation).ok().unwrap()
+    }
+
+    fn verified(members: &str) -> Arc<Verified> {
+        Arc::new(fixtures::verified(&fixtures::django(), &fixtures::django_token(members)).unwrap())
     }
 
     #[test]
     fn a_second_look_finds_the_same_value() {
-        let cache = TokenCache::new(8);
-        let token = fixtures::django_token(r#""user_id":1"#);
-        let first = look_up(&cache, &token).unwrap();
-        assert!(Arc::ptr_eq(&first, &look_up(&cache, &token).unwrap()));
+        let (cache, known) = (TokenCache::new(8), verified(r#""user_id":1"#));
+        cache.insert(&digest_of("a.b.c"), generation(), &known);
+        assert!(Arc::ptr_eq(&known, &cache.get(&digest_of("a.b.c"), generation()).unwrap()));
+        assert!(cache.get(&digest_of("a.b.d"), generation()).is_none());
     }
 
     #[test]
-    fn failures_and_oversized_claims_are_not_kept() {
+    fn oversized_claims_are_not_kept_and_no_room_keeps_nothing() {
+        let large = verified(&format!(r#""user_id":1,"x":"{}""#, "x".repeat(MAX_ENTRY_BYTES)));
         let cache = TokenCache::new(8);
-        let token = fixtures::django_token(r#""user_id":1"#);
-        look_up(&cache, &format!("{}AAAA", &token[..token.len() - 4])).unwrap_err();
-        let large = fixtures::django_token(&format!(r#""user_id":1,"x":"{}""#, "x".repeat(MAX_ENTRY_BYTES)));
-        look_up(&cache, &large).unwrap();
+        cache.insert(&digest_of("a"), generation(), &large);
         assert_eq!(cache.len(), 0);
-    }
-
-    #[test]
-    fn a_hit_that_is_no_longer_good_is_refused() {
-        let (cache, issuer) = (TokenCache::new(8), fixtures::django());
-        let token = fixtures::django_token(r#""user_id":1"#);
-        look_up(&cache, &token).unwrap();
-        let refused = cache.get_or_verify(&issuer, &token, || panic!("it is known"), |_| Err("late"));
-        assert_eq!(refused.unwrap_err(), "late");
+        let none = TokenCache::new(0);
+        none.insert(&digest_of("a"), generation(), &verified(r#""user_id":1"#));
+        assert!(none.get(&digest_of("a"), generation()).is_none() && none.len() == 0);
     }
 
     #[test]
     fn one_token_under_two_generations_is_two_keys() {
-        let issuer = fixtures::django();
-        let mut settings = issuer.settings().clone();
+        let mut settings = fixtures::django_settings();
         settings.leeway_secs = 9;
-        settings.keys = vec![fixtures::secret().key_source()];
-        let other = Issuer::compile(settings).unwrap().0;
-        assert!(TokenKey::new(&issuer, "a.b.c") == TokenKey::new(&issuer, "a.b.c"));
-        assert!(TokenKey::new(&issuer, "a.b.c") != TokenKey::new(&other, "a.b.c"));
-        assert!(TokenKey::new(&issuer, "a.b.c") != TokenKey::new(&issuer, "a.b.d"));
+        let other = super::super::Issuer::compile(settings).unwrap().0;
+        let other = other.ring().map(|ring| ring.generation).ok().unwrap();
+        let cache = TokenCache::new(8);
+        cache.insert(&digest_of("a"), generation(), &verified(r#""user_id":1"#));
+        assert!(cache.get(&digest_of("a"), other).is_none());
     }
 
     #[test]
     fn an_entry_is_as_small_as_documented() {
-        let token = fixtures::django_token(r#""user_id":1"#);
-        let verified = look_up(&TokenCache::new(0), &token).unwrap();
-        assert!(size_of::<TokenKey>() == 48 && size_of::<Verified>() <= 104);
+        let verified = verified(r#""user_id":1"#);
+        assert!(size_of::<TokenKey>() == 48 && size_of::<Verified>() <= 144, "{}", size_of::<Verified>());
         assert!(verified.heap_bytes() < 250, "{}", verified.heap_bytes());
     }
 }

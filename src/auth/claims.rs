@@ -53,9 +53,18 @@ impl Claims {
     /// Whether every one of `needed` was granted, by `scope` or, where that is missing, `scp`: a space-delimited string or an
     /// array of strings.
     pub(super) fn grants_all(&self, needed: &[Box<str>]) -> bool {
-        let granted = self.find("scope").or_else(|| self.find("scp")).map(granted_by).unwrap_or_default();
-        let granted = |scope: &str| granted.iter().any(|text| text.split(' ').any(|one| one == scope));
-        needed.iter().all(|scope| granted(scope))
+        let granted = self.granted();
+        needed.iter().all(|scope| holds(&granted, scope))
+    }
+
+    /// Whether one of `accepted` was granted, in the same places.
+    pub(super) fn grants_any(&self, accepted: &[Box<str>]) -> bool {
+        let granted = self.granted();
+        accepted.iter().any(|scope| holds(&granted, scope))
+    }
+
+    fn granted(&self) -> Vec<Cow<'_, str>> {
+        self.find("scope").or_else(|| self.find("scp")).map(granted_by).unwrap_or_default()
     }
 
     /// A string as it reads, a number or boolean as it is written; `None` for anything else.
@@ -63,6 +72,10 @@ impl Claims {
         let value = self.find(name)?;
         value.as_str().or_else(|| value.is_plain().then_some(Cow::Borrowed(value.as_json())))
     }
+}
+
+fn holds(granted: &[Cow<'_, str>], scope: &str) -> bool {
+    granted.iter().any(|text| text.split(' ').any(|one| one == scope))
 }
 
 fn granted_by(claim: Value<'_>) -> Vec<Cow<'_, str>> {

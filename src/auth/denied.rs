@@ -6,14 +6,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::bearer::Scheme;
 pub use super::json::JsonFault;
-use super::settings::{IssuerSettings, Style};
+use super::settings::Style;
 
 /// A refusal: its cause, and how the issuer wants it worded.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{cause}")]
 pub struct Denied {
     cause: Cause,
+    scheme: Scheme,
     challenge: Arc<Challenge>,
 }
 
@@ -83,6 +85,21 @@ pub enum Cause {
     /// A claim that is to be forwarded cannot stand in a header field.
     #[error("claim `{0}` cannot be forwarded in a header")]
     UnusableClaim(Box<str>),
+    /// The token, or its subject, was revoked.
+    #[error("the token was revoked")]
+    Revoked,
+    /// The token is bound to a key or certificate and came without proof of it.
+    #[error("the token is bound to {0}, which the request does not prove to hold")]
+    BoundToken(&'static str),
+    /// A proof of possession came with a token that is bound to no key, or binding is demanded and there is none.
+    #[error("the token is bound to no key")]
+    UnboundToken,
+    /// A browser sent a cookie's token on behalf of another site.
+    #[error("a cookie's token was sent by another site, or by a client that does not say by which")]
+    CrossOrigin,
+    /// The issuer's keys are not to be had now.
+    #[error("the issuer's keys are not available")]
+    KeysUnavailable,
 }
 
 /// What is wrong with a Bearer header field.
@@ -125,7 +142,7 @@ impl From<TokenFault> for Cause {
     }
 }
 
-/// The five ways a refusal is answered.
+/// The ways a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Nothing was presented: challenge without an error code.
@@ -138,9 +155,13 @@ pub enum Kind {
     InsufficientScope,
     /// The token is good, its holder may not pass here.
     Forbidden,
+    /// Another site sent the request: no token would help.
+    CrossOrigin,
+    /// Nothing can be said of the token now; the client may try again.
+    Unavailable,
 }
 
-/// How an issuer wants its refusals worded; shared by every refusal of one policy.
+/// How a policy wants its refusals worded; shared by every refusal of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Challenge {
     pub(super) style: Style,
@@ -148,22 +169,13 @@ pub(super) struct Challenge {
     pub(super) subject_claim: Box<str>,
     /// The route's scopes, space-delimited as RFC 6750 wants them; empty when it asks none.
     pub(super) scope: Box<str>,
-}
-
-impl Challenge {
-    pub(super) fn new(issuer: &IssuerSettings, scopes: &[Box<str>]) -> Self {
-        Self {
-            style: issuer.style,
-            realm: issuer.realm.clone(),
-            subject_claim: issuer.subject_claim.clone(),
-            scope: scopes.join(" ").into_boxed_str(),
-        }
-    }
+    pub(super) resource_metadata: Option<Box<str>>,
+    pub(super) login_url: Option<Box<str>>,
 }
 
 impl Denied {
     /// Every value of [`Self::reason`], for metrics to resolve their series once.
-    pub const REASONS: [&'static str; 20] = [
+    pub const REASONS: [&'static str; 25] = [
         "missing_credentials",
         "malformed_header",
         "two_credentials",
@@ -184,10 +196,15 @@ impl Denied {
         "demand_unmet",
         "insufficient_scope",
         "unusable_claim",
+        "revoked",
+        "bound_token",
+        "unbound_token",
+        "cross_origin",
+        "keys_unavailable",
     ];
 
-    pub(super) fn new(cause: Cause, challenge: Arc<Challenge>) -> Self {
-        Self { cause, challenge }
+    pub(super) fn new(cause: Cause, scheme: Scheme, challenge: Arc<Challenge>) -> Self {
+        Self { cause, scheme, challenge }
     }
 
     /// What went wrong, for logs; its text names claims but never their values.
@@ -220,6 +237,25 @@ impl Denied {
         (self.cause == Cause::InsufficientScope).then_some(&*self.challenge.scope)
     }
 
+    /// The authentication scheme of the challenge: `Bearer` or `DPoP`.
+    pub fn scheme(&self) -> &'static str {
+        match self.scheme {
+            Scheme::Bearer => "Bearer",
+            Scheme::Dpop => "DPoP",
+        }
+    }
+
+    /// The URL of the protected resource's metadata (RFC 9728 section 5.1).
+    pub fn resource_metadata(&self) -> Option<&str> {
+        self.challenge.resource_metadata.as_deref()
+    }
+
+    /// Where a browser is to be sent instead, when logging in would help; `{url}` stands for where it wanted to go.
+    pub fn login_url(&self) -> Option<&str> {
+        let helps = matches!(self.kind(), Kind::Missing | Kind::InvalidToken);
+        self.challenge.login_url.as_deref().filter(|_| helps)
+    }
+
     pub(super) fn subject_claim(&self) -> &str {
         &self.challenge.subject_claim
     }
@@ -249,6 +285,11 @@ impl Cause {
             Self::DemandUnmet(_) => "demand_unmet",
             Self::InsufficientScope => "insufficient_scope",
             Self::UnusableClaim(_) => "unusable_claim",
+            Self::Revoked => "revoked",
+            Self::BoundToken(_) => "bound_token",
+            Self::UnboundToken => "unbound_token",
+            Self::CrossOrigin => "cross_origin",
+            Self::KeysUnavailable => "keys_unavailable",
         }
     }
 
@@ -270,9 +311,14 @@ impl Cause {
             | Self::WrongAudience
             | Self::MissingClaim(_)
             | Self::WrongTokenType(_)
-            | Self::ClaimRefused(_) => Kind::InvalidToken,
+            | Self::ClaimRefused(_)
+            | Self::Revoked
+            | Self::BoundToken(_)
+            | Self::UnboundToken => Kind::InvalidToken,
             Self::InsufficientScope => Kind::InsufficientScope,
             Self::DemandUnmet(_) | Self::UnusableClaim(_) => Kind::Forbidden,
+            Self::CrossOrigin => Kind::CrossOrigin,
+            Self::KeysUnavailable => Kind::Unavailable,
         }
     }
 }
@@ -285,6 +331,8 @@ impl fmt::Display for Kind {
             Self::InvalidToken => "invalid token",
             Self::InsufficientScope => "insufficient scope",
             Self::Forbidden => "forbidden",
+            Self::CrossOrigin => "cross-origin",
+            Self::Unavailable => "unavailable",
         })
     }
 }
@@ -315,6 +363,11 @@ mod tests {
             Cause::DemandUnmet("a".into()),
             Cause::InsufficientScope,
             Cause::UnusableClaim("a".into()),
+            Cause::Revoked,
+            Cause::BoundToken("a key"),
+            Cause::UnboundToken,
+            Cause::CrossOrigin,
+            Cause::KeysUnavailable,
         ]
     }
 
@@ -331,8 +384,17 @@ mod tests {
 
     #[test]
     fn the_scope_is_told_only_when_it_is_what_lacks() {
-        let challenge = Arc::new(Challenge::new(&IssuerSettings::named("corp"), &["read".into(), "write".into()]));
-        assert_eq!(Denied::new(Cause::InsufficientScope, Arc::clone(&challenge)).scope(), Some("read write"));
-        assert_eq!(Denied::new(Cause::Expired, challenge).scope(), None);
+        let challenge = Arc::new(Challenge {
+            style: Style::Problem,
+            realm: "corp".into(),
+            subject_claim: "sub".into(),
+            scope: "read write".into(),
+            resource_metadata: None,
+            login_url: Some("https://id.example.com/?next={url}".into()),
+        });
+        let denied = |cause| Denied::new(cause, Scheme::Bearer, Arc::clone(&challenge));
+        assert_eq!(denied(Cause::InsufficientScope).scope(), Some("read write"));
+        assert_eq!(denied(Cause::Expired).scope(), None);
+        assert!(denied(Cause::Expired).login_url().is_some() && denied(Cause::InsufficientScope).login_url().is_none());
     }
 }

@@ -9,6 +9,9 @@ const NOT_PROVIDED: &str = r#"{"detail":"Authentication credentials were not pro
 const BAD_HEADER: &str =
     r#"{"detail":"Authorization header must contain two space-delimited values","code":"bad_authorization_header"}"#;
 const NO_USER: &str = r#"{"detail":"Token contained no recognizable user identification","code":"token_not_valid"}"#;
+/// As `SessionAuthentication.enforce_csrf` words it.
+const CROSS_ORIGIN: &str = r#"{"detail":"CSRF Failed: Origin checking failed."}"#;
+const UNAVAILABLE: &str = r#"{"detail":"Service temporarily unavailable, try again later."}"#;
 const NOT_PERMITTED: &str = r#"{"detail":"You do not have permission to perform this action."}"#;
 
 /// The body of `AccessToken`'s refusal with one message, keys and separators as `JSONRenderer` writes them.
@@ -50,7 +53,12 @@ pub fn drf_body(denied: &Denied) -> &'static str {
         | Cause::NotYetValid(_)
         | Cause::WrongIssuer
         | Cause::WrongAudience
-        | Cause::ClaimRefused(_) => not_valid!("Token is invalid"),
+        | Cause::ClaimRefused(_)
+        | Cause::Revoked
+        | Cause::BoundToken(_)
+        | Cause::UnboundToken => not_valid!("Token is invalid"),
+        Cause::CrossOrigin => CROSS_ORIGIN,
+        Cause::KeysUnavailable => UNAVAILABLE,
         Cause::DemandUnmet(_) | Cause::InsufficientScope | Cause::UnusableClaim(_) => NOT_PERMITTED,
     }
 }
@@ -61,13 +69,20 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::denied::{Challenge, TokenFault};
-    use super::super::{IssuerSettings, Preset};
+    use super::super::Style;
+    use super::super::bearer::Scheme;
     use super::*;
 
     fn body(cause: Cause) -> &'static str {
-        let mut settings = IssuerSettings::named("django");
-        Preset::SimpleJwt.apply(&mut settings);
-        drf_body(&Denied::new(cause, Arc::new(Challenge::new(&settings, &[]))))
+        let challenge = Challenge {
+            style: Style::Drf,
+            realm: "api".into(),
+            subject_claim: "user_id".into(),
+            scope: Box::default(),
+            resource_metadata: None,
+            login_url: None,
+        };
+        drf_body(&Denied::new(cause, Scheme::Bearer, Arc::new(challenge)))
     }
 
     #[test]

@@ -12,11 +12,20 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::{HeaderMap, Method};
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
+use super::access::{Access, Forwarding, PolicySettings, RouteAuth, Rule};
+use super::jws::Jws;
 use super::keys::in_library;
-use super::{Algorithm, Issuer, IssuerSettings, KeySource, Preset, Secret};
+use super::settings::KeySettings;
+use super::verify::{Verified, verify};
+use super::{
+    Algorithm, Asking, Authority, Cause, Denied, Issuer, IssuerSettings, KeySource, Permit, Policy, Preset, Secret,
+    UnixSeconds,
+};
+use crate::http::Target;
 
 /// The moment at which the tests' tokens are judged.
 pub(super) const NOW: u64 = 1_800_000_000;
@@ -80,6 +89,10 @@ impl Pair {
         let mut jwk = self.jwk.clone();
         jwk["kid"] = json!(kid);
         jwk
+    }
+
+    pub(super) fn key(&self) -> KeySettings {
+        self.key_source().into()
     }
 
     pub(super) fn key_source(&self) -> KeySource {
@@ -184,11 +197,85 @@ pub(super) fn certificate_pem() -> String {
 }
 
 /// The simplejwt preset with [`SECRET`].
-pub(super) fn django() -> Arc<Issuer> {
+pub(super) fn django_settings() -> IssuerSettings {
     let mut settings = IssuerSettings::named("django");
     Preset::SimpleJwt.apply(&mut settings);
-    settings.keys = vec![KeySource::Secret(Secret::new(SECRET))];
-    Arc::new(Issuer::compile(settings).unwrap().0)
+    settings.keys = vec![KeySource::Secret(Secret::new(SECRET)).into()];
+    settings
+}
+
+/// An issuer of [`django_settings`].
+pub(super) fn django() -> Arc<Issuer> {
+    Arc::new(Issuer::compile(django_settings()).unwrap().0)
+}
+
+/// A policy that takes tokens of `issuer` that meet all of `rules`.
+pub(super) fn policy(issuer: Arc<Issuer>, rules: Vec<Rule>) -> Policy {
+    policy_with(issuer, |settings, _| settings.rule = Rule::All(rules))
+}
+
+/// A policy that takes tokens of `issuer`, with a change.
+pub(super) fn policy_with(
+    issuer: Arc<Issuer>,
+    change: impl FnOnce(&mut PolicySettings, &mut Forwarding),
+) -> Policy {
+    let (mut settings, mut forward) = (PolicySettings::of_issuer(0), Forwarding::default());
+    change(&mut settings, &mut forward);
+    let access = Access::Token(Box::new(settings));
+    Policy::compile(&RouteAuth { read: access.clone(), write: access, forward }, &[issuer])
+}
+
+/// What every check of a token says at [`NOW`].
+pub(super) fn verified(issuer: &Issuer, token: &str) -> Result<Verified, Cause> {
+    verify(issuer, &*issuer.ring()?, Jws::parse(token)?, UnixSeconds::from_secs(NOW))
+}
+
+/// A request to `https://gateway.test`, as the judge sees it.
+pub(super) struct Request {
+    head: http::request::Parts,
+    target: Target,
+    pub(super) now: UnixSeconds,
+    pub(super) client_certificate: Option<[u8; 32]>,
+}
+
+impl Request {
+    pub(super) fn new(method: Method, uri: &str, fields: &[(&'static str, &str)]) -> Self {
+        let mut request = http::Request::builder().method(method).uri(uri).header("host", "gateway.test");
+        for (name, value) in fields {
+            request = request.header(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let target = Target::read(&head, true, 65_536).unwrap();
+        Self { head, target, now: UnixSeconds::from_secs(NOW), client_certificate: None }
+    }
+
+    pub(super) fn bearing(token: &str) -> Self {
+        Self::new(Method::GET, "/", &[("authorization", &format!("Bearer {token}"))])
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    pub(super) fn asking(&self) -> Asking<'_> {
+        Asking {
+            method: &self.head.method,
+            headers: &self.head.headers,
+            target: &self.target,
+            secure: true,
+            client_certificate: self.client_certificate.as_ref(),
+            now: self.now,
+        }
+    }
+}
+
+/// What `authority` says, waited for.
+pub(super) fn judge(authority: &Authority, policy: &Policy, asking: &Asking<'_>) -> Result<Permit, Denied> {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(authority.authorize(policy, asking)))
 }
 
 /// An access token as simplejwt makes it, good for 300 seconds from [`NOW`], with these further members.

@@ -2,12 +2,15 @@
 //!
 //! Owns the telling. The checks are the ones requests go through; nothing here lets anything pass.
 
+use http::Method;
+
 use super::claims::Claims;
 use super::denied::Cause;
+use super::issuer::Issuer;
 use super::json::Value;
 use super::jws::Jws;
 use super::permit::identity_of;
-use super::policy::{Policy, TokenPolicy};
+use super::policy::{Candidate, Policy, TokenPolicy};
 use super::time::UnixSeconds;
 use super::verify::{Verified, check_algorithm, check_signature, check_typ};
 
@@ -60,29 +63,38 @@ pub fn inspect(token: &str) -> Result<Inspection, Cause> {
     })
 }
 
-/// Every check a request with this token goes through under `policy`, in order. The first that is not `ok` is why it is denied; the
+/// Every check a request of this method with this token goes through under `policy`, in order. The first that is not `ok` is why it is denied; the
 /// later ones are told as far as they can be, so that one run shows all that is wrong.
-pub fn explain_token(policy: &Policy, token: &str, now: UnixSeconds) -> Vec<Step> {
-    match policy.demanded() {
+pub fn explain_token(policy: &Policy, method: &Method, token: &str, now: UnixSeconds) -> Vec<Step> {
+    match policy.asked(method) {
         None => vec![Step { name: "policy", ok: true, detail: "public: no token is asked for".to_owned() }],
         Some(policy) => explain(policy, token, now),
     }
 }
 
 fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
-    let issuer = &*policy.issuer;
     let mut trace = Trace(Vec::new());
     let Some(jws) =
         trace.step("form", Jws::parse(token), |_| "three parts, strict base64url, readable header".to_owned())
     else {
         return trace.0;
     };
-    let algorithm = trace.step("algorithm", check_algorithm(issuer, &jws.header), |one| format!("{one} is accepted"));
+    let Some(candidate) = trace.step("choice of issuer", policy.choose(|| jws.claims()), |position| {
+        format!("`{}`", policy.candidates[*position].issuer.name())
+    }) else {
+        return trace.0;
+    };
+    let Candidate { index, issuer } = &policy.candidates[candidate];
+    let Some(ring) = trace.step("keys", issuer.ring(), |ring| format!("{} in use", ring.keys.len())) else {
+        return trace.0;
+    };
+    let algorithm = trace.step("algorithm", check_algorithm(&ring, &jws.header), |one| format!("{one} is accepted"));
     trace.step("type", check_typ(issuer, &jws.header), |()| told(jws.header.typ.as_deref(), "`typ` is"));
     if let Some(algorithm) = algorithm {
-        let signature = check_signature(issuer, algorithm, &jws);
-        trace.step("signature", signature, |tried| {
-            format!("verified by key {tried} of those that fit; {}", told(jws.header.kid.as_deref(), "`kid` is"))
+        let signature = check_signature(&ring, algorithm, &jws, now);
+        trace.step("signature", signature, |key| {
+            let by = told(key.kid.as_deref(), "verified by the key whose `kid` is");
+            format!("{by}; {}", told(jws.header.kid.as_deref(), "the token's `kid` is"))
         });
     }
     let read = Verified::read(issuer, jws.payload);
@@ -90,13 +102,12 @@ fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
     else {
         return trace.0;
     };
-    trace.step("dates", verified.check_dates(issuer, now), |()| validity(&verified, policy, now));
+    trace.step("dates", verified.check_dates(issuer, now), |()| validity(&verified, issuer, now));
     trace.step("issuer", verified.check_issuer(issuer), |()| "`iss` is in order".to_owned());
     trace.step("audience", verified.check_audience(issuer), |()| "`aud` is in order".to_owned());
     trace.step("required claims", verified.check_presence(issuer), |()| "all present".to_owned());
     trace.step("issuer demands", verified.check_demands(issuer), |()| "all met".to_owned());
-    trace.step("route demands", policy.check_demands(&verified.claims), |()| "all met".to_owned());
-    trace.step("scopes", policy.check_scopes(&verified.claims), |()| "all granted".to_owned());
+    trace.step("route demands", policy.check_rule(&verified.claims, *index), |()| "all met".to_owned());
     trace.step("forwarded claims", identity_of(policy, &verified), |identity| {
         let names: Vec<&str> = identity.iter().map(|(name, _)| name.as_str()).collect();
         if names.is_empty() { "none".to_owned() } else { format!("set {}", names.join(", ")) }
@@ -129,8 +140,8 @@ fn told(value: Option<&str>, what: &str) -> String {
     }
 }
 
-fn validity(verified: &Verified, policy: &TokenPolicy, now: UnixSeconds) -> String {
-    match verified.expires_at(&policy.issuer) {
+fn validity(verified: &Verified, issuer: &Issuer, now: UnixSeconds) -> String {
+    match verified.expires_at(issuer) {
         Some(end) => format!("good for {} more seconds", end.as_secs().saturating_sub(now.as_secs())),
         None => "never expires".to_owned(),
     }
@@ -139,7 +150,7 @@ fn validity(verified: &Verified, policy: &TokenPolicy, now: UnixSeconds) -> Stri
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::Algorithm;
+    use super::super::{Algorithm, Rule};
     use super::super::fixtures::{self, NOW};
     use super::*;
 
@@ -155,17 +166,17 @@ mod tests {
 
     #[test]
     fn a_trace_shows_all_that_is_wrong_at_once() {
-        let policy = Policy::token(fixtures::django(), vec![], vec!["read".into()], vec![]);
+        let policy = fixtures::policy(fixtures::django(), vec![Rule::Scopes(vec!["read".into()])]);
         let token = fixtures::django_token(r#""scope":"write""#);
-        let steps = explain_token(&policy, &token, UnixSeconds::from_secs(NOW + 900));
+        let steps = explain_token(&policy, &Method::GET, &token, UnixSeconds::from_secs(NOW + 900));
         let wrong: Vec<&str> = steps.iter().filter(|step| !step.ok).map(|step| step.name).collect();
-        assert_eq!(wrong, ["dates", "issuer demands", "scopes"]);
+        assert_eq!(wrong, ["dates", "issuer demands", "route demands"]);
         assert!(steps.iter().any(|step| step.name == "signature" && step.ok));
     }
 
     #[test]
     fn a_public_policy_asks_nothing() {
-        let steps = explain_token(&Policy::public(), "x", UnixSeconds::from_secs(NOW));
+        let steps = explain_token(&Policy::public(), &Method::GET, "x", UnixSeconds::from_secs(NOW));
         assert!(steps.len() == 1 && steps[0].ok);
     }
 }

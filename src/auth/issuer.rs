@@ -4,21 +4,33 @@
 //! one type with one `kid`. Reads no files; the settings carry the bytes. RFC 8725 sections 3.1, 3.2 and 3.5.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
+use arc_swap::{ArcSwapOption, Guard};
 use aws_lc_rs::digest;
 
+use super::denied::Cause;
 use super::jwks;
-use super::keys::{KeyRing, VerifyingKey};
+use super::keys::{KeyRing, Validity, VerifyingKey};
 use super::material::{BadKey, Material};
 use super::pem;
-use super::settings::{Algorithm, Demand, Family, IssuerSettings, KeySource, Style, Test};
+use super::settings::{Algorithm, Demand, Family, IssuerSettings, KeySettings, KeySource, Test};
 
 /// An issuer whose tokens can be verified.
 pub struct Issuer {
     settings: IssuerSettings,
-    algorithms: Box<[Algorithm]>,
-    keys: KeyRing,
-    generation: Generation,
+    rules: Generation,
+    ring: ArcSwapOption<Ring>,
+}
+
+/// The keys an issuer has now, with what they were admitted for.
+pub(super) struct Ring {
+    pub(super) keys: KeyRing,
+    /// The only algorithms accepted.
+    pub(super) algorithms: Box<[Algorithm]>,
+    /// The hash that keys the token cache; a changed key or rule changes it.
+    pub(super) generation: Generation,
 }
 
 /// The content hash of an issuer's rules and keys: equal exactly when every token would be judged alike.
@@ -45,21 +57,20 @@ impl Issuer {
     /// A source an operator wrote by hand (secret, PEM) must be right as a whole; of a key set, the bad members are left out.
     pub fn compile(settings: IssuerSettings) -> Result<(Self, Vec<KeyProblem>), Vec<KeyProblem>> {
         let mut admission = Admission::default();
-        for (index, source) in settings.keys.iter().enumerate() {
-            admission.read(index, source);
+        for (index, key) in settings.keys.iter().enumerate() {
+            admission.read(index, key);
         }
-        let algorithms = admission.algorithms(&settings);
-        admission.refuse_mixed_families(&algorithms);
-        let keys = admission.bind(&algorithms);
-        admission.note_unserved(&algorithms, &keys);
-        if admission.problems.iter().any(|problem| problem.fatal) {
-            return Err(admission.problems);
+        let (ring, problems) = admission.finish(&settings);
+        if problems.iter().any(|problem| problem.fatal) {
+            return Err(problems);
         }
-        let generation = Generation::of(&settings, &algorithms);
+        let rules = Generation::of_rules(&settings);
+        let generation = rules.with_keys(&settings.keys, &ring.algorithms);
         let mut settings = settings;
         settings.keys = Vec::new();
         settings.typ.iter_mut().for_each(|typ| *typ = normal_typ(typ));
-        Ok((Self { settings, algorithms: algorithms.into(), keys: KeyRing::new(keys), generation }, admission.problems))
+        let ring = ArcSwapOption::from_pointee(Ring { generation, ..ring });
+        Ok((Self { settings, rules, ring }, problems))
     }
 
     /// The name of its table in the configuration.
@@ -67,24 +78,14 @@ impl Issuer {
         &self.settings.name
     }
 
-    /// The only algorithms accepted.
-    pub fn algorithms(&self) -> &[Algorithm] {
-        &self.algorithms
+    /// The only algorithms accepted now.
+    pub fn algorithms(&self) -> Vec<Algorithm> {
+        self.ring().map_or_else(|_| self.settings.algorithms.clone(), |ring| ring.algorithms.to_vec())
     }
 
-    /// How many keys were admitted.
+    /// How many keys there are now.
     pub fn key_count(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// The hash that keys the token cache; a changed key or rule changes it.
-    pub fn generation(&self) -> Generation {
-        self.generation
-    }
-
-    /// How its refusals are worded.
-    pub fn style(&self) -> Style {
-        self.settings.style
+        self.ring().map_or(0, |ring| ring.keys.len())
     }
 
     /// The rules; the key sources have been taken out.
@@ -92,8 +93,26 @@ impl Issuer {
         &self.settings
     }
 
-    pub(super) fn keys(&self) -> &KeyRing {
-        &self.keys
+    /// The keys to verify with now. A guard, not a clone: no count is shared between workers.
+    pub(super) fn ring(&self) -> Result<Current, Cause> {
+        Current::of(self.ring.load())
+    }
+}
+
+/// A hold on an issuer's keys.
+pub(super) struct Current(Guard<Option<Arc<Ring>>>);
+
+impl Current {
+    fn of(guard: Guard<Option<Arc<Ring>>>) -> Result<Self, Cause> {
+        if guard.is_some() { Ok(Self(guard)) } else { Err(Cause::KeysUnavailable) }
+    }
+}
+
+impl Deref for Current {
+    type Target = Ring;
+
+    fn deref(&self) -> &Ring {
+        self.0.as_deref().expect("`of` looked")
     }
 }
 
@@ -101,7 +120,7 @@ impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Issuer")
             .field("name", &self.settings.name)
-            .field("keys", &self.keys.len())
+            .field("keys", &self.key_count())
             .finish_non_exhaustive()
     }
 }
@@ -117,6 +136,7 @@ struct Entry {
     source: usize,
     label: String,
     from_set: bool,
+    validity: Validity,
     kid: Option<Box<str>>,
     alg: Option<Algorithm>,
     material: Material,
@@ -129,16 +149,18 @@ struct Admission {
 }
 
 impl Admission {
-    fn read(&mut self, source: usize, from: &KeySource) {
+    fn read(&mut self, source: usize, key: &KeySettings) {
+        let validity = Validity { not_before: key.not_before, not_after: key.not_after };
         let entry = |label: &str, material| Entry {
             source,
             label: label.to_owned(),
             from_set: false,
+            validity,
             kid: None,
             alg: None,
             material,
         };
-        match from {
+        match &key.source {
             KeySource::Secret(secret) => match Material::secret(secret.expose()) {
                 Ok(material) => self.entries.push(entry("", material)),
                 Err(bad) => self.report(source, "", bad, true),
@@ -162,6 +184,16 @@ impl Admission {
                 Err(bad) => self.report(source, label, bad, true),
             },
         }
+    }
+
+    /// The ring of what was read, and everything that is wrong with it; its generation is the caller's to give.
+    fn finish(mut self, settings: &IssuerSettings) -> (Ring, Vec<KeyProblem>) {
+        let algorithms = self.algorithms(settings);
+        self.refuse_mixed_families(&algorithms);
+        let keys = self.bind(&algorithms);
+        self.note_unserved(&algorithms, &keys);
+        let ring = Ring { keys: KeyRing::new(keys), algorithms: algorithms.into(), generation: Generation([0; 16]) };
+        (ring, self.problems)
     }
 
     /// The configured list, or what the keys themselves say; in the order of [`Algorithm::ALL`], each once.
@@ -195,7 +227,8 @@ impl Admission {
             match bound {
                 Ok(algorithms) => {
                     let decoding = entry.material.into_decoding_key();
-                    kept.push((family, VerifyingKey { kid: entry.kid, algorithms, decoding }));
+                    let validity = entry.validity;
+                    kept.push((family, VerifyingKey { kid: entry.kid, algorithms, validity, decoding }));
                 }
                 Err(bad) => self.report(entry.source, &entry.label, bad, !entry.from_set),
             }
@@ -260,23 +293,32 @@ fn duplicate_kid(entry: &Entry) -> BadKey {
 }
 
 impl Generation {
-    /// Every setting goes in, each with its length, so that no two configurations read alike.
-    fn of(settings: &IssuerSettings, algorithms: &[Algorithm]) -> Self {
-        let mut hash = ContentHash(digest::Context::new(&digest::SHA256));
+    /// Every rule goes in, each with its length, so that no two configurations read alike.
+    fn of_rules(settings: &IssuerSettings) -> Self {
+        let mut hash = ContentHash::new();
         hash.part(settings.name.as_bytes());
         hash.list(settings.issuer.iter().map(|text| text.as_bytes()));
         hash.list(settings.audiences.iter().map(|text| text.as_bytes()));
-        hash.list(algorithms.iter().map(|one| one.name().as_bytes()));
         hash.list(settings.required_claims.iter().map(|text| text.as_bytes()));
         hash.list(settings.typ.iter().map(|text| text.as_bytes()));
         hash.part(settings.subject_claim.as_bytes());
         hash.part(&settings.leeway_secs.to_be_bytes());
         hash.part(&[u8::from(settings.require_exp)]);
-        settings.require.iter().for_each(|demand| hash.demand(demand));
-        settings.keys.iter().for_each(|source| hash.source(source));
-        let mut short = [0; 16];
-        short.copy_from_slice(&hash.0.finish().as_ref()[..16]);
-        Self(short)
+        for demand in &settings.require {
+            hash.demand(demand);
+        }
+        hash.finish()
+    }
+
+    /// The rules with these keys, verifying these algorithms.
+    fn with_keys(self, keys: &[KeySettings], algorithms: &[Algorithm]) -> Self {
+        let mut hash = ContentHash::new();
+        hash.part(&self.0);
+        hash.list(algorithms.iter().map(|one| one.name().as_bytes()));
+        for key in keys {
+            hash.key(key);
+        }
+        hash.finish()
     }
 }
 
@@ -290,6 +332,16 @@ impl fmt::Debug for Generation {
 struct ContentHash(digest::Context);
 
 impl ContentHash {
+    fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    fn finish(self) -> Generation {
+        let mut short = [0; 16];
+        short.copy_from_slice(&self.0.finish().as_ref()[..16]);
+        Generation(short)
+    }
+
     fn part(&mut self, bytes: &[u8]) {
         self.0.update(&bytes.len().to_be_bytes());
         self.0.update(bytes);
@@ -310,8 +362,11 @@ impl ContentHash {
         }
     }
 
-    fn source(&mut self, source: &KeySource) {
-        match source {
+    fn key(&mut self, key: &KeySettings) {
+        for end in [key.not_before, key.not_after] {
+            self.part(end.map(|at| at.as_secs().to_string()).unwrap_or_default().as_bytes());
+        }
+        match &key.source {
             KeySource::Secret(secret) => [b"secret", secret.expose()].into_iter().for_each(|bytes| self.part(bytes)),
             KeySource::Pem { bytes, .. } => [&b"pem"[..], bytes].into_iter().for_each(|bytes| self.part(bytes)),
             KeySource::Jwks { bytes, .. } => [&b"jwks"[..], bytes].into_iter().for_each(|bytes| self.part(bytes)),
@@ -325,6 +380,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::fixtures;
+    use super::super::UnixSeconds;
     use super::super::settings::Secret;
     use super::*;
 
@@ -341,6 +397,7 @@ mod tests {
     }
 
     fn compile(keys: Vec<KeySource>, algorithms: &[Algorithm]) -> Result<(Issuer, Vec<KeyProblem>), Vec<KeyProblem>> {
+        let keys = keys.into_iter().map(KeySettings::from).collect();
         Issuer::compile(IssuerSettings { keys, algorithms: algorithms.to_vec(), ..IssuerSettings::named("corp") })
     }
 
@@ -411,22 +468,30 @@ mod tests {
 
     #[test]
     fn the_generation_changes_with_any_rule_or_key() {
-        let base = || IssuerSettings { keys: vec![secret(32)], ..IssuerSettings::named("corp") };
-        let generation = |settings| Issuer::compile(settings).unwrap().0.generation();
+        let base = || IssuerSettings { keys: vec![secret(32).into()], ..IssuerSettings::named("corp") };
+        let generation = |settings| Issuer::compile(settings).unwrap().0.ring().ok().unwrap().generation;
         let before = generation(base());
         assert!(before == generation(base()));
         for changed in [
-            IssuerSettings { keys: vec![secret(33)], ..base() },
-            IssuerSettings { keys: vec![secret(32), secret(32)], ..base() },
+            IssuerSettings { keys: vec![secret(33).into()], ..base() },
+            IssuerSettings { keys: vec![secret(32).into(), secret(32).into()], ..base() },
             IssuerSettings { issuer: Some("".into()), ..base() },
             IssuerSettings { audiences: vec!["a".into()], ..base() },
-            IssuerSettings { algorithms: vec![Algorithm::Hs256, Algorithm::Hs384], keys: vec![secret(48)], ..base() },
+            IssuerSettings { algorithms: vec![Algorithm::Hs256, Algorithm::Hs384], keys: vec![secret(48).into()], ..base() },
             IssuerSettings { leeway_secs: 1, ..base() },
             IssuerSettings { require_exp: false, ..base() },
             IssuerSettings { required_claims: vec!["jti".into()], ..base() },
             IssuerSettings { require: vec![Demand { claim: "a".into(), test: Test::Present }], ..base() },
             IssuerSettings { typ: vec!["jwt".into()], ..base() },
             IssuerSettings { name: "other".into(), ..base() },
+            IssuerSettings {
+                keys: vec![KeySettings { not_after: Some(UnixSeconds::from_secs(9)), ..secret(32).into() }],
+                ..base()
+            },
+            IssuerSettings {
+                keys: vec![KeySettings { not_before: Some(UnixSeconds::from_secs(9)), ..secret(32).into() }],
+                ..base()
+            },
         ] {
             assert!(before != generation(changed.clone()), "{changed:?}");
         }
@@ -436,6 +501,6 @@ mod tests {
     fn debug_shows_no_secret() {
         let (issuer, _) =
             compile(vec![KeySource::Secret(Secret::new(*b"correct horse battery staple 123"))], &[]).unwrap();
-        assert!(!format!("{issuer:?}{:?}", issuer.generation()).contains("horse"));
+        assert!(!format!("{issuer:?}{:?}", issuer.rules).contains("horse"));
     }
 }

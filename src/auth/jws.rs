@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::bearer::MAX_TOKEN_BYTES;
+use super::claims::Claims;
 use super::denied::{Cause, TokenFault};
 use super::json::{Object, Value};
 
@@ -49,6 +50,13 @@ impl<'t> Jws<'t> {
             payload: decode(payload)?,
             signature: decode(signature)?,
         })
+    }
+}
+
+impl Jws<'_> {
+    /// The claims, of which nothing is proved: good for choosing whose keys to try, and for nothing else.
+    pub(super) fn claims(&self) -> Result<Claims, Cause> {
+        Claims::parse(self.payload.clone())
     }
 }
 

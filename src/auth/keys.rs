@@ -7,6 +7,7 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 
 use super::settings::Algorithm;
+use super::time::UnixSeconds;
 
 /// The keys tried for one token at most: a forged token without `kid` costs no more verifications than this.
 pub(super) const MAX_TRIES: usize = 8;
@@ -15,7 +16,21 @@ pub(super) const MAX_TRIES: usize = 8;
 pub(super) struct VerifyingKey {
     pub(super) kid: Option<Box<str>>,
     pub(super) algorithms: Box<[Algorithm]>,
+    pub(super) validity: Validity,
     pub(super) decoding: DecodingKey,
+}
+
+/// When a key may be used; both ends open unless the configuration closes them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Validity {
+    pub(super) not_before: Option<UnixSeconds>,
+    pub(super) not_after: Option<UnixSeconds>,
+}
+
+impl Validity {
+    pub(super) fn holds(self, now: UnixSeconds) -> bool {
+        self.not_before.is_none_or(|from| now >= from) && self.not_after.is_none_or(|end| now < end)
+    }
 }
 
 /// The admitted keys of one issuer, in the order of its configuration.
@@ -36,8 +51,9 @@ impl KeyRing {
         &'r self,
         algorithm: Algorithm,
         kid: Option<&'r str>,
+        now: UnixSeconds,
     ) -> impl Iterator<Item = &'r VerifyingKey> {
-        let serves = move |key: &&VerifyingKey| key.algorithms.contains(&algorithm);
+        let serves = move |key: &&VerifyingKey| key.algorithms.contains(&algorithm) && key.validity.holds(now);
         let named = kid.filter(|kid| self.0.iter().filter(serves).any(|key| key.kid.as_deref() == Some(kid)));
         let meant = move |key: &&VerifyingKey| match (kid, named) {
             (None, _) => true,
@@ -100,6 +116,7 @@ mod tests {
         let key = |(kid, algorithm): &(Option<&str>, Algorithm)| VerifyingKey {
             kid: kid.map(Box::from),
             algorithms: Box::new([*algorithm]),
+            validity: Validity::default(),
             decoding: DecodingKey::from_secret(b"unused"),
         };
         KeyRing::new(keys.iter().map(key).collect())
@@ -107,7 +124,7 @@ mod tests {
 
     fn places(ring: &KeyRing, algorithm: Algorithm, kid: Option<&str>) -> Vec<usize> {
         let place = |found: &VerifyingKey| ring.0.iter().position(|key| std::ptr::eq(key, found)).unwrap();
-        ring.candidates(algorithm, kid).map(place).collect()
+        ring.candidates(algorithm, kid, UnixSeconds::from_secs(0)).map(place).collect()
     }
 
     #[test]
@@ -136,6 +153,7 @@ mod tests {
         let bound_to = |algorithm| VerifyingKey {
             kid: None,
             algorithms: Box::new([algorithm]),
+            validity: Validity::default(),
             decoding: DecodingKey::from_secret(&fixtures::SECRET),
         };
         assert!(bound_to(Algorithm::Hs384).verifies(Algorithm::Hs384, message.as_bytes(), &signature));

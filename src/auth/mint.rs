@@ -98,8 +98,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::fixtures::{self, NOW};
-    use super::super::verify::verify;
-    use super::super::{Issuer, IssuerSettings, UnixSeconds};
+    use super::super::{Issuer, IssuerSettings};
     use super::*;
 
     fn claims() -> Map<String, Value> {
@@ -123,12 +122,12 @@ mod tests {
         ] {
             let token = mint(algorithm, &key, Some("k1"), &claims()).unwrap();
             let settings = IssuerSettings {
-                keys: vec![pair.key_source()],
+                keys: vec![pair.key()],
                 algorithms: vec![algorithm],
                 ..IssuerSettings::named("corp")
             };
             let issuer = Issuer::compile(settings).unwrap().0;
-            let verified = verify(&issuer, &token, UnixSeconds::from_secs(NOW)).unwrap();
+            let verified = fixtures::verified(&issuer, &token).unwrap();
             assert_eq!(verified.claims.text("id").unwrap(), "9007199254740993");
         }
     }

@@ -4,6 +4,8 @@
 //! signed it (RFC 7517, 7518), its claims (RFC 7519) and what a route asks of them. Knows no status codes, no routes, no
 //! files, no sockets and no clock: the time is an argument.
 
+mod access;
+mod asking;
 mod authority;
 mod bearer;
 mod cache;
@@ -19,11 +21,14 @@ mod keys;
 mod material;
 mod mint;
 mod pem;
+mod origin;
 mod permit;
+mod place;
 mod policy;
 mod preset;
 mod settings;
 mod time;
+mod turnstile;
 mod verify;
 
 #[cfg(test)]
@@ -31,6 +36,8 @@ mod attacks;
 #[cfg(test)]
 mod fixtures;
 
+pub use access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
+pub use asking::Asking;
 pub use authority::Authority;
 pub use denied::{Cause, Denied, HeaderFault, JsonFault, Kind, TokenFault};
 pub use drf::drf_body;

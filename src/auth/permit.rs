@@ -7,60 +7,143 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
+use super::access::Place;
+use super::bearer::{self, Scheme};
 use super::denied::Cause;
+use super::issuer::Issuer;
 use super::json::Value;
+use super::place::{self, Found};
 use super::policy::TokenPolicy;
 use super::time::UnixSeconds;
 use super::verify::Verified;
 
+/// RFC 9449 section 4.1.
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
 /// Proof that a request met its policy.
 #[must_use = "a permit is what the action consumes"]
-pub struct Permit(Option<Granted>);
+pub struct Permit(Bearer);
+
+/// Who bears it.
+enum Bearer {
+    /// Nobody was asked for.
+    Public,
+    /// A token was welcome and none came.
+    Nobody,
+    /// The holder of a token.
+    Token(Box<Granted>),
+}
 
 struct Granted {
     verified: Arc<Verified>,
-    expires_at: Option<UnixSeconds>,
-    authorization: HeaderValue,
+    policy: Arc<TokenPolicy>,
+    /// The position of the token's issuer among the policy's candidates.
+    candidate: usize,
+    /// The position of the place where the token stood among the policy's places.
+    place: usize,
+    authorization: Option<HeaderValue>,
     identity: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Permit {
     /// The permit of a public policy: it knows nobody and changes nothing.
     pub(super) fn public() -> Self {
-        Self(None)
+        Self(Bearer::Public)
+    }
+
+    /// The permit of a policy that would have taken a token.
+    pub(super) fn nobody() -> Self {
+        Self(Bearer::Nobody)
     }
 
     /// Words the claims as header values now, so that what cannot be worded is refused and not cut short later.
     pub(super) fn grant(
-        policy: &TokenPolicy,
+        policy: &Arc<TokenPolicy>,
+        candidate: usize,
         verified: Arc<Verified>,
-        authorization: HeaderValue,
+        found: &Found<'_>,
+        headers: &HeaderMap,
     ) -> Result<Self, Cause> {
         let identity = identity_of(policy, &verified)?;
-        let expires_at = verified.expires_at(&policy.issuer);
-        Ok(Self(Some(Granted { verified, expires_at, authorization, identity })))
+        let authorization = policy.forward.token.then(|| canonical(headers, found));
+        let place = policy.places.iter().position(|place| place == found.place).unwrap_or_default();
+        let policy = Arc::clone(policy);
+        Ok(Self(Bearer::Token(Box::new(Granted { verified, policy, candidate, place, authorization, identity }))))
     }
 
     /// The subject of the token, as its issuer's `subject_claim` names it; a number reads as it was written.
     pub fn subject(&self) -> Option<&str> {
-        self.0.as_ref()?.verified.subject.as_deref()
+        self.granted()?.verified.subject.as_deref()
+    }
+
+    /// The issuer of the token.
+    pub fn issuer(&self) -> Option<&Issuer> {
+        self.granted().map(Granted::issuer)
     }
 
     /// The moment from which the token would be refused, leeway included: no stream may live longer.
     pub fn expires_at(&self) -> Option<UnixSeconds> {
-        self.0.as_ref()?.expires_at
+        let granted = self.granted()?;
+        granted.verified.expires_at(granted.issuer())
     }
 
-    /// Sets the identity headers and the canonical `Authorization: Bearer <token>`. A claim that is missing or `null` sets none, an array
-    /// is joined with `,`, numbers and booleans stand as in the token. Under a public policy nothing is touched.
+    /// Whether the answer is for this client alone because its URL held the token (RFC 6750 section 2.3).
+    pub fn is_private(&self) -> bool {
+        self.granted().is_some_and(|granted| matches!(granted.place(), Place::Query(_)))
+    }
+
+    /// The query as it is sent on: without the parameter that held the token.
+    pub fn query<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
+        match (self.granted().map(Granted::place), query) {
+            (Some(Place::Query(name)), Some(query)) => place::without_parameter(query, name).map(Cow::Owned),
+            (_, query) => query.map(Cow::Borrowed),
+        }
+    }
+
+    /// Sets the identity headers and the canonical `Authorization: Bearer TOKEN`, or takes the token out where it is not to be sent on.
+    /// A claim that is missing or `null` sets none, an array is joined with `,`, numbers and booleans stand as in the token. Under a public
+    /// policy nothing is touched.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        let Some(granted) = &self.0 else {
-            return;
-        };
-        headers.insert(AUTHORIZATION, granted.authorization.clone());
-        for (name, value) in &granted.identity {
+        match &self.0 {
+            Bearer::Public => {}
+            Bearer::Nobody => remove_unverified(headers),
+            Bearer::Token(granted) => granted.apply(headers),
+        }
+    }
+
+    fn granted(&self) -> Option<&Granted> {
+        match &self.0 {
+            Bearer::Token(granted) => Some(granted),
+            Bearer::Public | Bearer::Nobody => None,
+        }
+    }
+}
+
+impl Granted {
+    fn issuer(&self) -> &Issuer {
+        &self.policy.candidates[self.candidate].issuer
+    }
+
+    fn place(&self) -> &Place {
+        &self.policy.places[self.place]
+    }
+
+    fn apply(&self, headers: &mut HeaderMap) {
+        if let Some(value) = &self.authorization {
+            headers.insert(AUTHORIZATION, value.clone());
+            if *self.place() == Place::WebSocketProtocol {
+                place::remove(self.place(), headers); // it was never a protocol
+            }
+        } else {
+            place::remove(self.place(), headers);
+            remove_unverified(headers);
+            headers.remove(DPOP);
+        }
+        for (name, value) in &self.identity {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -69,19 +152,52 @@ impl Permit {
 impl fmt::Debug for Permit {
     /// A permit holds a credential: only its kind shows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Permit(token)" } else { "Permit(public)" })
+        f.write_str(match self.0 {
+            Bearer::Public => "Permit(public)",
+            Bearer::Nobody => "Permit(nobody)",
+            Bearer::Token(_) => "Permit(token)",
+        })
     }
+}
+
+/// A token in a field that the policy did not look at proves nothing and must not look as if it did.
+fn remove_unverified(headers: &mut HeaderMap) {
+    let ours = |value: &HeaderValue| !matches!(bearer::credentials(value.as_bytes()), Ok(None));
+    if headers.get_all(AUTHORIZATION).iter().any(ours) {
+        headers.remove(AUTHORIZATION);
+    }
+}
+
+/// `Bearer TOKEN` or `DPoP TOKEN` with the token's exact bytes: the client's own field where it is already so, which costs no copy.
+fn canonical(headers: &HeaderMap, found: &Found<'_>) -> HeaderValue {
+    let scheme = match found.scheme {
+        Scheme::Bearer => "Bearer ",
+        Scheme::Dpop => "DPoP ",
+    };
+    let is_so =
+        |sent: &&HeaderValue| sent.as_bytes().strip_prefix(scheme.as_bytes()) == Some(found.token.as_bytes());
+    let sent = headers.get(AUTHORIZATION).filter(|_| *found.place == Place::Authorization).filter(is_so);
+    let mut value = sent.cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&format!("{scheme}{}", found.token))
+            .expect("a b64token is visible ASCII, as `bearer::token` proved")
+    });
+    value.set_sensitive(true);
+    value
 }
 
 /// The identity headers this token gives rise to, in the policy's order.
 pub(super) fn identity_of(policy: &TokenPolicy, verified: &Verified) -> Result<Vec<(HeaderName, HeaderValue)>, Cause> {
-    let mut identity = Vec::with_capacity(policy.forward.len());
-    for forward in &policy.forward {
+    let mut identity = Vec::with_capacity(policy.forward.claims.len());
+    for forward in &policy.forward.claims {
         let Some(claim) = verified.claims.find(&forward.claim).filter(|claim| !claim.is_null()) else {
             continue;
         };
         let value = header_value(claim).ok_or_else(|| Cause::UnusableClaim(forward.claim.clone()))?;
         identity.push((forward.header.clone(), value));
+    }
+    if let Some(header) = &policy.forward.all_claims {
+        let value = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(verified.claims.as_json()));
+        identity.push((header.clone(), value.expect("base64url is visible ASCII")));
     }
     Ok(identity)
 }
@@ -162,6 +278,26 @@ mod tests {
         ] {
             assert_eq!(worded(json), None, "{json}");
         }
+    }
+
+    #[test]
+    fn the_field_of_a_canonical_request_is_shared_not_copied() {
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"))]);
+        let found = Found { token: "a.b.c", place: &Place::Authorization, scheme: Scheme::Bearer };
+        let value = canonical(&headers, &found);
+        assert_eq!(value.as_bytes().as_ptr(), headers[AUTHORIZATION].as_bytes().as_ptr());
+        assert!(value.is_sensitive());
+    }
+
+    #[test]
+    fn nobody_sends_on_no_token_that_was_not_looked_at() {
+        let left = |value: &'static str| {
+            let mut headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
+            Permit::nobody().apply(&mut headers);
+            headers.contains_key(AUTHORIZATION)
+        };
+        assert!(!left("Bearer a.b.c") && !left("bearer") && !left("DPoP a.b.c"));
+        assert!(left("Basic dTpw"));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::time::UnixSeconds;
+
 /// A JWS algorithm this gateway verifies (RFC 7518 section 3.1, RFC 8037). The list is closed on purpose: `none` is not on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // the names are the specification's
@@ -111,7 +113,7 @@ pub struct IssuerSettings {
     /// The name of its `[issuer.NAME]` table.
     pub name: Box<str>,
     /// Where its verification keys come from, in the order they are tried for a token without `kid`.
-    pub keys: Vec<KeySource>,
+    pub keys: Vec<KeySettings>,
     /// The `iss` a token must carry, byte for byte; `None` leaves the claim unread.
     pub issuer: Option<Box<str>>,
     /// A token's `aud` must hold one of these; empty leaves the claim unread.
@@ -166,6 +168,23 @@ pub enum Style {
     Problem,
     /// The bodies of Django REST framework with simplejwt, word for word.
     Drf,
+}
+
+/// One source of verification keys, and when it may be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeySettings {
+    /// Where the keys come from.
+    pub source: KeySource,
+    /// The moment from which they may be used; `None` from the beginning.
+    pub not_before: Option<UnixSeconds>,
+    /// The moment from which they may no longer be used; `None` for ever.
+    pub not_after: Option<UnixSeconds>,
+}
+
+impl From<KeySource> for KeySettings {
+    fn from(source: KeySource) -> Self {
+        Self { source, not_before: None, not_after: None }
+    }
 }
 
 /// Where verification keys come from; the bytes are already here.

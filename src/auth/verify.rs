@@ -5,8 +5,9 @@
 
 use super::claims::Claims;
 use super::denied::Cause;
-use super::issuer::{Issuer, normal_typ};
+use super::issuer::{Issuer, Ring, normal_typ};
 use super::jws::{Header, Jws};
+use super::keys::{Validity, VerifyingKey};
 use super::policy::{Verdict, judge};
 use super::settings::Algorithm;
 use super::time::UnixSeconds;
@@ -23,18 +24,19 @@ const TOKEN_TYPE_CLAIMS: [&str; 3] = ["token_type", "token_use", "typ"];
 pub(super) struct Verified {
     pub(super) claims: Claims,
     pub(super) subject: Option<Box<str>>,
+    pub(super) issued_at: Option<UnixSeconds>,
+    /// When the key that signed it may be used.
+    pub(super) key: Validity,
     exp: Option<UnixSeconds>,
     nbf: Option<UnixSeconds>,
-    iat: Option<UnixSeconds>,
 }
 
 /// Runs every check; the first that fails is the cause.
-pub(super) fn verify(issuer: &Issuer, token: &str, now: UnixSeconds) -> Result<Verified, Cause> {
-    let jws = Jws::parse(token)?;
-    let algorithm = check_algorithm(issuer, &jws.header)?;
+pub(super) fn verify(issuer: &Issuer, ring: &Ring, jws: Jws<'_>, now: UnixSeconds) -> Result<Verified, Cause> {
+    let algorithm = check_algorithm(ring, &jws.header)?;
     check_typ(issuer, &jws.header)?;
-    check_signature(issuer, algorithm, &jws)?;
-    let verified = Verified::read(issuer, jws.payload)?;
+    let key = check_signature(ring, algorithm, &jws, now)?;
+    let verified = Verified { key: key.validity, ..Verified::read(issuer, jws.payload)? };
     verified.check_dates(issuer, now)?;
     verified.check_issuer(issuer)?;
     verified.check_audience(issuer)?;
@@ -44,8 +46,8 @@ pub(super) fn verify(issuer: &Issuer, token: &str, now: UnixSeconds) -> Result<V
 }
 
 /// `alg` must be, byte for byte, the name of one the issuer is configured for.
-pub(super) fn check_algorithm(issuer: &Issuer, header: &Header) -> Result<Algorithm, Cause> {
-    issuer.algorithms().iter().copied().find(|one| one.name() == &*header.alg).ok_or(Cause::AlgorithmNotAllowed)
+pub(super) fn check_algorithm(ring: &Ring, header: &Header) -> Result<Algorithm, Cause> {
+    ring.algorithms.iter().copied().find(|one| one.name() == &*header.alg).ok_or(Cause::AlgorithmNotAllowed)
 }
 
 /// `typ` must be one the issuer is configured for, where it is configured for any.
@@ -55,13 +57,18 @@ pub(super) fn check_typ(issuer: &Issuer, header: &Header) -> Result<(), Cause> {
     if accepted.is_empty() || known() { Ok(()) } else { Err(Cause::WrongTyp) }
 }
 
-/// Tries the issuer's keys that fit; returns how many were tried.
-pub(super) fn check_signature(issuer: &Issuer, algorithm: Algorithm, jws: &Jws<'_>) -> Result<usize, Cause> {
+/// Tries the issuer's keys that fit; returns the one that signed.
+pub(super) fn check_signature<'r>(
+    ring: &'r Ring,
+    algorithm: Algorithm,
+    jws: &'r Jws<'_>,
+    now: UnixSeconds,
+) -> Result<&'r VerifyingKey, Cause> {
     let mut tried = 0;
-    for key in issuer.keys().candidates(algorithm, jws.header.kid.as_deref()) {
+    for key in ring.keys.candidates(algorithm, jws.header.kid.as_deref(), now) {
         tried += 1;
         if key.verifies(algorithm, jws.signing_input, &jws.signature) {
-            return Ok(tried);
+            return Ok(key);
         }
     }
     Err(if tried == 0 { Cause::UnknownKey } else { Cause::BadSignature })
@@ -72,14 +79,14 @@ impl Verified {
     pub(super) fn read(issuer: &Issuer, payload: Vec<u8>) -> Result<Self, Cause> {
         let claims = Claims::parse(payload)?;
         let subject = claims.text(&issuer.settings().subject_claim).map(|text| text.into_owned().into_boxed_str());
-        let (exp, nbf, iat) = (claims.date("exp")?, claims.date("nbf")?, claims.date("iat")?);
-        Ok(Self { claims, subject, exp, nbf, iat })
+        let (exp, nbf, issued_at) = (claims.date("exp")?, claims.date("nbf")?, claims.date("iat")?);
+        Ok(Self { claims, subject, issued_at, key: Validity::default(), exp, nbf })
     }
 
     /// `now < exp + leeway` and `now >= nbf - leeway`; asked of every request, cached token or not.
     pub(super) fn check_dates(&self, issuer: &Issuer, now: UnixSeconds) -> Result<(), Cause> {
         let leeway = issuer.settings().leeway_secs;
-        if self.iat.is_some_and(|iat| iat > now.plus(leeway.max(IAT_TOLERANCE_SECS))) {
+        if self.issued_at.is_some_and(|iat| iat > now.plus(leeway.max(IAT_TOLERANCE_SECS))) {
             return Err(Cause::NotYetValid("iat"));
         }
         if self.nbf.is_some_and(|nbf| nbf > now.plus(leeway)) {
@@ -150,7 +157,7 @@ mod tests {
 
     fn ec_issuer(change: impl FnOnce(&mut IssuerSettings)) -> Issuer {
         let mut settings = IssuerSettings::named("corp");
-        settings.keys = vec![KeySource::Pem { bytes: fixtures::ec256().spki_pem().into_bytes(), label: "ec".into() }];
+        settings.keys = vec![fixtures::ec256().key()];
         change(&mut settings);
         Issuer::compile(settings).unwrap().0
     }
@@ -160,7 +167,7 @@ mod tests {
     }
 
     fn judged(issuer: &Issuer, claims: &str) -> Result<(), Cause> {
-        verify(issuer, &token(r#"{"alg":"ES256"}"#, claims), UnixSeconds::from_secs(NOW)).map(|_| ())
+        fixtures::verified(issuer, &token(r#"{"alg":"ES256"}"#, claims)).map(|_| ())
     }
 
     #[test]
@@ -173,7 +180,7 @@ mod tests {
             (fixtures::secret(), &Algorithm::ALL[..3]),
         ] {
             let (issuer, problems) = Issuer::compile(IssuerSettings {
-                keys: vec![pair.key_source()],
+                keys: vec![pair.key()],
                 algorithms: algorithms.to_vec(),
                 require_exp: false,
                 ..IssuerSettings::named("corp")
@@ -182,10 +189,10 @@ mod tests {
             assert!(problems.is_empty(), "{problems:?}");
             for algorithm in algorithms {
                 let token = pair.sign(*algorithm, &format!(r#"{{"alg":"{algorithm}"}}"#), r#"{"sub":"ann"}"#);
-                let verified = verify(&issuer, &token, UnixSeconds::from_secs(NOW)).unwrap();
+                let verified = fixtures::verified(&issuer, &token).unwrap();
                 assert_eq!(verified.subject.as_deref(), Some("ann"), "{algorithm}");
                 let forged = format!("{}{}", &token[..token.len() - 6], "AAAAAA");
-                assert!(verify(&issuer, &forged, UnixSeconds::from_secs(NOW)).is_err(), "{algorithm}");
+                assert!(fixtures::verified(&issuer, &forged).is_err(), "{algorithm}");
             }
         }
     }
@@ -226,7 +233,7 @@ mod tests {
             settings.typ = vec!["Application/at+JWT".into()];
         });
         let with = |typ: &str| {
-            verify(&issuer, &token(&format!(r#"{{"alg":"ES256"{typ}}}"#), "{}"), UnixSeconds::from_secs(NOW))
+            fixtures::verified(&issuer, &token(&format!(r#"{{"alg":"ES256"{typ}}}"#), "{}"))
         };
         for typ in [r#","typ":"at+jwt""#, r#","typ":"AT+JWT""#, r#","typ":"application/at+jwt""#] {
             with(typ).unwrap();
@@ -241,12 +248,25 @@ mod tests {
         let issuer = ec_issuer(|settings| {
             settings.require_exp = false;
             settings.algorithms = vec![Algorithm::Es256];
-            settings
-                .keys
-                .insert(0, KeySource::Pem { bytes: fixtures::certificate_pem().into_bytes(), label: "x".into() });
+            let other = KeySource::Pem { bytes: fixtures::certificate_pem().into_bytes(), label: "x".into() };
+            settings.keys.insert(0, other.into());
         });
         assert_eq!(judged(&issuer, "{}"), Ok(()), "the second key signed");
         let foreign = token(r#"{"alg":"ES256","kid":"elsewhere"}"#, "{}");
-        verify(&issuer, &foreign, UnixSeconds::from_secs(NOW)).unwrap();
+        fixtures::verified(&issuer, &foreign).unwrap();
+    }
+
+    #[test]
+    fn a_key_is_tried_only_while_it_is_valid() {
+        let issuer = |not_before, not_after| {
+            ec_issuer(|settings| {
+                settings.keys[0].not_before = Some(UnixSeconds::from_secs(not_before));
+                settings.keys[0].not_after = Some(UnixSeconds::from_secs(not_after));
+            })
+        };
+        let claims = format!(r#"{{"exp":{}}}"#, NOW + 9);
+        assert_eq!(judged(&issuer(NOW, NOW + 1), &claims), Ok(()));
+        assert_eq!(judged(&issuer(NOW + 1, NOW + 2), &claims), Err(Cause::UnknownKey), "not yet");
+        assert_eq!(judged(&issuer(NOW - 1, NOW), &claims), Err(Cause::UnknownKey), "no longer");
     }
 }

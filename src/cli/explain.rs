@@ -12,8 +12,8 @@ use http::{Method, Request, Uri, header};
 
 use super::{fail, print, token_of};
 use crate::app::described;
-use crate::auth::{Issuer, KeyProblem, Policy, UnixSeconds, explain_token};
-use crate::config::{self, Auth, Config, Problems, Route};
+use crate::auth::{Issuer, IssuerSettings, KeyProblem, Policy, UnixSeconds, explain_token};
+use crate::config::{self, Config, Problems, Route};
 use crate::http::{Target, TargetError};
 use crate::route::{RouteError, Router, Rule};
 
@@ -94,17 +94,18 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     line("policy", &policy.describe());
     line("action", &words.action);
     line("body", &format!("at most {} bytes", route.body_bytes));
-    if let Auth::Token { forward, .. } = &route.auth {
-        for forward in forward {
-            line("sets", &format!("{} from claim {}", forward.header, forward.claim));
-        }
+    for forward in &route.auth.forward.claims {
+        line("sets", &format!("{} from claim {}", forward.header, forward.claim));
+    }
+    if let Some(header) = &route.auth.forward.all_claims {
+        line("sets", &format!("{header} from all claims"));
     }
     for (name, value) in &route.response_headers {
         line("answers", &format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
     }
     if let Some(given) = &arguments.token {
         let token = token_of(given).map_err(ExplainError::Token)?;
-        let steps = explain_token(&policy, &token, UnixSeconds::now());
+        let steps = explain_token(&policy, &arguments.method, &token, UnixSeconds::now());
         for step in &steps {
             line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
         }
@@ -115,7 +116,7 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
 }
 
 fn policy(config: &Config, route: &Route) -> Result<Policy, ExplainError> {
-    let Auth::Token { issuer, demands, scopes, forward } = &route.auth else { return Ok(Policy::public()) };
-    let (issuer, _) = Issuer::compile(config.issuers[*issuer].clone()).map_err(ExplainError::Keys)?;
-    Ok(Policy::token(Arc::new(issuer), demands.clone(), scopes.clone(), forward.clone()))
+    let compile = |settings: &IssuerSettings| Issuer::compile(settings.clone()).map(|(issuer, _)| Arc::new(issuer));
+    let issuers: Result<Vec<_>, _> = config.issuers.iter().map(compile).collect();
+    Ok(Policy::compile(&route.auth, &issuers.map_err(ExplainError::Keys)?))
 }

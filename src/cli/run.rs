@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::{fail, paint, print};
 use crate::app::{self, AppError};
 use crate::auth::{Algorithm, IssuerSettings, KeySource, SigningKey, UnixSeconds, mint};
-use crate::config::{Auth, Config};
+use crate::config::Config;
 
 /// How long the token of the greeting is good for, in seconds.
 const GREETING_TOKEN_SECS: u64 = 12 * 3600;
@@ -58,14 +58,14 @@ fn greeting(config: &Config) -> String {
 
 /// A route that needs a token, and one that passes.
 fn guarded(config: &Config) -> Option<(&str, String)> {
-    config.routes.iter().find_map(|route| match &route.auth {
-        Auth::Token { issuer, .. } => Some((&*route.path, development_token(&config.issuers[*issuer])?)),
-        Auth::Public => None,
+    config.routes.iter().find_map(|route| {
+        let issuer = route.auth.issuers().next()?;
+        Some((&*route.path, development_token(&config.issuers[issuer])?))
     })
 }
 
 fn development_token(issuer: &IssuerSettings) -> Option<String> {
-    let KeySource::Secret(secret) = issuer.keys.first()? else { return None };
+    let KeySource::Secret(secret) = &issuer.keys.first()?.source else { return None };
     let claims = super::token::standard_claims(issuer, Some("alice"), UnixSeconds::now(), GREETING_TOKEN_SECS);
     mint(Algorithm::Hs256, &SigningKey::Secret(secret.clone()), None, &claims).ok()
 }

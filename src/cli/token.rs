@@ -111,7 +111,7 @@ fn signing_key(issuer: &IssuerSettings, arguments: &Mint) -> Result<SigningKey, 
         let read = |source| TokenError::Read { path: path.clone(), source };
         return Ok(SigningKey::Pem(Secret::new(std::fs::read(path).map_err(read)?)));
     }
-    let secret = issuer.keys.iter().find_map(|key| match key {
+    let secret = issuer.keys.iter().find_map(|key| match &key.source {
         KeySource::Secret(secret) => Some(SigningKey::Secret(secret.clone())),
         _ => None,
     });

@@ -5,13 +5,16 @@
 //! away at the end if one problem was an error.
 
 mod action;
+mod auth;
 mod context;
 mod demand;
 mod fields;
 mod issuer;
+mod link;
 mod listen;
 mod overlap;
 mod path;
+mod place;
 mod route;
 mod server;
 mod upstream;
@@ -23,7 +26,8 @@ use super::problem::{Problem, Severity, Span};
 use super::raw;
 use super::sources::Sources;
 use super::spans::Spans;
-use super::values::{Auth, Config};
+use super::values::Config;
+use crate::auth::IssuerSettings;
 use context::Context;
 
 /// A configuration that may run.
@@ -70,7 +74,8 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         upstreams: upstream_spans,
         routes: route_spans,
     };
-    let problems = context.into_problems();
+    let mut problems = context.into_problems();
+    problems.extend(indistinct(&config, &spans));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
@@ -102,6 +107,27 @@ fn names<T>(tables: &Entry<Named<T>>) -> Vec<&str> {
     }
 }
 
+/// A token names its issuer by `iss`; issuers that can't be told apart by it would try each other's tokens.
+fn indistinct(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (route, at) in config.routes.iter().zip(&spans.routes) {
+        for policy in route.auth.policies() {
+            let mut seen: Vec<&IssuerSettings> = Vec::new();
+            for issuer in policy.issuers.iter().filter_map(|index| config.issuers.get(*index)) {
+                if let Some(other) = seen.iter().find(|other| other.issuer == issuer.issuer) {
+                    let (a, b) = (&other.name, &issuer.name);
+                    let message = format!("the route `{}` can't tell tokens of `{a}` from tokens of `{b}`", route.name);
+                    let hint = "give each its own `issuer`, the value of the claim `iss`; one may be without";
+                    problems.push(Problem::error(at.name, message).hint(hint));
+                }
+                seen.push(issuer);
+            }
+        }
+    }
+    problems.dedup();
+    problems
+}
+
 /// What only the whole shows, and only as a warning.
 fn whole(config: &Config, spans: &Spans) -> Vec<Problem> {
     let mut warnings = Vec::new();
@@ -109,8 +135,7 @@ fn whole(config: &Config, spans: &Spans) -> Vec<Problem> {
         let hint = "add a [[route]]; until then every request is answered 404";
         warnings.push(Problem::warning(None, "there is no route").hint(hint));
     }
-    let used =
-        |index| config.routes.iter().any(|route| matches!(route.auth, Auth::Token { issuer, .. } if issuer == index));
+    let used = |index| config.routes.iter().any(|route| route.auth.issuers().any(|issuer| issuer == index));
     for (index, (issuer, spans)) in config.issuers.iter().zip(&spans.issuers).enumerate() {
         if !used(index) {
             warnings.push(unused("issuer", &issuer.name, spans.name));
@@ -137,7 +162,7 @@ fn unused(kind: &str, name: &str, span: Span) -> Problem {
 
 /// RFC 6750 section 5.3: bearer tokens go over TLS. Behind a proxy that ends TLS, `trusted_proxies` says so.
 fn tokens_in_clear(config: &Config, spans: &Spans) -> Vec<Problem> {
-    let tokens = config.routes.iter().any(|route| matches!(route.auth, Auth::Token { .. }));
+    let tokens = config.routes.iter().any(|route| !route.auth.is_public());
     if !tokens || !config.server.trusted_proxies.is_empty() {
         return Vec::new();
     }

@@ -37,7 +37,7 @@ fn keys(config: &Config, spans: &Spans) -> Vec<Problem> {
             continue;
         }
         for (index, key) in issuer.keys.iter().enumerate() {
-            if matches!(key, KeySource::Secret(secret) if development::is_development_secret(secret.expose())) {
+            if matches!(&key.source, KeySource::Secret(secret) if development::is_development_secret(secret.expose())) {
                 problems.push(in_earnest(span_of(index), "secret"));
             }
         }

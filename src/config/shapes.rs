@@ -102,7 +102,7 @@ impl JsonSchema for Seconds {
 #[allow(missing_docs)]
 pub(super) enum Auth {
     Word(String),
-    Token(TokenAuth),
+    Token(Box<TokenAuth>),
 }
 
 impl<'de> Deserialize<'de> for Auth {
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Auth {
             }
 
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Auth, M::Error> {
-                TokenAuth::deserialize(MapAccessDeserializer::new(map)).map(Auth::Token)
+                TokenAuth::deserialize(MapAccessDeserializer::new(map)).map(|table| Auth::Token(Box::new(table)))
             }
         }
         deserializer.deserialize_any(Form)

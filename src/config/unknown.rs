@@ -28,7 +28,7 @@ pub(super) fn prune(table: &mut DeTable<'_>, schema: &Value) -> Vec<Problem> {
 /// Every key of the language, as in `server.workers`, `listen.NAME.address` and `route.auth.issuer`, in the schema's order.
 pub fn keys(schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    collect(schema, schema, "", &mut found);
+    collect(schema, schema, "", &[], &mut found);
     found
 }
 
@@ -123,19 +123,25 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     }
 }
 
-fn collect(root: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
+/// A table that holds tables like itself (`any` in `any`) is listed once on each way to it.
+fn collect<'s>(root: &'s Value, schema: &'s Value, path: &str, above: &[&'s Value], found: &mut Vec<String>) {
     let schema = resolve(root, schema);
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     if let Some(items) = schema.get("items") {
-        collect(root, items, path, found);
+        collect(root, items, path, above, found);
     } else if let Some(known) = schema.get("properties").and_then(Value::as_object) {
+        if above.iter().any(|outer| std::ptr::eq(*outer, schema)) {
+            return;
+        }
+        let above = [above, &[schema]].concat();
         for (key, value) in known {
             found.push(below(key));
-            collect(root, value, &below(key), found);
+            collect(root, value, &below(key), &above, found);
         }
     } else if let Some(each) = schema.get("additionalProperties").filter(|each| each.is_object())
         && !resolve(root, each)["properties"].is_null()
     {
-        collect(root, each, &below("NAME"), found);
+        collect(root, each, &below("NAME"), above, found);
     }
 }
+

@@ -83,31 +83,13 @@ pub struct Route {
     /// Methods; empty is any.
     pub methods: Vec<Method>,
     /// Who may pass.
-    pub auth: Auth,
+    pub auth: auth::RouteAuth,
     /// What is done.
     pub action: Action,
     /// Fields set on every answer.
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
-}
-
-/// Who may pass a route.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Auth {
-    /// Anybody, said aloud.
-    Public,
-    /// Who holds a token that meets all of this.
-    Token {
-        /// Index into [`Config::issuers`].
-        issuer: usize,
-        /// Demands besides the issuer's own.
-        demands: Vec<auth::Demand>,
-        /// Scopes the token must hold, all of them.
-        scopes: Vec<Box<str>>,
-        /// Claims handed to the upstream.
-        forward: Vec<auth::Forward>,
-    },
 }
 
 /// What a route does.

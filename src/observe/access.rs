@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use self::clock::Clock;
 pub use self::record::Record;
+pub use self::redact::is_redacted;
 use self::writer::{Batch, Message, Writer, WriterHandle};
 use super::metrics::Metrics;
 use super::settings::{LogFormat, LogSettings};

@@ -10,7 +10,7 @@ mod metrics;
 mod settings;
 mod tracing;
 
-pub use access::{AccessLog, AccessProblem, AccessSink, Record};
+pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
 pub use admin::{
     Admin, CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status, StatusSource,
 };

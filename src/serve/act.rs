@@ -32,7 +32,39 @@ pub(super) async fn act(
     exchange: Exchange,
     limits: &Limits,
 ) -> Result<Response<Body>, Failure> {
-    exchange.notes.write(|story| story.subject = permit.subject().map(Into::into));
+    exchange.notes.write(|story| {
+        story.subject = permit.subject().map(Into::into);
+        if route.policy.issuer().is_none() {
+            story.issuer = permit.issuer().map(|issuer| issuer.name().into());
+        }
+    });
+    let private = permit.is_private();
+    let mut response = answer(route, permit, client, target, exchange, limits).await?;
+    if private {
+        keep_private(response.headers_mut());
+    }
+    Ok(response)
+}
+
+/// RFC 6750 section 2.3: what was asked for with a token in the URL is in no shared cache.
+fn keep_private(headers: &mut HeaderMap) {
+    let closed = |value: &HeaderValue| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        [&b"private"[..], b"no-store"].iter().any(|word| memchr::memmem::find(&value, word).is_some())
+    };
+    if !headers.get_all(header::CACHE_CONTROL).iter().any(closed) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+}
+
+async fn answer(
+    route: &Arc<Route>,
+    permit: Permit,
+    client: Client,
+    target: Target,
+    exchange: Exchange,
+    limits: &Limits,
+) -> Result<Response<Body>, Failure> {
     match &route.action {
         Action::Proxy { upstream, name, rewrite } => {
             let notes = exchange.notes.clone();
@@ -63,7 +95,8 @@ fn outgoing(
 ) -> Result<(Request<RequestBody>, bool), Failure> {
     let Exchange { mut head, body, notes, .. } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
-    let uri = uri(target, passage.rewrite)?;
+    let query = permit.query(target.query());
+    let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
     refuse_what_it_would(passage.kind, &head.method, &uri, &head.headers)?;
     let body = body.take(route.body_bytes, limits.body_timeout);
@@ -171,18 +204,24 @@ fn join_cookies(headers: &mut HeaderMap) {
     headers.insert(header::COOKIE, joined);
 }
 
-fn uri(target: &Target, rewrite: Option<&Rewrite>) -> Result<Uri, TargetError> {
-    let Some(rewrite) = rewrite else { return Ok(Uri::from(target.path_and_query().clone())) };
-    rewritten(target, rewrite).map(Uri::from).ok_or(TargetError::AmbiguousPath)
+/// The target as it is sent on, with what `permit` leaves of the query.
+fn uri(target: &Target, rewrite: Option<&Rewrite>, query: Option<&str>) -> Result<Uri, TargetError> {
+    if rewrite.is_none() && query == target.query() {
+        return Ok(Uri::from(target.path_and_query().clone()));
+    }
+    rewritten(target, rewrite, query).map(Uri::from).ok_or(TargetError::AmbiguousPath)
 }
 
 /// The prefix is replaced in the client's own bytes. A path that spells the prefix with escapes is refused: cutting it by the decoded
 /// length would cut in the wrong place.
-fn rewritten(target: &Target, rewrite: &Rewrite) -> Option<PathAndQuery> {
-    let rest = target.raw_path().strip_prefix(&*rewrite.from)?;
-    let slash = if rest.is_empty() && rewrite.to.is_empty() { "/" } else { "" };
-    let (mark, query) = target.query().map_or(("", ""), |query| ("?", query));
-    format!("{}{slash}{rest}{mark}{query}", rewrite.to).parse().ok()
+fn rewritten(target: &Target, rewrite: Option<&Rewrite>, query: Option<&str>) -> Option<PathAndQuery> {
+    let (to, rest) = match rewrite {
+        Some(rewrite) => (&*rewrite.to, target.raw_path().strip_prefix(&*rewrite.from)?),
+        None => ("", target.raw_path()),
+    };
+    let slash = if rest.is_empty() && to.is_empty() { "/" } else { "" };
+    let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+    format!("{to}{slash}{rest}{mark}{query}").parse().ok()
 }
 
 #[cfg(test)]
@@ -204,11 +243,13 @@ mod tests {
             ("", "/app", "/x", "/app/x"),
         ] {
             let rewrite = Rewrite { from: from.into(), to: to.into() };
-            let uri = uri(&target(path), Some(&rewrite)).expect("a target");
+            let uri = uri(&target(path), Some(&rewrite), target(path).query()).expect("a target");
             assert_eq!(uri.to_string(), expected, "{from} -> {to}: {path}");
         }
         let rewrite = Rewrite { from: "/api".into(), to: "/v2".into() };
-        assert_eq!(uri(&target("/%61pi/x"), Some(&rewrite)), Err(TargetError::AmbiguousPath));
+        let other = |query| uri(&target("/x?a=1&t=2"), None, query).map(|uri| uri.to_string());
+        assert_eq!((other(Some("a=1")), other(None)), (Ok("/x?a=1".into()), Ok("/x".into())));
+        assert_eq!(uri(&target("/%61pi/x"), Some(&rewrite), None), Err(TargetError::AmbiguousPath));
     }
 
     #[test]

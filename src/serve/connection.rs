@@ -41,6 +41,8 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// Whether it is TLS.
     pub secure: bool,
+    /// The SHA-256 of the certificate the client proved to hold (RFC 8705 section 3.1).
+    pub client_certificate: Option<[u8; 32]>,
     /// Whether ALPN chose HTTP/2.
     pub http2: bool,
     /// The port of the TLS listener that every request is sent to, if that is all that is done.
@@ -59,6 +61,7 @@ where
         peer: accepted.peer,
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
+        client_certificate: accepted.client_certificate,
         to_https: accepted.to_https,
         activity,
         worker,

@@ -6,16 +6,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderValue, request};
+use http::{HeaderName, HeaderValue, Method, header, request};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Limits;
 use super::activity::Activity;
+use super::failure::Failure;
 use super::ids::RequestIds;
 use super::unread::Unread;
+use crate::auth::{Asking, Denied, UnixSeconds};
 use crate::http::{BodyWatch, Target, TargetError};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
 use crate::snapshot::{Live, Route, Snapshot};
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// What one worker's connections share.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub(super) struct Connection {
     /// The peer's address as it is sent to upstreams, made once.
     pub(super) peer_value: HeaderValue,
     pub(super) secure: bool,
+    /// The SHA-256 of the certificate the client proved to hold.
+    pub(super) client_certificate: Option<[u8; 32]>,
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
     pub(super) activity: Arc<Activity>,
@@ -74,6 +81,30 @@ impl Exchange {
         Client { forwarded_for, secure: said.secure, request_id }
     }
 
+    /// What the judge is to look at.
+    pub(super) fn asking<'r>(&'r self, target: &'r Target, client: &Client) -> Asking<'r> {
+        Asking {
+            method: &self.head.method,
+            headers: &self.head.headers,
+            target,
+            secure: client.secure,
+            client_certificate: self.connection.client_certificate.as_ref(),
+            now: UnixSeconds::now(),
+        }
+    }
+
+    /// A refusal, or the way to the login for a browser that shows its user a page.
+    pub(super) fn refused(&self, denied: Denied, target: &Target, client: &Client) -> Failure {
+        let Some(login) = denied.login_url().filter(|_| wants_page(&self.head)) else { return denied.into() };
+        let scheme = if client.secure { "https" } else { "http" };
+        let page = format!("{scheme}://{}{}", target.authority(), target.path_and_query());
+        let page = utf8_percent_encode(&page, NON_ALPHANUMERIC).to_string();
+        match HeaderValue::from_str(&login.replacen("{url}", &page, 1)) {
+            Ok(location) => Failure::LoginNeeded { denied, location },
+            Err(_) => denied.into(),
+        }
+    }
+
     /// Who the request is for. Over HTTP/1 the parser has counted the fields already; over HTTP/2 nobody has.
     pub(super) fn target(&self, limits: &Limits) -> Result<Target, TargetError> {
         if self.head.headers.len() > limits.header_fields {
@@ -81,6 +112,18 @@ impl Exchange {
         }
         Target::read(&self.head, self.connection.secure, limits.target_bytes)
     }
+}
+
+/// Whether a browser asks for a page to show, and not a script for data: only a page can lead to a login (Fetch Metadata section 2.2).
+fn wants_page(head: &request::Parts) -> bool {
+    let says = |name, word: &[u8]| head.headers.get(name).map(|value: &HeaderValue| contains(value.as_bytes(), word));
+    matches!(head.method, Method::GET | Method::HEAD)
+        && says(header::ACCEPT, b"text/html").unwrap_or(false)
+        && says(SEC_FETCH_MODE, b"navigate").unwrap_or(true)
+}
+
+fn contains(value: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find(value, word).is_some()
 }
 
 /// What the upstream is told about the client.
@@ -108,6 +151,8 @@ pub(super) struct Story {
     pub(super) route: Option<Arc<Route>>,
     pub(super) in_flight: Option<Held>,
     pub(super) subject: Option<Box<str>>,
+    /// The issuer of the token, where a route takes those of several.
+    pub(super) issuer: Option<Box<str>>,
     pub(super) upstream: Option<Arc<str>>,
     pub(super) endpoint: Option<Arc<str>>,
     /// The request's body, once somebody reads it.
@@ -128,6 +173,7 @@ impl Notes {
             route: None,
             in_flight: None,
             subject: None,
+            issuer: None,
             upstream: None,
             endpoint: None,
             body: None,

@@ -9,7 +9,6 @@ use super::act::act;
 use super::context::Exchange;
 use super::failure::Failure;
 use super::redirect;
-use crate::auth::UnixSeconds;
 use crate::http::Body;
 
 /// Serves one request. The `Permit` is taken by value: without one, nothing is forwarded, read or answered.
@@ -27,9 +26,12 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
         story.route = Some(Arc::clone(found));
     });
     let begun = Instant::now();
-    let permit = snapshot.authority.authorize(&found.policy, &exchange.head.headers, UnixSeconds::now());
+    let permit = snapshot.authority.authorize(&found.policy, &exchange.asking(&target, &client)).await;
     exchange.notes.write(|story| story.auth = Some(begun.elapsed()));
-    let permit = permit.inspect_err(|denied| found.decisions.denied(denied.reason()))?;
+    let permit = permit.map_err(|denied| {
+        found.decisions.denied(denied.reason());
+        exchange.refused(denied, &target, &client)
+    })?;
     found.decisions.permitted();
     act(found, permit, client, target, exchange, &snapshot.limits).await
 }

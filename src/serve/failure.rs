@@ -2,6 +2,8 @@
 //!
 //! Refuses to know how any of them is answered; that is [`super::respond`].
 
+use http::HeaderValue;
+
 use crate::auth::Denied;
 use crate::files::FilesError;
 use crate::http::{Fate, TargetError};
@@ -17,6 +19,8 @@ pub(super) enum Failure {
     Route(#[from] RouteError),
     #[error(transparent)]
     Denied(#[from] Denied),
+    #[error("{denied}")]
+    LoginNeeded { denied: Denied, location: HeaderValue },
     #[error(transparent)]
     Files(#[from] FilesError),
     #[error(transparent)]
@@ -53,7 +57,7 @@ impl Failure {
             Self::Route(RouteError::MethodNotAllowed { .. }) | Self::Files(FilesError::MethodNotAllowed) => {
                 "method_not_allowed"
             }
-            Self::Denied(denied) => denied.reason(),
+            Self::Denied(denied) | Self::LoginNeeded { denied, .. } => denied.reason(),
             Self::Files(FilesError::NotFound) => "file_not_found",
             Self::Files(FilesError::PreconditionFailed) => "precondition_failed",
             Self::Files(FilesError::RangeNotSatisfiable { .. }) => "range_not_satisfiable",

@@ -26,6 +26,7 @@ use super::respond::{client_closed_request, close, finish, rescue};
 use super::streams;
 use super::unread::Unread;
 use crate::files::TransferError;
+use crate::auth::Issuer;
 use crate::http::{Body, BodyError, BodyWatch, Fate};
 use crate::observe::{NO_ROUTE, Record, RouteMeter};
 use crate::upstream::BodyFailure;
@@ -172,7 +173,10 @@ impl Drop for Open {
                 status: self.status,
                 route: story.route.as_ref().map_or(NO_ROUTE, |route| &route.name),
                 outcome: story.outcome,
-                issuer: story.route.as_ref().and_then(|route| route.policy.issuer()).map(crate::auth::Issuer::name),
+                issuer: story
+                    .issuer
+                    .as_deref()
+                    .or_else(|| story.route.as_ref().and_then(|route| route.policy.issuer()).map(Issuer::name)),
                 subject: story.subject.as_deref(),
                 upstream: story.upstream.as_deref(),
                 endpoint: story.endpoint.as_deref(),

@@ -4,7 +4,7 @@
 //! it says of a failure is what the client may know: no addresses, versions, paths or claims.
 
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
 use http::{Method, Response, StatusCode, Version};
@@ -26,6 +26,8 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// How soon a client may try again when the gateway had no room.
 const RETRY_SECS: HeaderValue = HeaderValue::from_static("1");
+/// How soon a client may try again when an issuer's keys could not be had: they are asked for every few seconds.
+const KEYS_RETRY_SECS: HeaderValue = HeaderValue::from_static("5");
 
 /// 499, as Nginx has it: the client left first. Only ever seen in logs and metrics.
 pub(super) fn client_closed_request() -> StatusCode {
@@ -35,8 +37,10 @@ pub(super) fn client_closed_request() -> StatusCode {
 /// Turns a failure into its answer.
 pub(super) fn rescue(failure: &Failure) -> Response<Body> {
     log(failure);
-    if let Failure::Denied(denied) = failure {
-        return refuse(denied);
+    match failure {
+        Failure::Denied(denied) => return refuse(denied),
+        Failure::LoginNeeded { location, .. } => return log_in(location),
+        _ => {}
     }
     let (status, detail) = status(failure);
     let mut response = problem(status, detail);
@@ -74,6 +78,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
             (StatusCode::METHOD_NOT_ALLOWED, "not by this method")
         }
         Failure::Denied(denied) => (denied_status(denied.kind()), "not authorised"),
+        Failure::LoginNeeded { .. } => (StatusCode::SEE_OTHER, "log in first"),
         Failure::Files(FilesError::PreconditionFailed) => (StatusCode::PRECONDITION_FAILED, "a precondition failed"),
         Failure::Files(FilesError::RangeNotSatisfiable { .. }) => {
             (StatusCode::RANGE_NOT_SATISFIABLE, "the range lies outside of the file")
@@ -121,7 +126,8 @@ fn denied_status(kind: Kind) -> StatusCode {
     match kind {
         Kind::Missing | Kind::InvalidToken => StatusCode::UNAUTHORIZED,
         Kind::BadRequest => StatusCode::BAD_REQUEST,
-        Kind::InsufficientScope | Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin => StatusCode::FORBIDDEN,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -132,7 +138,12 @@ fn log(failure: &Failure) {
             tracing::error!(error = %Chain(failure), "request failed inside the gateway");
         }
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
-        Failure::Denied(denied) => tracing::debug!(cause = %denied.cause(), "denied"),
+        Failure::Denied(denied) if denied.kind() == Kind::Unavailable => {
+            tracing::warn!(cause = %denied.cause(), "tokens cannot be judged");
+        }
+        Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => {
+            tracing::debug!(cause = %denied.cause(), "denied");
+        }
         _ => tracing::debug!(error = %Chain(failure), "request refused"),
     }
 }
@@ -147,10 +158,23 @@ fn refuse(denied: &Denied) -> Response<Body> {
         Style::Drf => answer(status, JSON, drf_body(denied)),
         Style::Problem => problem(status, denied_detail(denied.kind())),
     };
-    // DRF names a challenge on 401 only; RFC 6750 section 3.1 has one on 400 and 403 too.
-    if denied.style() == Style::Problem || status == StatusCode::UNAUTHORIZED {
+    // DRF names a challenge on 401 only; RFC 6750 section 3.1 has one on 400 and 403 too. Where no token would help there is none.
+    let token_would_help = !matches!(denied.kind(), Kind::CrossOrigin | Kind::Unavailable);
+    if token_would_help && (denied.style() == Style::Problem || status == StatusCode::UNAUTHORIZED) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge(denied));
     }
+    if denied.kind() == Kind::Unavailable {
+        response.headers_mut().insert(RETRY_AFTER, KEYS_RETRY_SECS);
+    }
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// Sends a browser to log in. 303: whatever the method was, the login page is fetched by GET.
+fn log_in(location: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(LOCATION, location.clone());
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     response
 }
@@ -162,19 +186,22 @@ fn denied_detail(kind: Kind) -> &'static str {
         Kind::InvalidToken => "the bearer token is not valid here",
         Kind::InsufficientScope => "the bearer token has not the scope that is needed",
         Kind::Forbidden => "the bearer token does not permit this",
+        Kind::CrossOrigin => "the request was sent by another site",
+        Kind::Unavailable => "tokens cannot be verified at the moment",
     }
 }
 
 fn challenge(denied: &Denied) -> HeaderValue {
     let realm = denied.realm().replace(['"', '\\'], "");
     let code = match (denied.style(), denied.kind()) {
-        (Style::Drf, _) | (_, Kind::Missing) => "",
+        (Style::Drf, _) | (_, Kind::Missing | Kind::CrossOrigin | Kind::Unavailable) => "",
         (_, Kind::BadRequest) => ", error=\"invalid_request\"",
         (_, Kind::InvalidToken) => ", error=\"invalid_token\"",
         (_, Kind::InsufficientScope | Kind::Forbidden) => ", error=\"insufficient_scope\"",
     };
     let scope = denied.scope().map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
-    HeaderValue::from_str(&format!("Bearer realm=\"{realm}\"{code}{scope}"))
+    let metadata = denied.resource_metadata().map(|url| format!(", resource_metadata=\"{url}\"")).unwrap_or_default();
+    HeaderValue::from_str(&format!("{} realm=\"{realm}\"{code}{scope}{metadata}", denied.scheme()))
         .unwrap_or(HeaderValue::from_static("Bearer realm=\"portcullis\""))
 }
 

@@ -70,7 +70,7 @@ pub(super) fn forward_claims(context: &mut Context<'_>, entry: &Entry<Named<Stri
                 Problem::error(span, "a claim has no name").hint("write the claim, as in { \"X-User-Id\" = \"sub\" }"),
             );
         }
-        let Some(header) = identity_field(context, field) else { continue };
+        let Some(header) = identity_field(context, &field.text, field.span) else { continue };
         if unique(context, &header, field.span, forwards.iter().map(|(forward, span)| (&forward.header, *span))) {
             forwards.push((Forward { header, claim: claim.as_str().into() }, field.span));
         }
@@ -86,7 +86,7 @@ pub(super) fn response_headers(
     for (field, value) in entries(context, entry, "response_headers") {
         let Some((text, span)) = context.take(value) else { continue };
         let value = value_of(context, text, span);
-        let Some(header) = field_name(context, field) else { continue };
+        let Some(header) = field_name(context, &field.text, field.span) else { continue };
         if FRAMING.contains(&header.as_str()) || COMPUTED.contains(&header.as_str()) {
             let problem = Problem::error(field.span, format!("`{}` is not for a route to set", field.text));
             context.report(problem.hint("the gateway or the upstream computes it for every answer"));
@@ -117,31 +117,32 @@ fn entries<'e>(context: &mut Context<'_>, entry: &'e Entry<Named<String>>, key: 
     &table.0
 }
 
-fn identity_field(context: &mut Context<'_>, field: &Name) -> Option<HeaderName> {
-    let header = field_name(context, field)?;
+/// The name of a field that speaks for the client, and that no client may set.
+pub(super) fn identity_field(context: &mut Context<'_>, text: &str, span: Span) -> Option<HeaderName> {
+    let header = field_name(context, text, span)?;
     let name = header.as_str();
     if name.contains('_') {
-        let problem = Problem::error(field.span, format!("`{}` has an underscore", field.text));
+        let problem = Problem::error(span, format!("`{text}` has an underscore"));
         let hint = format!(
             "CGI and WSGI merge `_` and `-`, so a client could speak for it: write `{}`",
-            field.text.replace('_', "-")
+            text.replace('_', "-")
         );
         context.report(problem.hint(hint));
         return None;
     }
     let meant = MEANT.contains(&name) || MEANT_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     if meant || FRAMING.contains(&name) {
-        let problem = Problem::error(field.span, format!("`{}` already means something to the upstream", field.text));
-        context.report(problem.hint("claims go into fields of their own, as in \"X-User-Id\""));
+        let problem = Problem::error(span, format!("`{text}` already means something to the upstream"));
+        context.report(problem.hint("choose a field of its own, as \"X-User-Id\""));
         return None;
     }
     Some(header)
 }
 
-fn field_name(context: &mut Context<'_>, field: &Name) -> Option<HeaderName> {
-    let header = field.text.parse().ok();
+fn field_name(context: &mut Context<'_>, text: &str, span: Span) -> Option<HeaderName> {
+    let header = text.parse().ok();
     if header.is_none() {
-        let problem = Problem::error(field.span, format!("`{}` is no field name", field.text));
+        let problem = Problem::error(span, format!("`{text}` is no field name"));
         context.report(problem.hint("use letters, digits and `-`"));
     }
     header

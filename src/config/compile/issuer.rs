@@ -7,7 +7,7 @@ use super::super::shapes::SecretSource;
 use super::super::spans::IssuerSpans;
 use super::context::{Context, bare};
 use super::demand::demands;
-use crate::auth::{Algorithm, Demand, Family, IssuerSettings, KeySource, Preset, Secret};
+use crate::auth::{Algorithm, Demand, Family, IssuerSettings, KeySettings, KeySource, Preset, Secret};
 
 /// Seconds of clock difference forgiven where neither file nor preset says another number.
 const LEEWAY_SECS: u64 = 30;
@@ -30,7 +30,7 @@ pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) 
     let required_claims = if raw.required_claims.is_absent() { base.required_claims.clone() } else { bare(written) };
     let (keys, key_spans): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     let settings = IssuerSettings {
-        keys,
+        keys: keys.into_iter().map(KeySettings::from).collect(),
         issuer: context.text(&raw.issuer, "issuer").map(|(text, _)| text.into()),
         audiences: bare(audiences),
         algorithms: if algorithms.is_empty() && !raw.secret.is_absent() { base.algorithms.clone() } else { algorithms },

@@ -5,14 +5,13 @@ use http::Method;
 use super::super::entry::Entry;
 use super::super::problem::{Problem, Span};
 use super::super::raw;
-use super::super::shapes::Auth as RawAuth;
 use super::super::spans::RouteSpans;
 use super::super::suggest;
-use super::super::values::{Action, Auth, Route};
-use super::context::{Context, bare};
-use super::demand::demands;
+use super::super::values::Route;
+use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, fields, overlap, path};
+use super::{action, auth, fields, overlap, path};
+use crate::auth::RouteAuth;
 
 /// What routes may refer to.
 pub(super) struct Known<'a> {
@@ -65,9 +64,9 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let label = label(raw);
     let hosts = hosts(context, &raw.hosts);
     let methods = methods(context, &raw.methods);
-    let auth = auth(context, raw, &label, span, known);
+    let auth = auth::auth(context, raw, &label, span, known);
     let action = action::action(context, raw, &label, span, known);
-    let forward = forwards(context, raw, auth.as_ref(), action.as_ref());
+    let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref());
     let response_headers = fields::response_headers(context, &raw.response_headers);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
@@ -76,10 +75,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         context.report(Problem::error(path_span, format!("the path `{path}` {reason}")).hint(hint));
     }
     let spans = RouteSpans { name: raw.name.span().unwrap_or(span), path: path_span, files_root: files_root(raw) };
-    let auth = match auth? {
-        Auth::Token { issuer, demands, scopes, .. } => Auth::Token { issuer, demands, scopes, forward },
-        Auth::Public => Auth::Public,
-    };
+    let auth = RouteAuth { forward, ..auth? };
     let name = match &raw.name {
         Entry::Given(_, name) => name.as_str().into(),
         _ => Box::default(),
@@ -166,54 +162,6 @@ fn methods(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<
     methods
 }
 
-/// No route is open by omission.
-fn auth(context: &mut Context<'_>, raw: &raw::Route, label: &str, span: Span, known: &Known<'_>) -> Option<Auth> {
-    let issuer = known.issuers.first().copied().unwrap_or("NAME");
-    let remedy = format!(
-        "add `auth = \"public\"` to let everybody pass, or `auth = {{ issuer = \"{issuer}\" }}` to demand a token"
-    );
-    let missing = format!("{label} does not say who may pass: it has no `auth`");
-    match context.demand(&raw.auth, span, &missing, &remedy)? {
-        (RawAuth::Word(word), _) if word == "public" => Some(Auth::Public),
-        (RawAuth::Word(word), span) => {
-            let hint = match known.issuers.iter().find(|name| *name == word) {
-                Some(name) => format!("did you mean `auth = {{ issuer = \"{name}\" }}`?"),
-                None => format!(
-                    "write \"public\" to let everybody pass, or `{{ issuer = \"{issuer}\" }}` to demand a token"
-                ),
-            };
-            context.report(Problem::error(span, format!("`{word}` is no value of `auth`")).hint(hint));
-            None
-        }
-        (RawAuth::Token(table), span) => token(context, table, label, span, known),
-    }
-}
-
-fn token(context: &mut Context<'_>, raw: &raw::TokenAuth, label: &str, span: Span, known: &Known<'_>) -> Option<Auth> {
-    let demands = demands(context, &raw.require);
-    let scopes = scopes(context, &raw.scopes);
-    let missing = format!("`auth` of {label} names no issuer");
-    let hint = match known.issuers.as_slice() {
-        [] => "add a table [issuer.NAME] and name it in `issuer`".to_owned(),
-        [first, ..] => format!("add `issuer = \"{first}\"`"),
-    };
-    let (name, span) = context.demand(&raw.issuer, span, &missing, &hint)?;
-    let issuer = reference(context, name, span, "issuer", &known.issuers)?;
-    Some(Auth::Token { issuer, demands, scopes: bare(scopes), forward: Vec::new() })
-}
-
-/// RFC 6749 section 3.3: a scope is printable ASCII without space, quote and backslash.
-fn scopes(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<(Box<str>, Span)> {
-    let scopes = context.texts(entry, "scopes", "leave the key out to demand none");
-    for (scope, span) in &scopes {
-        if !scope.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\')) {
-            let hint = "one scope an item: printable ASCII without spaces, quotes and backslashes";
-            context.report(Problem::error(*span, format!("`{scope}` is no scope")).hint(hint));
-        }
-    }
-    scopes
-}
-
 /// The index of a table that another one names.
 pub(super) fn reference(
     context: &mut Context<'_>,
@@ -229,21 +177,4 @@ pub(super) fn reference(
         context.report(problem.hint(hint));
     }
     found
-}
-
-fn forwards(
-    context: &mut Context<'_>,
-    raw: &raw::Route,
-    auth: Option<&Auth>,
-    action: Option<&Action>,
-) -> Vec<crate::auth::Forward> {
-    if let (Some(Auth::Public), Some(span)) = (auth, raw.forward_claims.span()) {
-        let problem = Problem::error(span, "a public route has no claims to forward");
-        context.report(problem.hint("remove `forward_claims`, or demand a token with `auth = { issuer = \"...\" }`"));
-    }
-    if let (Some(Action::Files(_) | Action::Redirect { .. }), Some(span)) = (action, raw.forward_claims.span()) {
-        let problem = Problem::error(span, "`forward_claims` on a route that forwards nothing");
-        context.report(problem.hint("claims are forwarded to an `upstream`"));
-    }
-    fields::forward_claims(context, &raw.forward_claims)
 }

@@ -17,6 +17,11 @@ const NAMES: [&str; 6] = ["code", "auth", "authorization", "sig", "signature", "
 /// No honest name is longer; the value of one that is goes unread.
 const LONGEST_NAME: usize = 128;
 
+/// Whether the value of a query parameter of this name is kept out of the access log.
+pub fn is_redacted(parameter: &str) -> bool {
+    is_secret(parameter.as_bytes())
+}
+
 /// The request target with the values of credentials replaced; borrowed when there are none.
 pub(super) fn redacted(target: &[u8]) -> Cow<'_, [u8]> {
     let Some(query) = memchr::memchr(b'?', target) else { return Cow::Borrowed(target) };
