@@ -51,11 +51,21 @@ impl Claims {
     }
 
     /// Whether every one of `needed` was granted, by `scope` or, where that is missing, `scp`: a space-delimited string or an
-    /// array of strings.
+    /// array of strings. No other claim (`scopes`, `permissions`, `roles`) grants a scope.
     pub(super) fn grants_all(&self, needed: &[Box<str>]) -> bool {
-        let granted = self.find("scope").or_else(|| self.find("scp")).map(granted_by).unwrap_or_default();
-        let granted = |scope: &str| granted.iter().any(|text| text.split(' ').any(|one| one == scope));
-        needed.iter().all(|scope| granted(scope))
+        let granted = self.granted();
+        needed.iter().all(|scope| grants(&granted, scope))
+    }
+
+    /// Whether one of `accepted` was granted, as [`Self::grants_all`] reads it; of none, none was.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the policy that takes one of several scopes"))]
+    pub(super) fn grants_any(&self, accepted: &[Box<str>]) -> bool {
+        let granted = self.granted();
+        accepted.iter().any(|scope| grants(&granted, scope))
+    }
+
+    fn granted(&self) -> Vec<Cow<'_, str>> {
+        self.find("scope").or_else(|| self.find("scp")).map(granted_by).unwrap_or_default()
     }
 
     /// A string as it reads, a number or boolean as it is written; `None` for anything else.
@@ -70,6 +80,10 @@ fn granted_by(claim: Value<'_>) -> Vec<Cow<'_, str>> {
         Some(elements) => elements.into_iter().filter_map(Value::as_str).collect(),
         None => claim.as_str().into_iter().collect(),
     }
+}
+
+fn grants(granted: &[Cow<'_, str>], scope: &str) -> bool {
+    granted.iter().any(|text| text.split(' ').any(|one| one == scope))
 }
 
 #[cfg(test)]
@@ -119,6 +133,27 @@ mod tests {
         ] {
             assert!(!claims(json).grants_all(&needed), "{json}");
         }
+    }
+
+    #[test]
+    fn one_scope_of_several_is_enough_where_any_is_asked() {
+        let accepted = ["read".into(), "write".into()];
+        for json in [r#"{"scope":"read"}"#, r#"{"scope":["x","write"]}"#, r#"{"scp":"x write"}"#, r#"{"scp":["read"]}"#]
+        {
+            assert!(claims(json).grants_any(&accepted), "{json}");
+        }
+        for json in [
+            "{}",
+            r#"{"scope":""}"#,
+            r#"{"scope":"readwrite"}"#,
+            r#"{"scope":["readwrite",1]}"#,
+            r#"{"scope":"x","scp":"read"}"#,
+            r#"{"scope":null,"scp":"read"}"#,
+            r#"{"scopes":"read","permissions":["read"],"roles":["read"]}"#,
+        ] {
+            assert!(!claims(json).grants_any(&accepted), "{json}");
+        }
+        assert!(!claims(r#"{"scope":"read"}"#).grants_any(&[]), "an empty list is no open door");
     }
 
     #[test]
