@@ -13,8 +13,8 @@ use criterion::{BatchSize, Criterion, Throughput};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Version, request};
 use portcullis::auth::{
-    Algorithm, Authority, Denied, Forward, Issuer, IssuerSettings, KeySource, Policy, Secret, SigningKey, UnixSeconds,
-    mint,
+    Algorithm, Authority, ClaimPath, Denied, Forward, Issuer, IssuerSettings, KeySource, Policy, Secret, SigningKey,
+    UnixSeconds, mint,
 };
 use portcullis::http::{Boundary, Framing, Target, TargetError, Violation, hop};
 use portcullis::observe::{AccessLog, LogFormat, LogSettings, Metrics, Record, Vocabulary};
@@ -268,7 +268,7 @@ fn policy(signer: &Signer) -> Policy {
         ..IssuerSettings::named("corp")
     };
     let (issuer, _warnings) = Issuer::compile(settings).expect("the keys are good");
-    let forward = Forward { header: HeaderName::from_static("x-user-id"), claim: "sub".into() };
+    let forward = Forward { header: HeaderName::from_static("x-user-id"), claim: ClaimPath::top("sub") };
     Policy::token(Arc::new(issuer), Vec::new(), vec!["read".into()], vec![forward])
 }
 

@@ -90,7 +90,9 @@ mod tests {
     use serde_json::json;
 
     use super::super::fixtures::{self, NOW};
-    use super::super::{Algorithm, Demand, Forward, Issuer, IssuerSettings, KeySource, Kind, Preset, Secret, Test};
+    use super::super::{
+        Algorithm, ClaimPath, Demand, Forward, Issuer, IssuerSettings, KeySource, Kind, Preset, Secret,
+    };
     use super::*;
 
     fn headers(authorization: &str) -> HeaderMap {
@@ -119,8 +121,10 @@ mod tests {
 
     #[test]
     fn the_upstream_gets_the_canonical_field_and_the_claims() {
-        let forward =
-            |header: &'static str, claim: &str| Forward { header: header.parse().unwrap(), claim: claim.into() };
+        let forward = |header: &'static str, claim: &str| Forward {
+            header: header.parse().unwrap(),
+            claim: ClaimPath::top(claim),
+        };
         let forwards = vec![forward("x-user-id", "user_id"), forward("x-groups", "groups"), forward("x-none", "none")];
         let policy = Policy::token(fixtures::django(), vec![], vec![], forwards);
         let mut sent = headers(&format!("bearer   {}", good()));
@@ -145,7 +149,7 @@ mod tests {
                 .authorize(&policy, &headers(&format!("Bearer {}", good())), at(NOW))
                 .map_err(|denied| denied.kind())
         };
-        let demand = |claim: &str, value| vec![Demand { claim: claim.into(), test: Test::Equals(value) }];
+        let demand = |claim: &str, value: serde_json::Value| vec![Demand::equals(claim, value)];
         assert!(kind_under(demand("is_staff", json!(true)), &["read"]).is_ok());
         assert_eq!(kind_under(demand("is_staff", json!("true")), &[]).unwrap_err(), Kind::Forbidden);
         assert_eq!(kind_under(demand("absent", json!(true)), &[]).unwrap_err(), Kind::Forbidden);
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_claim_that_is_no_header_value_is_refused() {
-        let forward = Forward { header: "x-name".parse().unwrap(), claim: "name".into() };
+        let forward = Forward { header: "x-name".parse().unwrap(), claim: ClaimPath::top("name") };
         let policy = Policy::token(fixtures::django(), vec![], vec![], vec![forward]);
         let token = fixtures::django_token(r#""user_id":1,"name":"a\r\nx-admin: 1""#);
         let denied = Authority::new(0).authorize(&policy, &headers(&format!("Bearer {token}")), at(NOW)).unwrap_err();
@@ -216,7 +220,7 @@ mod tests {
             settings.keys = vec![KeySource::Secret(Secret::new(fixtures::SECRET))];
             settings.leeway_secs = leeway;
             let issuer = Arc::new(Issuer::compile(settings).unwrap().0);
-            let demand = Demand { claim: "staff".into(), test: Test::Equals(json!(true)) };
+            let demand = Demand::equals("staff", true);
             let policy = Policy::token(Arc::clone(&issuer), vec![demand], vec![], vec![]);
             let open = Policy::token(issuer, vec![], vec![], vec![]);
             let claims = format!(

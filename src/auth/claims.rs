@@ -1,12 +1,13 @@
 //! The claims of a token, compact enough to be kept by the ten thousand.
 //!
 //! Owns the reading of registered claims: dates, `iss`, `aud`, scopes. Judges nothing against a configuration.
-//! RFC 7519 section 4.1, RFC 8693 section 4.2 (`scope`).
+//! RFC 7519 section 4.1, RFC 8693 section 4.2 (`scope`), RFC 6901.
 
 use std::borrow::Cow;
 
 use super::denied::{Cause, TokenFault};
 use super::json::{Object, Value};
+use super::path::{ClaimPath, Step};
 use super::time::UnixSeconds;
 
 /// A token's claims: the JSON as it was signed plus 8 bytes a top-level member.
@@ -22,6 +23,12 @@ impl Claims {
     /// A top-level claim.
     pub(super) fn find(&self, name: &str) -> Option<Value<'_>> {
         self.0.find(name)
+    }
+
+    /// The claim at a path. A plain name costs what [`Self::find`] costs; below it, each step reads one object or array anew.
+    pub(super) fn at(&self, path: &ClaimPath) -> Option<Value<'_>> {
+        let (first, rest) = path.steps();
+        rest.iter().try_fold(self.find(first)?, below)
     }
 
     /// The claims as they were signed.
@@ -75,6 +82,10 @@ impl Claims {
     }
 }
 
+fn below<'a>(value: Value<'a>, step: &Step) -> Option<Value<'a>> {
+    value.member(&step.name).or_else(|| value.element(step.index?))
+}
+
 fn granted_by(claim: Value<'_>) -> Vec<Cow<'_, str>> {
     match claim.as_array() {
         Some(elements) => elements.into_iter().filter_map(Value::as_str).collect(),
@@ -95,6 +106,11 @@ mod tests {
 
     fn claims(json: &str) -> Claims {
         Claims::parse(json.as_bytes().to_vec()).unwrap()
+    }
+
+    /// The same value with every `a` of a name or text written as an escape.
+    fn escaped(value: &serde_json::Value) -> String {
+        value.to_string().replace('a', "\\u0061")
     }
 
     #[test]
@@ -156,6 +172,21 @@ mod tests {
         assert!(!claims(r#"{"scope":"read"}"#).grants_any(&[]), "an empty list is no open door");
     }
 
+    /// JSON with few names, so that paths often lead somewhere.
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<i64>().prop_map(Into::into),
+            "\\PC{0,4}".prop_map(Into::into)
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::btree_map("[ab01~/\"é]{1,2}", inner, 0..4).prop_map(serde_json::Value::from_iter),
+            ]
+        })
+    }
+
     #[test]
     fn a_long_integer_keeps_every_digit() {
         assert_eq!(claims(r#"{"user_id":90071992547409931}"#).text("user_id").unwrap(), "90071992547409931");
@@ -163,6 +194,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_pointer_leads_where_json_pointers_lead(
+            value in prop::collection::btree_map("[ab01~/\"é]{1,2}", any_json(), 0..5).prop_map(serde_json::Value::from_iter),
+            pointer in "(/([ab\"é]|0|1|01|~0|~1|-){1,2}){1,5}",
+        ) {
+            let path = ClaimPath::parse(&pointer).unwrap();
+            for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap(), escaped(&value)] {
+                let found = claims(&text).at(&path).map(|found| serde_json::from_str(found.as_json()).unwrap());
+                prop_assert_eq!(found.as_ref(), value.pointer(&pointer), "{}", text);
+            }
+        }
+
+        #[test]
+        fn a_dotted_path_leads_from_member_to_member(value in any_json(), names in prop::collection::vec("[ab01é]{1,2}", 1..4)) {
+            let whole = serde_json::json!({ "top": value });
+            let member = |value: &serde_json::Value, name: &String| value.as_object()?.get(name).cloned();
+            let expected = names.iter().try_fold(value, |value, name| member(&value, name));
+            let path = ClaimPath::parse(&format!("top.{}", names.join("."))).unwrap();
+            let claims = claims(&whole.to_string());
+            let found = claims.at(&path).map(|found| serde_json::from_str(found.as_json()).unwrap());
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(claims) = Claims::parse(bytes.clone()) {

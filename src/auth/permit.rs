@@ -77,10 +77,10 @@ impl fmt::Debug for Permit {
 pub(super) fn identity_of(policy: &TokenPolicy, verified: &Verified) -> Result<Vec<(HeaderName, HeaderValue)>, Cause> {
     let mut identity = Vec::with_capacity(policy.forward.len());
     for forward in &policy.forward {
-        let Some(claim) = verified.claims.find(&forward.claim).filter(|claim| !claim.is_null()) else {
+        let Some(claim) = verified.claims.at(&forward.claim).filter(|claim| !claim.is_null()) else {
             continue;
         };
-        let value = header_value(claim).ok_or_else(|| Cause::UnusableClaim(forward.claim.clone()))?;
+        let value = header_value(claim).ok_or_else(|| Cause::UnusableClaim(forward.claim.as_str().into()))?;
         identity.push((forward.header.clone(), value));
     }
     Ok(identity)

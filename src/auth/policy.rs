@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::claims::Claims;
+use super::demand::{Demand, Verdict, in_words, judge};
 use super::denied::{Cause, Challenge};
 use super::issuer::Issuer;
-use super::settings::{Demand, Forward, Test};
+use super::settings::Forward;
 
 /// Who may pass.
 #[derive(Debug, Clone)]
@@ -66,7 +67,7 @@ impl TokenPolicy {
     /// The route's own demands, asked of every request, cached token or not.
     pub(super) fn check_demands(&self, claims: &Claims) -> Result<(), Cause> {
         let unmet = self.demands.iter().find(|demand| judge(demand, claims) != Verdict::Met);
-        unmet.map_or(Ok(()), |demand| Err(Cause::DemandUnmet(demand.claim.clone())))
+        unmet.map_or(Ok(()), |demand| Err(Cause::DemandUnmet(demand.claim.as_str().into())))
     }
 
     pub(super) fn check_scopes(&self, claims: &Claims) -> Result<(), Cause> {
@@ -100,71 +101,12 @@ impl TokenPolicy {
     }
 }
 
-/// How a claim stands to a demand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Met,
-    Missing,
-    Unmet,
-}
-
-/// A claim that is missing fails every test.
-pub(super) fn judge(demand: &Demand, claims: &Claims) -> Verdict {
-    let Some(claim) = claims.find(&demand.claim) else {
-        return Verdict::Missing;
-    };
-    let met = match &demand.test {
-        Test::Equals(expected) => claim.equals(expected),
-        Test::OneOf(accepted) => accepted.iter().any(|expected| claim.equals(expected)),
-        Test::Present => !claim.is_null(),
-    };
-    if met { Verdict::Met } else { Verdict::Unmet }
-}
-
-fn in_words(demand: &Demand) -> String {
-    match &demand.test {
-        Test::Equals(value) => format!("claim `{}` is {value}", demand.claim),
-        Test::OneOf(values) => {
-            let values = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            format!("claim `{}` is one of: {values}", demand.claim)
-        }
-        Test::Present => format!("claim `{}` is present and not null", demand.claim),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use serde_json::json;
-
     use super::super::fixtures;
+    use super::super::path::ClaimPath;
     use super::*;
-
-    fn verdict(test: Test, claims: &str) -> Verdict {
-        judge(&Demand { claim: "c".into(), test }, &Claims::parse(claims.as_bytes().to_vec()).unwrap())
-    }
-
-    #[test]
-    fn a_missing_claim_fails_every_test() {
-        for test in [Test::Present, Test::Equals(json!(null)), Test::OneOf(vec![json!(null)])] {
-            assert_eq!(verdict(test, "{}"), Verdict::Missing);
-        }
-    }
-
-    #[test]
-    fn one_of_nothing_is_never_met() {
-        assert_eq!(verdict(Test::OneOf(vec![]), r#"{"c":1}"#), Verdict::Unmet);
-    }
-
-    #[test]
-    fn an_array_equals_only_the_same_array() {
-        let admin = || Test::Equals(json!("admin"));
-        assert_eq!(verdict(admin(), r#"{"c":"admin"}"#), Verdict::Met);
-        assert_eq!(verdict(admin(), r#"{"c":["admin"]}"#), Verdict::Unmet);
-        assert_eq!(verdict(Test::Equals(json!(["admin"])), r#"{"c":["admin"]}"#), Verdict::Met);
-        assert_eq!(verdict(Test::Equals(json!(true)), r#"{"c":"true"}"#), Verdict::Unmet);
-        assert_eq!(verdict(Test::Present, r#"{"c":null}"#), Verdict::Unmet);
-    }
 
     #[test]
     fn empty_lists_ask_for_a_token_all_the_same() {
@@ -175,8 +117,8 @@ mod tests {
 
     #[test]
     fn the_description_names_every_condition() {
-        let demand = Demand { claim: "is_staff".into(), test: Test::Equals(json!(true)) };
-        let forward = Forward { header: "x-user-id".parse().unwrap(), claim: "user_id".into() };
+        let demand = Demand::equals("is_staff", true);
+        let forward = Forward { header: "x-user-id".parse().unwrap(), claim: ClaimPath::top("user_id") };
         let text = Policy::token(fixtures::django(), vec![demand], vec!["read".into()], vec![forward]).describe();
         for part in [
             "issuer `django`, signed with HS256",

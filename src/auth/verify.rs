@@ -4,10 +4,10 @@
 //! they are asked again whenever a verified token comes back. Knows no routes. RFC 7519 section 7.2, RFC 8725 section 3.
 
 use super::claims::Claims;
+use super::demand::{Verdict, judge};
 use super::denied::Cause;
 use super::issuer::{Issuer, normal_typ};
 use super::jws::{Header, Jws};
-use super::policy::{Verdict, judge};
 use super::settings::Algorithm;
 use super::time::UnixSeconds;
 
@@ -127,11 +127,11 @@ impl Verified {
     pub(super) fn check_demands(&self, issuer: &Issuer) -> Result<(), Cause> {
         issuer.settings().require.iter().try_for_each(|demand| match judge(demand, &self.claims) {
             Verdict::Met => Ok(()),
-            Verdict::Missing => Err(Cause::MissingClaim(demand.claim.clone())),
-            Verdict::Unmet if TOKEN_TYPE_CLAIMS.contains(&&*demand.claim) => {
-                Err(Cause::WrongTokenType(demand.claim.clone()))
+            Verdict::Missing => Err(Cause::MissingClaim(demand.claim.as_str().into())),
+            Verdict::Unmet if TOKEN_TYPE_CLAIMS.contains(&demand.claim.as_str()) => {
+                Err(Cause::WrongTokenType(demand.claim.as_str().into()))
             }
-            Verdict::Unmet => Err(Cause::ClaimRefused(demand.claim.clone())),
+            Verdict::Unmet => Err(Cause::ClaimRefused(demand.claim.as_str().into())),
         })
     }
 
