@@ -174,8 +174,9 @@ pub(super) struct Issuer {
     pub(super) algorithms: Entry<Vec<Entry<String>>>,
     /// Seconds of clock difference forgiven in `exp` and `nbf`, 0 to 60. Default: 30; 0 under the preset "simplejwt".
     pub(super) leeway_secs: Entry<i64>,
-    /// Claims every token must hold: a value, an array (one of these), or `{ present = true }`. Default: none. Demands of the
-    /// preset stay unless the same claim is named here.
+    /// Claims every token must hold: a value, an array (one of these), or a table of tests: `present`, `equals`, `one_of`,
+    /// `contains`, `contains_any`, `contains_all`, `prefix`, `min`, `max`. A nested claim is named in quotes, as in
+    /// "`realm_access.roles`". Default: none. Demands of the preset stay unless the same claim is named here.
     pub(super) require: Entry<Named<ClaimValue>>,
     /// Claims that must be present, whatever their value. Default: none; `jti` and the subject claim under the preset
     /// "simplejwt". `exp` is always demanded.
@@ -232,8 +233,8 @@ pub(super) struct Route {
     pub(super) methods: Entry<Vec<Entry<String>>>,
     /// Who may pass: "public", or a table that names the issuer. Required: no route is open by omission.
     pub(super) auth: Entry<Auth>,
-    /// Claims handed to the upstream: `{ "X-User-Id" = "sub" }` puts the claim `sub` into that field. Default: none. The
-    /// fields are removed from every client's request first.
+    /// Claims handed to the upstream: `{ "X-User-Id" = "sub" }` puts the claim `sub` into that field; nested claims are named as
+    /// in `require`. Default: none. The fields are removed from every client's request first.
     pub(super) forward_claims: Entry<Named<String>>,
     /// Name of the `[upstream.NAME]` the request goes to.
     pub(super) upstream: Entry<String>,
@@ -256,8 +257,7 @@ pub(super) struct Route {
 pub(super) struct TokenAuth {
     /// Name of the `[issuer.NAME]` whose tokens pass. Required.
     pub(super) issuer: Entry<String>,
-    /// Claims a token must hold on this route, besides the issuer's: a value, an array (one of these), or `{ present = true }`.
-    /// Default: none.
+    /// Claims a token must hold on this route, besides the issuer's, written as there. Default: none.
     pub(super) require: Entry<Named<ClaimValue>>,
     /// Scopes a token must hold, all of them. Default: none.
     pub(super) scopes: Entry<Vec<Entry<String>>>,
