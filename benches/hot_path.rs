@@ -15,8 +15,8 @@ use criterion::{BatchSize, Criterion, Throughput};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Version, request};
 use portcullis::auth::{
-    self, Access, Algorithm, Asking, Authority, Denied, Forward, Forwarding, Issuer, IssuerSettings, KeySource, Permit,
-    Policy, PolicySettings, RouteAuth, Secret, SigningKey, UnixSeconds, mint,
+    self, Access, Algorithm, Asking, Authority, ClaimPath, Denied, Forward, Forwarding, Issuer, IssuerSettings,
+    KeySource, Permit, Policy, PolicySettings, RouteAuth, Secret, SigningKey, UnixSeconds, mint,
 };
 use portcullis::http::{Boundary, Framing, Target, TargetError, Violation, hop};
 use portcullis::observe::{AccessLog, LogFormat, LogSettings, Metrics, Record, Vocabulary};
@@ -286,7 +286,7 @@ fn policy(signer: &Signer) -> Policy {
         ..IssuerSettings::named("corp")
     };
     let (issuer, _warnings) = Issuer::compile(settings).expect("the keys are good");
-    let forward = Forward { header: HeaderName::from_static("x-user-id"), claim: "sub".into() };
+    let forward = Forward { header: HeaderName::from_static("x-user-id"), claim: ClaimPath::top("sub") };
     let settings = PolicySettings { rule: auth::Rule::Scopes(vec!["read".into()]), ..PolicySettings::of_issuer(0) };
     let access = Access::Token(Box::new(settings));
     let forward = Forwarding { claims: vec![forward], ..Forwarding::default() };

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use portcullis::auth;
+use portcullis::auth::{self, Test};
 use portcullis::cli::check;
 use portcullis::config::{self, Loaded, Paint, Problems, Sources};
 use proptest::prelude::*;
@@ -228,7 +228,7 @@ fn files_are_found_beside_the_configuration_file_and_watched() {
     assert!(problems.to_string().contains("a.secret: no such file"), "{problems}");
     std::fs::write(directory.path().join("a.secret"), "0123456789abcdef0123456789abcdef\r\n").unwrap();
     let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-    let auth::KeySource::Secret(secret) = &loaded.config.issuers[0].keys[0] else { panic!("a secret") };
+    let auth::KeySource::Secret(secret) = &loaded.config.issuers[0].keys[0].source else { panic!("a secret") };
     assert_eq!(secret.expose(), b"0123456789abcdef0123456789abcdef");
     assert_eq!(loaded.config.files_read, [path, directory.path().join("a.secret")]);
 }
@@ -260,8 +260,8 @@ fn the_simplejwt_preset_is_what_simplejwt_issues() {
     assert_eq!((&*plain.realm, &*plain.subject_claim), ("api", "user_id"));
     assert_eq!(plain.algorithms, [auth::Algorithm::Hs256]);
     assert_eq!(plain.required_claims, ["jti".into()]);
-    let access = auth::Demand { claim: "token_type".into(), test: auth::Test::Equals("access".into()) };
-    let present = |claim: &str| auth::Demand { claim: claim.into(), test: auth::Test::Present };
+    let access = auth::Demand::equals("token_type", "access");
+    let present = auth::Demand::present;
     assert_eq!(plain.require, [access.clone(), present("user_id")]);
 
     let changed = issuer("require = { is_staff = true }\nsubject_claim = \"sub\"\nleeway_secs = 5\n");
@@ -271,6 +271,30 @@ fn the_simplejwt_preset_is_what_simplejwt_issues() {
     assert_eq!(changed.required_claims, ["jti".into()]);
     assert_eq!(changed.leeway_secs, 5);
     assert_eq!(issuer("require = { token_type = \"sliding\" }\n").require.len(), 2);
+}
+
+#[test]
+fn a_table_of_tests_demands_what_it_says() {
+    let loaded = load(&read("tests/config/ok-demands.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    let auth::Access::Token(policy) = &loaded.config.routes[0].auth.read else { panic!("a token") };
+    let number = |text: &str| auth::Number::parse(text);
+    let expected = [
+        ("plain", Test::Equals("a".into())),
+        ("numbers", Test::OneOf(vec![1.into(), (-2.5).into(), u64::MAX.into()])),
+        ("flag", Test::Equals(true.into())),
+        ("realm_access.roles", Test::Contains("admin".into())),
+        ("https://example.com/roles", Test::ContainsAny(vec!["a".into(), "b".into()])),
+        ("/kubernetes.io/groups/0", Test::Prefix("team-".into())),
+        ("permissions", Test::ContainsAll(vec!["read".into(), "write".into()])),
+        ("age", Test::Between { min: number("18"), max: number("120.5") }),
+        ("id", Test::Between { min: number("170141183460469231731687303715884105727"), max: None }),
+        ("tenant", Test::All(vec![Test::Present, Test::OneOf(vec!["a".into(), "b".into()]), Test::Prefix("a".into())])),
+        ("kind", Test::Equals("access".into())),
+        ("user", Test::Present),
+    ];
+    let demand = |(claim, test)| auth::Demand { claim: auth::ClaimPath::parse(claim).unwrap(), test };
+    let expected = expected.map(|one| auth::Rule::Claim(demand(one)));
+    assert_eq!(policy.rule, auth::Rule::All(expected.to_vec()));
 }
 
 #[test]

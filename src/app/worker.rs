@@ -178,7 +178,8 @@ impl Door {
         match self.entrance.tls.load_full() {
             None => {
                 let to_https = self.entrance.to_https.load().as_deref().copied();
-                let accepted = serve::Accepted { peer, secure: false, client_certificate: None, http2: false, to_https };
+                let accepted =
+                    serve::Accepted { peer, secure: false, client_certificate: None, http2: false, to_https };
                 serve_connection(stream, accepted, self.worker).await;
             }
             Some(acceptor) => self.receive_tls(stream, peer, &acceptor).await,
@@ -191,7 +192,13 @@ impl Door {
             Ok((stream, shaken)) => {
                 let version = if shaken.version == "TLSv1.3" { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
                 self.meter.handshake(Handshake::Done(version));
-                let accepted = serve::Accepted { peer, secure: true, client_certificate: None, http2: shaken.alpn_h2, to_https: None };
+                let accepted = serve::Accepted {
+                    peer,
+                    secure: true,
+                    client_certificate: None,
+                    http2: shaken.alpn_h2,
+                    to_https: None,
+                };
                 serve_connection(stream, accepted, self.worker).await;
             }
             Err(error) => {

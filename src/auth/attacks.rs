@@ -370,7 +370,8 @@ fn one_issuers_key_verifies_nothing_for_another_even_under_one_kid() {
         bytes: json!({"keys": [pair.jwk("shared")]}).to_string().into_bytes(),
         label: "set".into(),
     };
-    let ours = policy_of(IssuerSettings { keys: vec![set(fixtures::ec256()).into()], algorithms: vec![], ..corp_settings() });
+    let ours =
+        policy_of(IssuerSettings { keys: vec![set(fixtures::ec256()).into()], algorithms: vec![], ..corp_settings() });
     let theirs =
         policy_of(IssuerSettings { keys: vec![set(fixtures::ec384()).into()], algorithms: vec![], ..corp_settings() });
     let token = signed(r#"{"alg":"ES256","kid":"shared"}"#);

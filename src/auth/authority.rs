@@ -62,12 +62,7 @@ impl Authority {
         self.cache.len()
     }
 
-    async fn admit(
-        &self,
-        policy: &Arc<TokenPolicy>,
-        asking: &Asking<'_>,
-        found: &Found<'_>,
-    ) -> Result<Permit, Cause> {
+    async fn admit(&self, policy: &Arc<TokenPolicy>, asking: &Asking<'_>, found: &Found<'_>) -> Result<Permit, Cause> {
         if let (Place::Cookie(_), Some(guard)) = (found.place, &policy.guard) {
             guard.check(asking)?;
         }
@@ -81,12 +76,7 @@ impl Authority {
     }
 
     /// A token that was verified before by rules and keys that still hold; its dates are asked anew.
-    fn remembered(
-        &self,
-        policy: &TokenPolicy,
-        digest: &[u8; 32],
-        now: UnixSeconds,
-    ) -> Result<Option<Vouched>, Cause> {
+    fn remembered(&self, policy: &TokenPolicy, digest: &[u8; 32], now: UnixSeconds) -> Result<Option<Vouched>, Cause> {
         for (position, candidate) in policy.candidates.iter().enumerate() {
             let Ok(ring) = candidate.issuer.ring() else { continue };
             let Some(verified) = self.cache.get(digest, ring.generation) else { continue };
@@ -110,13 +100,7 @@ impl Authority {
         self.turnstile.pass(|| self.verify(policy, token, digest, now)).await
     }
 
-    fn verify(
-        &self,
-        policy: &TokenPolicy,
-        token: &str,
-        digest: &[u8; 32],
-        now: UnixSeconds,
-    ) -> Result<Vouched, Cause> {
+    fn verify(&self, policy: &TokenPolicy, token: &str, digest: &[u8; 32], now: UnixSeconds) -> Result<Vouched, Cause> {
         let jws = Jws::parse(token)?;
         let candidate = policy.choose(|| jws.claims())?;
         let issuer = &policy.candidates[candidate].issuer;
@@ -144,7 +128,7 @@ mod tests {
     use super::super::access::{Access, PolicySettings, RouteAuth, Rule};
     use super::super::fixtures::{self, NOW, Request};
     use super::super::{
-        Algorithm, Demand, Forward, Forwarding, Issuer, IssuerSettings, KeySource, Kind, OriginGuard, Secret, Test,
+        Algorithm, ClaimPath, Demand, Forward, Forwarding, Issuer, IssuerSettings, KeySource, Kind, OriginGuard, Secret,
     };
     use super::*;
 
@@ -171,8 +155,10 @@ mod tests {
 
     #[test]
     fn the_upstream_gets_the_canonical_field_and_the_claims() {
-        let forward =
-            |header: &'static str, claim: &str| Forward { header: header.parse().unwrap(), claim: claim.into() };
+        let forward = |header: &'static str, claim: &str| Forward {
+            header: header.parse().unwrap(),
+            claim: ClaimPath::top(claim),
+        };
         let forwards = vec![forward("x-user-id", "user_id"), forward("x-groups", "groups"), forward("x-none", "none")];
         let policy = fixtures::policy_with(fixtures::django(), |_, forwarding| {
             forwarding.claims = forwards;
@@ -255,18 +241,18 @@ mod tests {
 
     #[test]
     fn reads_and_writes_may_ask_different_things() {
-        let access = |optional| {
-            Access::Token(Box::new(PolicySettings { optional, ..PolicySettings::of_issuer(0) }))
-        };
+        let access = |optional| Access::Token(Box::new(PolicySettings { optional, ..PolicySettings::of_issuer(0) }));
         let settings = RouteAuth { read: access(true), write: access(false), forward: Forwarding::default() };
         let policy = Policy::compile(&settings, &[fixtures::django()]);
         let passes = |method: Method| {
             fixtures::judge(&Authority::new(8), &policy, &Request::new(method, "/", &[]).asking()).is_ok()
         };
         assert!([Method::GET, Method::HEAD, Method::OPTIONS].into_iter().all(passes));
-        assert!(![Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::from_bytes(b"BREW").unwrap()]
-            .into_iter()
-            .any(passes));
+        assert!(
+            ![Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::from_bytes(b"BREW").unwrap()]
+                .into_iter()
+                .any(passes)
+        );
         assert!(policy.describe().contains("other methods"));
     }
 
@@ -276,7 +262,7 @@ mod tests {
         let kind_under = |rules| {
             bearing(&authority, &fixtures::policy(fixtures::django(), rules), &good()).map_err(|denied| denied.kind())
         };
-        let demand = |claim: &str, value| Rule::Claim(Demand { claim: claim.into(), test: Test::Equals(value) });
+        let demand = |claim: &str, value: serde_json::Value| Rule::Claim(Demand::equals(claim, value));
         let scopes = |names: &[&str]| Rule::Scopes(names.iter().map(|name| Box::from(*name)).collect());
         assert!(kind_under(vec![demand("is_staff", json!(true)), scopes(&["read"])]).is_ok());
         assert_eq!(kind_under(vec![demand("is_staff", json!("true"))]).unwrap_err(), Kind::Forbidden);
@@ -287,11 +273,8 @@ mod tests {
     #[test]
     fn several_issuers_are_told_apart_by_iss_and_nobody_signs_for_another() {
         let named = |name: &str, iss: Option<&str>, pair: &fixtures::Pair| {
-            let settings = IssuerSettings {
-                keys: vec![pair.key()],
-                issuer: iss.map(Into::into),
-                ..IssuerSettings::named(name)
-            };
+            let settings =
+                IssuerSettings { keys: vec![pair.key()], issuer: iss.map(Into::into), ..IssuerSettings::named(name) };
             Arc::new(Issuer::compile(settings).unwrap().0)
         };
         let issuers = [
@@ -328,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_claim_that_is_no_header_value_is_refused() {
-        let forward = Forward { header: "x-name".parse().unwrap(), claim: "name".into() };
+        let forward = Forward { header: "x-name".parse().unwrap(), claim: ClaimPath::top("name") };
         let policy = fixtures::policy_with(fixtures::django(), |_, forwarding| forwarding.claims = vec![forward]);
         let token = fixtures::django_token(r#""user_id":1,"name":"a\r\nx-admin: 1""#);
         let denied = bearing(&Authority::new(0), &policy, &token).unwrap_err();
@@ -383,7 +366,7 @@ mod tests {
             settings.keys[0].not_after = key_until.map(at);
             settings.leeway_secs = leeway;
             let issuer = Arc::new(Issuer::compile(settings).unwrap().0);
-            let demand = Rule::Claim(Demand { claim: "staff".into(), test: Test::Equals(json!(true)) });
+            let demand = Rule::Claim(Demand::equals("staff", true));
             let policy = fixtures::policy(Arc::clone(&issuer), vec![demand]);
             let open = fixtures::policy(issuer, vec![]);
             let claims = format!(

@@ -1,12 +1,13 @@
 //! The claims of a token, compact enough to be kept by the ten thousand.
 //!
 //! Owns the reading of registered claims: dates, `iss`, `aud`, scopes. Judges nothing against a configuration.
-//! RFC 7519 section 4.1, RFC 8693 section 4.2 (`scope`).
+//! RFC 7519 section 4.1, RFC 8693 section 4.2 (`scope`), RFC 6901.
 
 use std::borrow::Cow;
 
 use super::denied::{Cause, TokenFault};
 use super::json::{Object, Value};
+use super::path::{ClaimPath, Step};
 use super::time::UnixSeconds;
 
 /// A token's claims: the JSON as it was signed plus 8 bytes a top-level member.
@@ -22,6 +23,12 @@ impl Claims {
     /// A top-level claim.
     pub(super) fn find(&self, name: &str) -> Option<Value<'_>> {
         self.0.find(name)
+    }
+
+    /// The claim at a path. A plain name costs what [`Self::find`] costs; below it, each step reads one object or array anew.
+    pub(super) fn at(&self, path: &ClaimPath) -> Option<Value<'_>> {
+        let (first, rest) = path.steps();
+        rest.iter().try_fold(self.find(first)?, below)
     }
 
     /// The claims as they were signed.
@@ -51,16 +58,16 @@ impl Claims {
     }
 
     /// Whether every one of `needed` was granted, by `scope` or, where that is missing, `scp`: a space-delimited string or an
-    /// array of strings.
+    /// array of strings. No other claim (`scopes`, `permissions`, `roles`) grants a scope.
     pub(super) fn grants_all(&self, needed: &[Box<str>]) -> bool {
         let granted = self.granted();
-        needed.iter().all(|scope| holds(&granted, scope))
+        needed.iter().all(|scope| grants(&granted, scope))
     }
 
-    /// Whether one of `accepted` was granted, in the same places.
+    /// Whether one of `accepted` was granted, as [`Self::grants_all`] reads it; of none, none was.
     pub(super) fn grants_any(&self, accepted: &[Box<str>]) -> bool {
         let granted = self.granted();
-        accepted.iter().any(|scope| holds(&granted, scope))
+        accepted.iter().any(|scope| grants(&granted, scope))
     }
 
     fn granted(&self) -> Vec<Cow<'_, str>> {
@@ -74,8 +81,8 @@ impl Claims {
     }
 }
 
-fn holds(granted: &[Cow<'_, str>], scope: &str) -> bool {
-    granted.iter().any(|text| text.split(' ').any(|one| one == scope))
+fn below<'a>(value: Value<'a>, step: &Step) -> Option<Value<'a>> {
+    value.member(&step.name).or_else(|| value.element(step.index?))
 }
 
 fn granted_by(claim: Value<'_>) -> Vec<Cow<'_, str>> {
@@ -83,6 +90,10 @@ fn granted_by(claim: Value<'_>) -> Vec<Cow<'_, str>> {
         Some(elements) => elements.into_iter().filter_map(Value::as_str).collect(),
         None => claim.as_str().into_iter().collect(),
     }
+}
+
+fn grants(granted: &[Cow<'_, str>], scope: &str) -> bool {
+    granted.iter().any(|text| text.split(' ').any(|one| one == scope))
 }
 
 #[cfg(test)]
@@ -94,6 +105,11 @@ mod tests {
 
     fn claims(json: &str) -> Claims {
         Claims::parse(json.as_bytes().to_vec()).unwrap()
+    }
+
+    /// The same value with every `a` of a name or text written as an escape.
+    fn escaped(value: &serde_json::Value) -> String {
+        value.to_string().replace('a', "\\u0061")
     }
 
     #[test]
@@ -135,12 +151,71 @@ mod tests {
     }
 
     #[test]
+    fn one_scope_of_several_is_enough_where_any_is_asked() {
+        let accepted = ["read".into(), "write".into()];
+        for json in [r#"{"scope":"read"}"#, r#"{"scope":["x","write"]}"#, r#"{"scp":"x write"}"#, r#"{"scp":["read"]}"#]
+        {
+            assert!(claims(json).grants_any(&accepted), "{json}");
+        }
+        for json in [
+            "{}",
+            r#"{"scope":""}"#,
+            r#"{"scope":"readwrite"}"#,
+            r#"{"scope":["readwrite",1]}"#,
+            r#"{"scope":"x","scp":"read"}"#,
+            r#"{"scope":null,"scp":"read"}"#,
+            r#"{"scopes":"read","permissions":["read"],"roles":["read"]}"#,
+        ] {
+            assert!(!claims(json).grants_any(&accepted), "{json}");
+        }
+        assert!(!claims(r#"{"scope":"read"}"#).grants_any(&[]), "an empty list is no open door");
+    }
+
+    /// JSON with few names, so that paths often lead somewhere.
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<i64>().prop_map(Into::into),
+            "\\PC{0,4}".prop_map(Into::into)
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::btree_map("[ab01~/\"é]{1,2}", inner, 0..4).prop_map(serde_json::Value::from_iter),
+            ]
+        })
+    }
+
+    #[test]
     fn a_long_integer_keeps_every_digit() {
         assert_eq!(claims(r#"{"user_id":90071992547409931}"#).text("user_id").unwrap(), "90071992547409931");
         assert_eq!(claims(r#"{"user_id":{}}"#).text("user_id"), None);
     }
 
     proptest! {
+        #[test]
+        fn a_pointer_leads_where_json_pointers_lead(
+            value in prop::collection::btree_map("[ab01~/\"é]{1,2}", any_json(), 0..5).prop_map(serde_json::Value::from_iter),
+            pointer in "(/([ab\"é]|0|1|01|~0|~1|-){1,2}){1,5}",
+        ) {
+            let path = ClaimPath::parse(&pointer).unwrap();
+            for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap(), escaped(&value)] {
+                let found = claims(&text).at(&path).map(|found| serde_json::from_str(found.as_json()).unwrap());
+                prop_assert_eq!(found.as_ref(), value.pointer(&pointer), "{}", text);
+            }
+        }
+
+        #[test]
+        fn a_dotted_path_leads_from_member_to_member(value in any_json(), names in prop::collection::vec("[ab01é]{1,2}", 1..4)) {
+            let whole = serde_json::json!({ "top": value });
+            let member = |value: &serde_json::Value, name: &String| value.as_object()?.get(name).cloned();
+            let expected = names.iter().try_fold(value, |value, name| member(&value, name));
+            let path = ClaimPath::parse(&format!("top.{}", names.join("."))).unwrap();
+            let claims = claims(&whole.to_string());
+            let found = claims.at(&path).map(|found| serde_json::from_str(found.as_json()).unwrap());
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(claims) = Claims::parse(bytes.clone()) {

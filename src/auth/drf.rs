@@ -68,9 +68,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use super::super::denied::{Challenge, TokenFault};
     use super::super::Style;
     use super::super::bearer::Scheme;
+    use super::super::denied::{Challenge, TokenFault};
     use super::*;
 
     fn body(cause: Cause) -> &'static str {

@@ -215,10 +215,7 @@ pub(super) fn policy(issuer: Arc<Issuer>, rules: Vec<Rule>) -> Policy {
 }
 
 /// A policy that takes tokens of `issuer`, with a change.
-pub(super) fn policy_with(
-    issuer: Arc<Issuer>,
-    change: impl FnOnce(&mut PolicySettings, &mut Forwarding),
-) -> Policy {
+pub(super) fn policy_with(issuer: Arc<Issuer>, change: impl FnOnce(&mut PolicySettings, &mut Forwarding)) -> Policy {
     let (mut settings, mut forward) = (PolicySettings::of_issuer(0), Forwarding::default());
     change(&mut settings, &mut forward);
     let access = Access::Token(Box::new(settings));

@@ -150,8 +150,8 @@ fn validity(verified: &Verified, issuer: &Issuer, now: UnixSeconds) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Algorithm, Rule};
     use super::super::fixtures::{self, NOW};
+    use super::super::{Algorithm, Rule};
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Bytes of JSON accepted for one object; a token is at most as long.
@@ -160,6 +160,17 @@ impl<'a> Value<'a> {
         Some(elements.into_iter().map(|element| Value(element.get())).collect())
     }
 
+    /// The value of an object's member, by its unescaped name; `None` for any other type.
+    pub(super) fn member(self, name: &str) -> Option<Value<'a>> {
+        let mut reader = serde_json::Deserializer::from_str(self.0);
+        reader.deserialize_map(Sought { name }).ok().flatten().map(Value)
+    }
+
+    /// The element of an array; `None` for any other type.
+    pub(super) fn element(self, index: usize) -> Option<Value<'a>> {
+        self.as_array()?.into_iter().nth(index)
+    }
+
     /// Whether this is a number, `true` or `false`: what can stand in a header as it is written.
     pub(super) fn is_plain(self) -> bool {
         matches!(self.0, "true" | "false") || self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
@@ -227,6 +238,31 @@ impl<'de> Visitor<'de> for Members<'_> {
             found.push((name, map.next_value::<&'de RawValue>()?.get()));
         }
         refuse_duplicates(found.iter().map(|(name, _)| &**name).collect(), self.fault)?;
+        Ok(found)
+    }
+}
+
+/// Finds one member of an object that is known to hold no name twice.
+struct Sought<'n> {
+    name: &'n str,
+}
+
+impl<'de> Visitor<'de> for Sought<'_> {
+    type Value = Option<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key_seed(Name)? {
+            if name == self.name {
+                found = Some(map.next_value::<&'de RawValue>()?.get());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
         Ok(found)
     }
 }
@@ -398,6 +434,18 @@ mod tests {
         assert_eq!(object.find("id").unwrap().as_json(), "9007199254740993123456789");
         assert!(object.find("n").unwrap().is_null());
         assert_eq!(object.find("s\\u0075b"), None);
+    }
+
+    #[test]
+    fn a_nested_value_is_found_by_unescaped_name_or_index_and_keeps_its_spelling() {
+        let object = parse(r#"{"o":{ "s\u0075b" : 1.50 , "l":[ 1 , {"a":2} ]},"s":"{\"a\":1}"}"#).unwrap();
+        let o = object.find("o").unwrap();
+        assert_eq!(o.member("sub").unwrap().as_json(), "1.50");
+        assert_eq!(o.member("l").unwrap().element(1).unwrap().member("a").unwrap().as_json(), "2");
+        assert_eq!(o.member("l").unwrap().element(2), None);
+        assert_eq!((o.member("s\\u0075b"), o.member("x"), o.element(0)), (None, None, None));
+        let s = object.find("s").unwrap();
+        assert_eq!((s.member("a"), s.element(0)), (None, None), "a string is no object, whatever it says");
     }
 
     #[test]

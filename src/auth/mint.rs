@@ -121,11 +121,8 @@ mod tests {
             (fixtures::secret(), Algorithm::Hs512, SigningKey::Secret(Secret::new(fixtures::SECRET))),
         ] {
             let token = mint(algorithm, &key, Some("k1"), &claims()).unwrap();
-            let settings = IssuerSettings {
-                keys: vec![pair.key()],
-                algorithms: vec![algorithm],
-                ..IssuerSettings::named("corp")
-            };
+            let settings =
+                IssuerSettings { keys: vec![pair.key()], algorithms: vec![algorithm], ..IssuerSettings::named("corp") };
             let issuer = Issuer::compile(settings).unwrap().0;
             let verified = fixtures::verified(&issuer, &token).unwrap();
             assert_eq!(verified.claims.text("id").unwrap(), "9007199254740993");

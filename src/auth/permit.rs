@@ -174,8 +174,7 @@ fn canonical(headers: &HeaderMap, found: &Found<'_>) -> HeaderValue {
         Scheme::Bearer => "Bearer ",
         Scheme::Dpop => "DPoP ",
     };
-    let is_so =
-        |sent: &&HeaderValue| sent.as_bytes().strip_prefix(scheme.as_bytes()) == Some(found.token.as_bytes());
+    let is_so = |sent: &&HeaderValue| sent.as_bytes().strip_prefix(scheme.as_bytes()) == Some(found.token.as_bytes());
     let sent = headers.get(AUTHORIZATION).filter(|_| *found.place == Place::Authorization).filter(is_so);
     let mut value = sent.cloned().unwrap_or_else(|| {
         HeaderValue::from_str(&format!("{scheme}{}", found.token))
@@ -189,10 +188,10 @@ fn canonical(headers: &HeaderMap, found: &Found<'_>) -> HeaderValue {
 pub(super) fn identity_of(policy: &TokenPolicy, verified: &Verified) -> Result<Vec<(HeaderName, HeaderValue)>, Cause> {
     let mut identity = Vec::with_capacity(policy.forward.claims.len());
     for forward in &policy.forward.claims {
-        let Some(claim) = verified.claims.find(&forward.claim).filter(|claim| !claim.is_null()) else {
+        let Some(claim) = verified.claims.at(&forward.claim).filter(|claim| !claim.is_null()) else {
             continue;
         };
-        let value = header_value(claim).ok_or_else(|| Cause::UnusableClaim(forward.claim.clone()))?;
+        let value = header_value(claim).ok_or_else(|| Cause::UnusableClaim(forward.claim.as_str().into()))?;
         identity.push((forward.header.clone(), value));
     }
     if let Some(header) = &policy.forward.all_claims {

@@ -11,10 +11,10 @@ use http::Method;
 use super::access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
 use super::asking::is_safe;
 use super::claims::Claims;
+use super::demand::{self, Verdict, judge};
 use super::denied::{Cause, Challenge};
 use super::issuer::Issuer;
 use super::json::Value;
-use super::settings::{Demand, Test};
 
 /// Who may pass.
 #[derive(Debug, Clone)]
@@ -150,7 +150,7 @@ impl TokenPolicy {
         for candidate in &self.candidates {
             describe_issuer(&candidate.issuer, &mut clause);
         }
-        if let Some(words) = in_words(&self.rule, &self.candidates) {
+        if let Some(words) = rule_in_words(&self.rule, &self.candidates) {
             clause(words);
         }
         if self.optional {
@@ -189,7 +189,7 @@ fn describe_issuer(issuer: &Issuer, clause: &mut impl FnMut(String)) {
         clause("claim `exp` is present".to_owned());
     }
     settings.required_claims.iter().for_each(|name| clause(format!("claim `{name}` is present")));
-    settings.require.iter().for_each(|demand| clause(demand_in_words(demand)));
+    settings.require.iter().for_each(|demand| clause(demand::in_words(demand)));
 }
 
 fn collect_scopes<'r>(rule: &'r Rule, into: &mut Vec<&'r str>) {
@@ -213,7 +213,7 @@ fn check(rule: &Rule, claims: &Claims, issuer: usize) -> Result<(), Cause> {
         Rule::From(index) if *index == issuer => Ok(()),
         Rule::From(_) => Err(Cause::WrongIssuer),
         Rule::Claim(demand) if judge(demand, claims) == Verdict::Met => Ok(()),
-        Rule::Claim(demand) => Err(Cause::DemandUnmet(demand.claim.clone())),
+        Rule::Claim(demand) => Err(Cause::DemandUnmet(demand.claim.as_str().into())),
         Rule::Scopes(scopes) if claims.grants_all(scopes) => Ok(()),
         Rule::AnyScope(scopes) if claims.grants_any(scopes) => Ok(()),
         Rule::Scopes(_) | Rule::AnyScope(_) => Err(Cause::InsufficientScope),
@@ -233,9 +233,9 @@ fn any(rules: &[Rule], claims: &Claims, issuer: usize) -> Result<(), Cause> {
     Err(refusal)
 }
 
-fn in_words(rule: &Rule, candidates: &[Candidate]) -> Option<String> {
+fn rule_in_words(rule: &Rule, candidates: &[Candidate]) -> Option<String> {
     let joined = |rules: &[Rule], word: &str| {
-        let words: Vec<String> = rules.iter().filter_map(|rule| in_words(rule, candidates)).collect();
+        let words: Vec<String> = rules.iter().filter_map(|rule| rule_in_words(rule, candidates)).collect();
         match words.len() {
             0 | 1 => words.into_iter().next(),
             _ => Some(format!("({})", words.join(word))),
@@ -243,7 +243,7 @@ fn in_words(rule: &Rule, candidates: &[Candidate]) -> Option<String> {
     };
     Some(match rule {
         Rule::All(rules) => {
-            let words: Vec<String> = rules.iter().filter_map(|rule| in_words(rule, candidates)).collect();
+            let words: Vec<String> = rules.iter().filter_map(|rule| rule_in_words(rule, candidates)).collect();
             return (!words.is_empty()).then(|| words.join("\n"));
         }
         Rule::Any(rules) => {
@@ -254,41 +254,10 @@ fn in_words(rule: &Rule, candidates: &[Candidate]) -> Option<String> {
             let name = candidates.iter().find(|candidate| candidate.index == *index)?.issuer.name();
             format!("the issuer is `{name}`")
         }
-        Rule::Claim(demand) => demand_in_words(demand),
+        Rule::Claim(demand) => demand::in_words(demand),
         Rule::Scopes(scopes) => format!("scopes granted: {}", scopes.join(" ")),
         Rule::AnyScope(scopes) => format!("one of these scopes granted: {}", scopes.join(" ")),
     })
-}
-/// How a claim stands to a demand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Met,
-    Missing,
-    Unmet,
-}
-
-/// A claim that is missing fails every test.
-pub(super) fn judge(demand: &Demand, claims: &Claims) -> Verdict {
-    let Some(claim) = claims.find(&demand.claim) else {
-        return Verdict::Missing;
-    };
-    let met = match &demand.test {
-        Test::Equals(expected) => claim.equals(expected),
-        Test::OneOf(accepted) => accepted.iter().any(|expected| claim.equals(expected)),
-        Test::Present => !claim.is_null(),
-    };
-    if met { Verdict::Met } else { Verdict::Unmet }
-}
-
-fn demand_in_words(demand: &Demand) -> String {
-    match &demand.test {
-        Test::Equals(value) => format!("claim `{}` is {value}", demand.claim),
-        Test::OneOf(values) => {
-            let values = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            format!("claim `{}` is one of: {values}", demand.claim)
-        }
-        Test::Present => format!("claim `{}` is present and not null", demand.claim),
-    }
 }
 
 #[cfg(test)]
@@ -297,11 +266,11 @@ mod tests {
     use serde_json::json;
 
     use super::super::fixtures;
-    use super::super::settings::Forward;
+    use super::super::settings::{ClaimPath, Demand, Forward};
     use super::*;
 
     fn claim(name: &str, value: serde_json::Value) -> Rule {
-        Rule::Claim(Demand { claim: name.into(), test: Test::Equals(value) })
+        Rule::Claim(Demand::equals(name, value))
     }
 
     fn verdict(rule: &Rule, claims: &str) -> Result<(), Cause> {
@@ -323,7 +292,11 @@ mod tests {
         ]);
         assert_eq!(verdict(&rule, r#"{"b":1}"#), Ok(()));
         assert_eq!(verdict(&rule, r#"{"scope":"read write"}"#), Ok(()));
-        assert_eq!(verdict(&rule, r#"{"a":1}"#), Err(Cause::DemandUnmet("b".into())), "it is another issuer's alternative");
+        assert_eq!(
+            verdict(&rule, r#"{"a":1}"#),
+            Err(Cause::DemandUnmet("b".into())),
+            "it is another issuer's alternative"
+        );
     }
 
     #[test]
@@ -344,7 +317,7 @@ mod tests {
     #[test]
     fn the_description_names_every_condition() {
         let rules = vec![claim("is_staff", json!(true)), Rule::Scopes(vec!["read".into()])];
-        let forward = Forward { header: "x-user-id".parse().unwrap(), claim: "user_id".into() };
+        let forward = Forward { header: "x-user-id".parse().unwrap(), claim: ClaimPath::top("user_id") };
         let text = fixtures::policy_with(fixtures::django(), |settings, forwarding| {
             settings.rule = Rule::All(rules);
             forwarding.claims = vec![forward];

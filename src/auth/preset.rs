@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use super::settings::{Algorithm, Demand, IssuerSettings, Style, Test};
+use super::settings::{Algorithm, Demand, IssuerSettings, Style};
 
 /// A named set of issuer settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +41,7 @@ impl Preset {
                 settings.leeway_secs = 0;
                 settings.require_exp = true;
                 settings.required_claims = vec!["jti".into()];
-                settings.require = vec![
-                    Demand { claim: "token_type".into(), test: Test::Equals("access".into()) },
-                    Demand { claim: "user_id".into(), test: Test::Present },
-                ];
+                settings.require = vec![Demand::equals("token_type", "access"), Demand::present("user_id")];
                 settings.typ = Vec::new();
                 settings.subject_claim = "user_id".into();
                 settings.style = Style::Drf;
@@ -81,6 +78,6 @@ mod tests {
         assert!(settings.require_exp && settings.leeway_secs == 0 && &*settings.realm == "api");
         assert_eq!(settings.algorithms, [Algorithm::Hs256]);
         assert_eq!(settings.required_claims, ["jti".into()]);
-        assert_eq!(settings.require[0].test, Test::Equals("access".into()));
+        assert_eq!(settings.require[0], Demand::equals("token_type", "access"));
     }
 }

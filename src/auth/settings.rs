@@ -1,10 +1,13 @@
 //! What `config::compile` hands to this room: an issuer as configured, everything already read from disk and environment.
 //!
-//! Owns the closed list of algorithms and the shape of a claim demand. Knows nothing of files, TOML or HTTP.
+//! Owns the closed list of algorithms. Knows nothing of files, TOML or HTTP.
 
 use std::fmt;
 use std::str::FromStr;
 
+pub use super::demand::{Demand, Test};
+pub use super::number::Number;
+pub use super::path::{ClaimPath, PathProblem};
 use super::time::UnixSeconds;
 
 /// A JWS algorithm this gateway verifies (RFC 7518 section 3.1, RFC 8037). The list is closed on purpose: `none` is not on it.
@@ -222,31 +225,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What one claim must be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Demand {
-    /// A top-level member of the claims.
-    pub claim: Box<str>,
-    /// What is asked of it; a missing claim always fails.
-    pub test: Test,
-}
-
-/// The question a [`Demand`] asks.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Test {
-    /// The claim equals this JSON value (an array equals an array, element for element).
-    Equals(serde_json::Value),
-    /// The claim equals one of these.
-    OneOf(Vec<serde_json::Value>),
-    /// The claim is there and is not `null`.
-    Present,
-}
-
 /// One claim handed to the upstream in one header.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forward {
     /// The identity header, removed from every client request before it is set here.
     pub header: http::HeaderName,
-    /// The top-level claim whose value it carries.
-    pub claim: Box<str>,
+    /// The claim whose value it carries.
+    pub claim: ClaimPath,
 }

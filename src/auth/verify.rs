@@ -4,11 +4,11 @@
 //! they are asked again whenever a verified token comes back. Knows no routes. RFC 7519 section 7.2, RFC 8725 section 3.
 
 use super::claims::Claims;
+use super::demand::{Verdict, judge};
 use super::denied::Cause;
 use super::issuer::{Issuer, Ring, normal_typ};
 use super::jws::{Header, Jws};
 use super::keys::{Validity, VerifyingKey};
-use super::policy::{Verdict, judge};
 use super::settings::Algorithm;
 use super::time::UnixSeconds;
 
@@ -134,11 +134,11 @@ impl Verified {
     pub(super) fn check_demands(&self, issuer: &Issuer) -> Result<(), Cause> {
         issuer.settings().require.iter().try_for_each(|demand| match judge(demand, &self.claims) {
             Verdict::Met => Ok(()),
-            Verdict::Missing => Err(Cause::MissingClaim(demand.claim.clone())),
-            Verdict::Unmet if TOKEN_TYPE_CLAIMS.contains(&&*demand.claim) => {
-                Err(Cause::WrongTokenType(demand.claim.clone()))
+            Verdict::Missing => Err(Cause::MissingClaim(demand.claim.as_str().into())),
+            Verdict::Unmet if TOKEN_TYPE_CLAIMS.contains(&demand.claim.as_str()) => {
+                Err(Cause::WrongTokenType(demand.claim.as_str().into()))
             }
-            Verdict::Unmet => Err(Cause::ClaimRefused(demand.claim.clone())),
+            Verdict::Unmet => Err(Cause::ClaimRefused(demand.claim.as_str().into())),
         })
     }
 
@@ -232,9 +232,7 @@ mod tests {
             settings.require_exp = false;
             settings.typ = vec!["Application/at+JWT".into()];
         });
-        let with = |typ: &str| {
-            fixtures::verified(&issuer, &token(&format!(r#"{{"alg":"ES256"{typ}}}"#), "{}"))
-        };
+        let with = |typ: &str| fixtures::verified(&issuer, &token(&format!(r#"{{"alg":"ES256"{typ}}}"#), "{}"));
         for typ in [r#","typ":"at+jwt""#, r#","typ":"AT+JWT""#, r#","typ":"application/at+jwt""#] {
             with(typ).unwrap();
         }

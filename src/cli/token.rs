@@ -141,7 +141,7 @@ pub(super) fn standard_claims(
     }
     for demand in &issuer.require {
         if let Test::Equals(value) = &demand.test {
-            claims.insert(demand.claim.to_string(), value.clone());
+            demand.claim.place(&mut claims, value.clone());
         }
     }
     claims

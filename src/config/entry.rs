@@ -141,6 +141,9 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
 /// string "x"`. Anything else is already ours.
 fn reword(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
+    if first == "integer number overflowed" {
+        return "this number is out of every range".to_owned();
+    }
     let Some((found, expected)) = first
         .strip_prefix("invalid type: ")
         .or_else(|| first.strip_prefix("invalid value: "))

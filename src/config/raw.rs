@@ -174,8 +174,9 @@ pub(super) struct Issuer {
     pub(super) algorithms: Entry<Vec<Entry<String>>>,
     /// Seconds of clock difference forgiven in `exp` and `nbf`, 0 to 60. Default: 30; 0 under the preset "simplejwt".
     pub(super) leeway_secs: Entry<i64>,
-    /// Claims every token must hold: a value, an array (one of these), or `{ present = true }`. Default: none. Demands of the
-    /// preset stay unless the same claim is named here.
+    /// Claims every token must hold: a value, an array (one of these), or a table of tests: `present`, `equals`, `one_of`,
+    /// `contains`, `contains_any`, `contains_all`, `prefix`, `min`, `max`. A nested claim is named in quotes, as in
+    /// "`realm_access.roles`". Default: none. Demands of the preset stay unless the same claim is named here.
     pub(super) require: Entry<Named<ClaimValue>>,
     /// Claims that must be present, whatever their value. Default: none; `jti` and the subject claim under the preset
     /// "simplejwt". `exp` is always demanded.
@@ -232,8 +233,8 @@ pub(super) struct Route {
     pub(super) methods: Entry<Vec<Entry<String>>>,
     /// Who may pass: "public", or a table that names the issuer. Required: no route is open by omission.
     pub(super) auth: Entry<Auth>,
-    /// Claims handed to the upstream: `{ "X-User-Id" = "sub" }` puts the claim `sub` into that field. Default: none. The
-    /// fields are removed from every client's request first.
+    /// Claims handed to the upstream: `{ "X-User-Id" = "sub" }` puts the claim `sub` into that field; nested claims are named as
+    /// in `require`. Default: none. The fields are removed from every client's request first.
     pub(super) forward_claims: Entry<Named<String>>,
     /// Field in which the upstream gets all claims, as base64url of their JSON. Default: none. It is removed from every client's
     /// request first.
@@ -285,8 +286,8 @@ pub(super) struct TokenAuth {
     pub(super) write: Entry<Auth>,
     /// Where the token may stand. Default: in `Authorization` alone. Tokens in two places are refused.
     pub(super) token: Entry<TokenPlaces>,
-    /// Whether a cookie's token is refused for other methods than GET, HEAD and OPTIONS, and for WebSockets, unless the browser
-    /// says that this site or one of `origins` sent the request. Default: true. Off, any site can act for your users.
+    /// Whether a cookie's token is refused for other methods than GET, HEAD and OPTIONS, and for tunnels, unless the browser says
+    /// that this site or one of `origins` sent the request. Default: true. Off, any site can act for your users.
     pub(super) check_origin: Entry<bool>,
     /// Other sites that may send a cookie's token, as `["https://app.example.com"]`. Default: none.
     pub(super) origins: Entry<Vec<Entry<String>>>,

@@ -7,8 +7,10 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::json;
 
+use super::entry::{Entry, Named};
 use super::raw::{SecretTable, TokenAuth};
 
 /// `workers`: a number or a word.
@@ -177,13 +179,75 @@ impl JsonSchema for SecretSource {
     }
 }
 
-/// What a claim is compared with, as typed.
+/// What is asked of a claim, as typed: a value, an array or a table of tests. Items and tests keep their places.
 #[derive(Debug, Clone)]
-pub(super) struct ClaimValue(pub(super) toml::Value);
+#[allow(missing_docs)]
+pub(super) enum ClaimValue {
+    Text(String),
+    Flag(bool),
+    Integer(i128),
+    Float(f64),
+    /// JSON has no dates, so no claim is one.
+    Date,
+    List(Vec<Entry<ClaimValue>>),
+    Table(Named<ClaimValue>),
+}
 
 impl<'de> Deserialize<'de> for ClaimValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        toml::Value::deserialize(deserializer).map(Self)
+        deserializer.deserialize_any(ClaimForm)
+    }
+}
+
+struct ClaimForm;
+
+impl<'de> Visitor<'de> for ClaimForm {
+    type Value = ClaimValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value, an array or a table")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::Flag(flag))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<ClaimValue, E> {
+        self.visit_i128(number.into())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<ClaimValue, E> {
+        self.visit_i128(number.into())
+    }
+
+    fn visit_i128<E: Error>(self, number: i128) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::Integer(number))
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<ClaimValue, E> {
+        Err(E::custom("this number is out of every range"))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::Float(number))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<ClaimValue, S::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(ClaimValue::List(items))
+    }
+
+    /// The one map whose keys stand nowhere is how `toml` hands over a date; a table never fails, because its values are entries.
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<ClaimValue, M::Error> {
+        let table = Named::deserialize(MapAccessDeserializer::new(map));
+        Ok(table.map_or(ClaimValue::Date, ClaimValue::Table))
     }
 }
 
@@ -196,7 +260,26 @@ impl JsonSchema for ClaimValue {
         "ClaimValue".into()
     }
 
+    /// `oneOf`, which `unknown` does not look into: a wrong key may be a claim's name without its quotes, and only `compile` can
+    /// tell.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number", "boolean", "array", "object"] })
+        let value = json!({ "type": ["string", "number", "boolean"] });
+        let values = json!({ "type": "array", "items": value, "minItems": 1 });
+        json_schema!({ "oneOf": [value, values, {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": false,
+            "properties": {
+                "present": { "const": true },
+                "equals": value,
+                "one_of": values,
+                "contains": value,
+                "contains_any": values,
+                "contains_all": values,
+                "prefix": { "type": "string", "minLength": 1 },
+                "min": { "type": "number" },
+                "max": { "type": "number" },
+            },
+        }] })
     }
 }

@@ -144,4 +144,3 @@ fn collect<'s>(root: &'s Value, schema: &'s Value, path: &str, above: &[&'s Valu
         collect(root, each, &below("NAME"), above, found);
     }
 }
-

@@ -12,7 +12,7 @@ use super::demand::demands;
 use super::place::{guard, places};
 use super::route::{Known, reference};
 use super::{fields, link};
-use crate::auth::{Access, Demand, Forwarding, PolicySettings, RouteAuth, Rule, Test};
+use crate::auth::{Access, Demand, Forwarding, PolicySettings, RouteAuth, Rule};
 
 /// What may be asked besides having a token, in the words of Django REST framework.
 #[derive(Clone, Copy, PartialEq)]
@@ -141,8 +141,7 @@ fn split(
     let permission = context.choice(&raw.permission, "permission", &PERMISSIONS, Permission::Authenticated);
     let mut settings = policy(context, raw, label, span, known)?;
     if permission == Permission::Admin {
-        let staff = Demand { claim: "is_staff".into(), test: Test::Equals(true.into()) };
-        settings.rule = Rule::All(vec![settings.rule, Rule::Claim(staff)]);
+        settings.rule = Rule::All(vec![settings.rule, Rule::Claim(Demand::equals("is_staff", true))]);
     }
     let optional = settings.optional || permission == Permission::AuthenticatedOrReadOnly;
     let read = PolicySettings { optional, ..settings.clone() };
@@ -322,11 +321,7 @@ pub(super) fn forwarding(
     Forwarding { claims, all_claims, token: context.flag(&raw.forward_token, true), identity: None }
 }
 
-fn all_claims(
-    context: &mut Context<'_>,
-    entry: &Entry<String>,
-    claims: &[crate::auth::Forward],
-) -> Option<HeaderName> {
+fn all_claims(context: &mut Context<'_>, entry: &Entry<String>, claims: &[crate::auth::Forward]) -> Option<HeaderName> {
     let (text, span) = context.text(entry, "forward_all_claims")?;
     let header = fields::identity_field(context, text, span)?;
     if claims.iter().any(|forward| forward.header == header) {

@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue};
 use super::super::entry::{Entry, Name, Named};
 use super::super::problem::{Problem, Span};
 use super::context::Context;
+use super::demand::claim_path;
 use crate::auth::Forward;
 
 /// Framing and hop-by-hop fields (RFC 9110 section 7.6.1, RFC 9112 section 6): made anew for every message.
@@ -65,14 +66,10 @@ pub(super) fn forward_claims(context: &mut Context<'_>, entry: &Entry<Named<Stri
     let mut forwards: Vec<(Forward, Span)> = Vec::new();
     for (field, claim) in entries(context, entry, "forward_claims") {
         let Some((claim, span)) = context.take(claim) else { continue };
-        if claim.is_empty() {
-            context.report(
-                Problem::error(span, "a claim has no name").hint("write the claim, as in { \"X-User-Id\" = \"sub\" }"),
-            );
-        }
+        let claim = claim_path(context, claim, span, "write the claim, as in { \"X-User-Id\" = \"sub\" }");
         let Some(header) = identity_field(context, &field.text, field.span) else { continue };
         if unique(context, &header, field.span, forwards.iter().map(|(forward, span)| (&forward.header, *span))) {
-            forwards.push((Forward { header, claim: claim.as_str().into() }, field.span));
+            forwards.extend(claim.map(|claim| (Forward { header, claim }, field.span)));
         }
     }
     forwards.into_iter().map(|(forward, _)| forward).collect()

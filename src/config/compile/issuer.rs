@@ -7,7 +7,7 @@ use super::super::shapes::SecretSource;
 use super::super::spans::IssuerSpans;
 use super::context::{Context, bare};
 use super::demand::demands;
-use crate::auth::{Algorithm, Demand, Family, IssuerSettings, KeySettings, KeySource, Preset, Secret};
+use crate::auth::{Algorithm, ClaimPath, Demand, Family, IssuerSettings, KeySettings, KeySource, Preset, Secret};
 
 /// Seconds of clock difference forgiven where neither file nor preset says another number.
 const LEEWAY_SECS: u64 = 30;
@@ -57,8 +57,9 @@ fn base(name: &Name, preset: Option<Preset>) -> IssuerSettings {
 
 /// The preset's demands; the one on its subject claim follows when the table names another.
 fn demands_of(base: &IssuerSettings, subject_claim: &str) -> Vec<Demand> {
+    let subject = ClaimPath::top(&base.subject_claim);
     let follow = |demand: &Demand| {
-        let claim = if demand.claim == base.subject_claim { subject_claim.into() } else { demand.claim.clone() };
+        let claim = if demand.claim == subject { ClaimPath::top(subject_claim) } else { demand.claim.clone() };
         Demand { claim, test: demand.test.clone() }
     };
     base.require.iter().map(follow).collect()

@@ -26,9 +26,10 @@ pub(super) fn login_url(context: &mut Context<'_>, entry: &Entry<String>) -> Opt
         let problem = Problem::error(span, format!("`{url}` is no place to send a browser to"));
         context.report(problem.hint("start with one `/`, or with `https://` and a host"));
     } else if fixed.contains(['{', '}']) {
-        context.report(Problem::error(span, "the only placeholder here is `{url}`, once").hint(
-            "it is filled in percent-encoded, as in \"/login?next={url}\"",
-        ));
+        context.report(
+            Problem::error(span, "the only placeholder here is `{url}`, once")
+                .hint("it is filled in percent-encoded, as in \"/login?next={url}\""),
+        );
     }
     Some(url.into())
 }
