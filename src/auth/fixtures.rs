@@ -15,7 +15,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
-use super::keys::in_library;
+use super::jwks;
+use super::material::Material;
+use super::mint::in_library;
 use super::{Algorithm, Issuer, IssuerSettings, KeySource, Preset, Secret};
 
 /// The moment at which the tests' tokens are judged.
@@ -80,6 +82,11 @@ impl Pair {
         let mut jwk = self.jwk.clone();
         jwk["kid"] = json!(kid);
         jwk
+    }
+
+    /// The public half, or the secret, past the gate.
+    pub(super) fn material(&self) -> Material {
+        jwks::read_entry(&self.jwk).ok().flatten().unwrap().material
     }
 
     pub(super) fn key_source(&self) -> KeySource {

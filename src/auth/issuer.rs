@@ -192,11 +192,9 @@ impl Admission {
             let family = entry.material.family();
             let taken = kept.iter().any(|(other, key)| *other == family && key.kid.is_some() && key.kid == entry.kid);
             let bound = if taken { Err(duplicate_kid(&entry)) } else { algorithms_of(&entry, algorithms) };
+            let bound = bound.and_then(|own| VerifyingKey::bind(&entry.material, entry.kid.clone(), &own));
             match bound {
-                Ok(algorithms) => {
-                    let decoding = entry.material.into_decoding_key();
-                    kept.push((family, VerifyingKey { kid: entry.kid, algorithms, decoding }));
-                }
+                Ok(key) => kept.push((family, key)),
                 Err(bad) => self.report(entry.source, &entry.label, bad, !entry.from_set),
             }
         }
@@ -215,7 +213,7 @@ impl Admission {
             return;
         }
         for algorithm in algorithms {
-            if !keys.iter().any(|key| key.algorithms.contains(algorithm)) {
+            if !keys.iter().any(|key| key.serves(*algorithm)) {
                 let bad = BadKey::new(
                     format!("{algorithm} is accepted, but no key can verify it"),
                     format!("remove {algorithm} from `algorithms`, or add its key"),
