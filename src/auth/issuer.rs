@@ -7,6 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 
+use super::jwk::PublicJwk;
 use super::jwks;
 use super::keys::{KeyRing, VerifyingKey};
 use super::material::{BadKey, Material};
@@ -75,6 +76,11 @@ impl Issuer {
     /// How many keys were admitted.
     pub fn key_count(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Its public keys, in order, as a key set lists them; a secret is in no list.
+    pub fn public_jwks(&self) -> Vec<PublicJwk> {
+        self.keys.public().cloned().collect()
     }
 
     /// The hash that keys the token cache; a changed key or rule changes it.
@@ -357,6 +363,17 @@ mod tests {
         assert_eq!(issuer.algorithms(), [Algorithm::Rs256, Algorithm::Es384]);
         assert!(problems.is_empty() && issuer.key_count() == 2);
         assert_eq!(compile(vec![secret(64)], &[]).unwrap().0.algorithms(), [Algorithm::Hs256]);
+    }
+
+    #[test]
+    fn an_issuer_publishes_its_public_keys_and_no_secret() {
+        let keys = [fixtures::ec256().jwk("a"), fixtures::rsa().jwk("b")];
+        let issuer = compile(vec![set(&keys)], &[Algorithm::Es256, Algorithm::Rs256, Algorithm::Ps256]).unwrap().0;
+        let published: Vec<_> = issuer.public_jwks().iter().map(PublicJwk::to_json).collect();
+        assert_eq!(published.iter().map(|jwk| jwk["kid"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(published[0]["alg"], "ES256");
+        assert_eq!(published[1].get("alg"), None, "it serves two");
+        assert!(compile(vec![secret(32)], &[]).unwrap().0.public_jwks().is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
 };
 
+use super::jwk::PublicJwk;
 use super::material::{BadKey, Material, Raw};
 use super::settings::Algorithm;
 
@@ -21,6 +22,8 @@ pub(super) struct VerifyingKey {
     pub(super) kid: Option<Box<str>>,
     /// One for each algorithm the key serves.
     verifiers: Box<[Verifier]>,
+    /// The key as it may be published; a secret may not.
+    public: Option<PublicJwk>,
 }
 
 /// A key tied to one algorithm, in the form that verifies fastest.
@@ -47,6 +50,11 @@ impl KeyRing {
         self.0.len()
     }
 
+    /// Every key that may be published, in order.
+    pub(super) fn public(&self) -> impl Iterator<Item = &PublicJwk> {
+        self.0.iter().filter_map(|key| key.public.as_ref())
+    }
+
     /// The keys to try, at most [`MAX_TRIES`]. A `kid` picks the keys that carry it; where none does, a key without any `kid` (a
     /// PEM file, a secret) may still be meant. A token without `kid` may mean every key of its algorithm.
     pub(super) fn candidates<'r>(
@@ -68,7 +76,9 @@ impl VerifyingKey {
     /// Ties a key to the algorithms it will verify, and to no other.
     pub(super) fn bind(material: &Material, kid: Option<Box<str>>, algorithms: &[Algorithm]) -> Result<Self, BadKey> {
         let verifiers = algorithms.iter().map(|one| Verifier::bind(material, *one)).collect::<Result<_, _>>()?;
-        Ok(Self { kid, verifiers })
+        let only = if let [only] = algorithms { Some(*only) } else { None };
+        let public = PublicJwk::of(material).map(|jwk| jwk.named(kid.clone(), only));
+        Ok(Self { kid, verifiers, public })
     }
 
     pub(super) fn serves(&self, algorithm: Algorithm) -> bool {
