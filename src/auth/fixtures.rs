@@ -190,6 +190,11 @@ pub(super) fn certificate_pem() -> String {
     rcgen::generate_simple_self_signed(vec!["issuer.example".into()]).unwrap().cert.pem()
 }
 
+/// A public P-256 key that nobody here signs with.
+pub(super) fn foreign_jwk() -> Value {
+    make_ec(&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256").jwk
+}
+
 /// The simplejwt preset with [`SECRET`].
 pub(super) fn django() -> Arc<Issuer> {
     let mut settings = IssuerSettings::named("django");

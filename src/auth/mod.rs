@@ -9,6 +9,7 @@ mod bearer;
 mod cache;
 mod claims;
 mod denied;
+mod dpop;
 mod drf;
 mod inspect;
 mod issuer;
@@ -34,6 +35,7 @@ mod fixtures;
 
 pub use authority::Authority;
 pub use denied::{Cause, Denied, HeaderFault, JsonFault, Kind, TokenFault};
+pub use dpop::{Expectation, NoRandomness, Nonces, Proof, ProofFault, Replay, ReplayWindow, check_proof, the_proof};
 pub use drf::drf_body;
 pub use inspect::{Inspection, Step, explain_token, inspect};
 pub use issuer::{Generation, Issuer, KeyProblem};
