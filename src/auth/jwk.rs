@@ -15,6 +15,9 @@ use super::settings::Algorithm;
 /// The members of which RFC 7518 section 6 and RFC 8037 say that they are private.
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
+/// The longest modulus taken from a client: it chooses the key, and what checking its signatures costs us.
+const MAX_SHOWN_MODULUS_BYTES: usize = 512;
+
 /// A public key that may be shown to anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicJwk {
@@ -90,13 +93,15 @@ pub enum JwkFault {
     /// A number with leading zeros has two spellings, and so two thumbprints.
     #[error("a number of the key is not in its shortest form")]
     Spelling,
+    /// An RSA key of more than 4096 bits.
+    #[error("the rsa key has more than 4096 bits")]
+    TooLong,
     /// Unknown type or curve, malformed, too weak, or meant for something else than `sig` or `verify`.
     #[error("the key is malformed, too weak or not for signatures")]
     Unusable,
 }
 
 /// A public key that came from outside, past the gate, with the one algorithm that it says it is for and its thumbprint.
-#[derive(Clone)]
 pub(super) struct Shown {
     pub(super) material: Material,
     pub(super) alg: Option<Algorithm>,
@@ -113,6 +118,9 @@ pub(super) fn parse_public(jwk: &Value) -> Result<Shown, JwkFault> {
         return Err(JwkFault::Private);
     }
     let member = jwks::read_entry(jwk).ok().flatten().ok_or(JwkFault::Unusable)?;
+    if matches!(member.material.public(), Some(Public::Rsa { n, .. }) if n.len() > MAX_SHOWN_MODULUS_BYTES) {
+        return Err(JwkFault::TooLong);
+    }
     let public = PublicJwk::of(&member.material).ok_or(JwkFault::Symmetric)?;
     let spelled_alike = |(name, value): &(&str, Box<str>)| members.get(*name).is_some_and(|own| *own == **value);
     if !public.members.iter().all(spelled_alike) {
@@ -188,6 +196,7 @@ mod tests {
             (with(rsa.clone(), "qi", json!("AAAA")), JwkFault::Private),
             (with(ec.clone(), "k", json!("AAAA")), JwkFault::Private),
             (with(rsa.clone(), "n", json!(padded)), JwkFault::Spelling),
+            (with(rsa.clone(), "n", json!(URL_SAFE_NO_PAD.encode([255; 513]))), JwkFault::TooLong),
             (with(rsa.clone(), "n", json!("AQAB")), JwkFault::Unusable),
             (with(ec.clone(), "y", ec["x"].clone()), JwkFault::Unusable),
             (with(ec.clone(), "use", json!("enc")), JwkFault::Unusable),

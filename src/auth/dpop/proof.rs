@@ -24,8 +24,8 @@ pub(super) const AHEAD_SECS: u64 = 10;
 const MAX_JTI_BYTES: usize = 128;
 const MAX_NONCE_BYTES: usize = 256;
 
-/// The request a proof must have been made for.
-#[derive(Debug, Clone, Copy)]
+/// The request a proof must have been made for. It holds a token, so it has no debug text.
+#[derive(Clone, Copy)]
 pub struct Expectation<'a> {
     /// The request's method, byte for byte.
     pub method: &'a str,
