@@ -17,8 +17,10 @@ use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
 use super::access::{Access, Forwarding, PolicySettings, RouteAuth, Rule};
+use super::jwks;
 use super::jws::Jws;
-use super::keys::in_library;
+use super::material::Material;
+use super::mint::in_library;
 use super::settings::KeySettings;
 use super::verify::{Verified, verify};
 use super::{
@@ -93,6 +95,11 @@ impl Pair {
 
     pub(super) fn key(&self) -> KeySettings {
         self.key_source().into()
+    }
+
+    /// The public half, or the secret, past the gate.
+    pub(super) fn material(&self) -> Material {
+        jwks::read_entry(&self.jwk).ok().flatten().unwrap().material
     }
 
     pub(super) fn key_source(&self) -> KeySource {
@@ -194,6 +201,11 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
 /// A self-signed certificate over a fresh P-256 key.
 pub(super) fn certificate_pem() -> String {
     rcgen::generate_simple_self_signed(vec!["issuer.example".into()]).unwrap().cert.pem()
+}
+
+/// A public P-256 key that nobody here signs with.
+pub(super) fn foreign_jwk() -> Value {
+    make_ec(&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256").jwk
 }
 
 /// The simplejwt preset with [`SECRET`].

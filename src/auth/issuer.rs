@@ -11,6 +11,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use aws_lc_rs::digest;
 
 use super::denied::Cause;
+use super::jwk::PublicJwk;
 use super::jwks;
 use super::keys::{KeyRing, Validity, VerifyingKey};
 use super::material::{BadKey, Material};
@@ -86,6 +87,11 @@ impl Issuer {
     /// How many keys there are now.
     pub fn key_count(&self) -> usize {
         self.ring().map_or(0, |ring| ring.keys.len())
+    }
+
+    /// Its public keys, in order, as a key set lists them; a secret is in no list.
+    pub fn public_jwks(&self) -> Vec<PublicJwk> {
+        self.ring().map_or_else(|_| Vec::new(), |ring| ring.keys.public().cloned().collect())
     }
 
     /// The rules; the key sources have been taken out.
@@ -224,12 +230,9 @@ impl Admission {
             let family = entry.material.family();
             let taken = kept.iter().any(|(other, key)| *other == family && key.kid.is_some() && key.kid == entry.kid);
             let bound = if taken { Err(duplicate_kid(&entry)) } else { algorithms_of(&entry, algorithms) };
+            let bound = bound.and_then(|own| VerifyingKey::bind(&entry.material, entry.kid.clone(), &own));
             match bound {
-                Ok(algorithms) => {
-                    let decoding = entry.material.into_decoding_key();
-                    let validity = entry.validity;
-                    kept.push((family, VerifyingKey { kid: entry.kid, algorithms, validity, decoding }));
-                }
+                Ok(key) => kept.push((family, key.valid(entry.validity))),
                 Err(bad) => self.report(entry.source, &entry.label, bad, !entry.from_set),
             }
         }
@@ -248,7 +251,7 @@ impl Admission {
             return;
         }
         for algorithm in algorithms {
-            if !keys.iter().any(|key| key.algorithms.contains(algorithm)) {
+            if !keys.iter().any(|key| key.serves(*algorithm)) {
                 let bad = BadKey::new(
                     format!("{algorithm} is accepted, but no key can verify it"),
                     format!("remove {algorithm} from `algorithms`, or add its key"),
@@ -411,6 +414,17 @@ mod tests {
         assert_eq!(issuer.algorithms(), [Algorithm::Rs256, Algorithm::Es384]);
         assert!(problems.is_empty() && issuer.key_count() == 2);
         assert_eq!(compile(vec![secret(64)], &[]).unwrap().0.algorithms(), [Algorithm::Hs256]);
+    }
+
+    #[test]
+    fn an_issuer_publishes_its_public_keys_and_no_secret() {
+        let keys = [fixtures::ec256().jwk("a"), fixtures::rsa().jwk("b")];
+        let issuer = compile(vec![set(&keys)], &[Algorithm::Es256, Algorithm::Rs256, Algorithm::Ps256]).unwrap().0;
+        let published: Vec<_> = issuer.public_jwks().iter().map(PublicJwk::to_json).collect();
+        assert_eq!(published.iter().map(|jwk| jwk["kid"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(published[0]["alg"], "ES256");
+        assert_eq!(published[1].get("alg"), None, "it serves two");
+        assert!(compile(vec![secret(32)], &[]).unwrap().0.public_jwks().is_empty());
     }
 
     #[test]

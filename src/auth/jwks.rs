@@ -39,7 +39,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Member>, Vec<BadKey>), BadKey> {
 }
 
 /// `None` for a member that is legitimately for someone else: another use, another kty, another operation.
-fn read_entry(entry: &Value) -> Result<Option<Member>, BadKey> {
+pub(super) fn read_entry(entry: &Value) -> Result<Option<Member>, BadKey> {
     let Value::Object(entry) = entry else {
         return Err(malformed("it is not an object"));
     };

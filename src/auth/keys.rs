@@ -1,11 +1,17 @@
 //! The keys of one issuer, and the one place where a signature is verified.
 //!
-//! Owns which key may be tried for a token. A key is bound to its algorithms when it is admitted, so nothing a token says can make it
-//! serve another. Each issuer has its own ring: two issuers may use one `kid`. RFC 7515 sections 4.1.4 and 5.2, RFC 8725 section 3.1.
+//! Owns which key may be tried for a token. A key is bound to its algorithms when it is admitted, and read by the library once and then,
+//! so nothing a token says can make it serve another, and no check reads it again. Each issuer has its own ring: two issuers may use one
+//! `kid`. RFC 7515 sections 4.1.4 and 5.2, RFC 8725 section 3.1.
 
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
+};
 
+use super::jwk::PublicJwk;
+use super::material::{BadKey, Material, Raw};
 use super::settings::Algorithm;
 use super::time::UnixSeconds;
 
@@ -15,9 +21,23 @@ pub(super) const MAX_TRIES: usize = 8;
 /// One admitted key.
 pub(super) struct VerifyingKey {
     pub(super) kid: Option<Box<str>>,
-    pub(super) algorithms: Box<[Algorithm]>,
+    /// One for each algorithm the key serves.
+    verifiers: Box<[Verifier]>,
     pub(super) validity: Validity,
-    pub(super) decoding: DecodingKey,
+    /// The key as it may be published; a secret may not.
+    public: Option<PublicJwk>,
+}
+
+/// A key tied to one algorithm, in the form that verifies fastest.
+pub(super) struct Verifier {
+    algorithm: Algorithm,
+    key: Bound,
+}
+
+enum Bound {
+    /// The key's two padded blocks are hashed already; boxed, because their state is long and a ring holds few secrets.
+    Secret(Box<hmac::Key>),
+    Public(ParsedPublicKey),
 }
 
 /// When a key may be used; both ends open unless the configuration closes them.
@@ -45,6 +65,11 @@ impl KeyRing {
         self.0.len()
     }
 
+    /// Every key that may be published, in order.
+    pub(super) fn public(&self) -> impl Iterator<Item = &PublicJwk> {
+        self.0.iter().filter_map(|key| key.public.as_ref())
+    }
+
     /// The keys to try, at most [`MAX_TRIES`]. A `kid` picks the keys that carry it; where none does, a key without any `kid` (a
     /// PEM file, a secret) may still be meant. A token without `kid` may mean every key of its algorithm.
     pub(super) fn candidates<'r>(
@@ -53,7 +78,7 @@ impl KeyRing {
         kid: Option<&'r str>,
         now: UnixSeconds,
     ) -> impl Iterator<Item = &'r VerifyingKey> {
-        let serves = move |key: &&VerifyingKey| key.algorithms.contains(&algorithm) && key.validity.holds(now);
+        let serves = move |key: &&VerifyingKey| key.serves(algorithm) && key.validity.holds(now);
         let named = kid.filter(|kid| self.0.iter().filter(serves).any(|key| key.kid.as_deref() == Some(kid)));
         let meant = move |key: &&VerifyingKey| match (kid, named) {
             (None, _) => true,
@@ -64,14 +89,86 @@ impl KeyRing {
 }
 
 impl VerifyingKey {
-    /// Whether this key made `signature` over `message` with `algorithm`. The library's own provider is named, so that no other
-    /// crate in the process can install another one.
-    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &Vec<u8>) -> bool {
-        if !self.algorithms.contains(&algorithm) || !has_shape(algorithm, signature) {
-            return false;
+    /// Ties a key to the algorithms it will verify, and to no other.
+    pub(super) fn bind(material: &Material, kid: Option<Box<str>>, algorithms: &[Algorithm]) -> Result<Self, BadKey> {
+        let verifiers = algorithms.iter().map(|one| Verifier::bind(material, *one)).collect::<Result<_, _>>()?;
+        let only = if let [only] = algorithms { Some(*only) } else { None };
+        let public = PublicJwk::of(material).map(|jwk| jwk.named(kid.clone(), only));
+        Ok(Self { kid, verifiers, validity: Validity::default(), public })
+    }
+
+    /// The same key, good only for a time.
+    pub(super) fn valid(self, validity: Validity) -> Self {
+        Self { validity, ..self }
+    }
+
+    pub(super) fn serves(&self, algorithm: Algorithm) -> bool {
+        self.verifier(algorithm).is_some()
+    }
+
+    /// Whether this key made `signature` over `message` with `algorithm`.
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        self.verifier(algorithm).is_some_and(|verifier| verifier.verifies(message, signature))
+    }
+
+    fn verifier(&self, algorithm: Algorithm) -> Option<&Verifier> {
+        self.verifiers.iter().find(|verifier| verifier.algorithm == algorithm)
+    }
+}
+
+impl Verifier {
+    /// Refuses a key of another family or curve, and a secret shorter than the hash.
+    pub(super) fn bind(material: &Material, algorithm: Algorithm) -> Result<Self, BadKey> {
+        material.long_enough_for(algorithm)?;
+        let key = Bound::new(material, algorithm).filter(|_| material.fits(algorithm)).ok_or_else(|| {
+            BadKey::new(
+                format!("the {} cannot verify {algorithm}", material.noun()),
+                "take the key again from the issuer, or remove the algorithm",
+            )
+        })?;
+        Ok(Self { algorithm, key })
+    }
+
+    /// Whether the key made `signature` over `message`. A tag is compared in constant time.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            Bound::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+            Bound::Public(key) => has_shape(self.algorithm, signature) && key.verify_sig(message, signature).is_ok(),
         }
-        (DEFAULT_PROVIDER.verifier_factory)(&in_library(algorithm), &self.decoding)
-            .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
+    }
+}
+
+impl Bound {
+    fn new(material: &Material, algorithm: Algorithm) -> Option<Self> {
+        match material.raw() {
+            Raw::Secret(bytes) => {
+                hash_of_tag(algorithm).map(|hash| Self::Secret(Box::new(hmac::Key::new(hash, bytes))))
+            }
+            Raw::Rsa(numbers) => numbers.to_parsed_public_key(padding(algorithm)?).ok().map(Self::Public),
+            Raw::Parsed(key) => Some(Self::Public(key.clone())),
+        }
+    }
+}
+
+fn hash_of_tag(algorithm: Algorithm) -> Option<hmac::Algorithm> {
+    match algorithm {
+        Algorithm::Hs256 => Some(hmac::HMAC_SHA256),
+        Algorithm::Hs384 => Some(hmac::HMAC_SHA384),
+        Algorithm::Hs512 => Some(hmac::HMAC_SHA512),
+        _ => None,
+    }
+}
+
+/// RFC 7518 sections 3.3 and 3.5; each refuses a modulus outside of 2048 to 8192 bits by itself.
+fn padding(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+    match algorithm {
+        Algorithm::Rs256 => Some(&RSA_PKCS1_2048_8192_SHA256),
+        Algorithm::Rs384 => Some(&RSA_PKCS1_2048_8192_SHA384),
+        Algorithm::Rs512 => Some(&RSA_PKCS1_2048_8192_SHA512),
+        Algorithm::Ps256 => Some(&RSA_PSS_2048_8192_SHA256),
+        Algorithm::Ps384 => Some(&RSA_PSS_2048_8192_SHA384),
+        Algorithm::Ps512 => Some(&RSA_PSS_2048_8192_SHA512),
+        _ => None,
     }
 }
 
@@ -85,24 +182,6 @@ fn has_shape(algorithm: Algorithm, signature: &[u8]) -> bool {
     signature.len() == 2 * width && signature.chunks(width).all(|number| number.iter().any(|byte| *byte != 0))
 }
 
-/// The library's name of an algorithm.
-pub(super) fn in_library(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
-    match algorithm {
-        Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
-        Algorithm::Hs384 => jsonwebtoken::Algorithm::HS384,
-        Algorithm::Hs512 => jsonwebtoken::Algorithm::HS512,
-        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-        Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
-        Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
-        Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
-        Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
-        Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
-        Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-        Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
-        Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -113,11 +192,12 @@ mod tests {
     use super::*;
 
     fn ring(keys: &[(Option<&str>, Algorithm)]) -> KeyRing {
-        let key = |(kid, algorithm): &(Option<&str>, Algorithm)| VerifyingKey {
-            kid: kid.map(Box::from),
-            algorithms: Box::new([*algorithm]),
-            validity: Validity::default(),
-            decoding: DecodingKey::from_secret(b"unused"),
+        let key = |(kid, algorithm): &(Option<&str>, Algorithm)| {
+            let pair = match algorithm {
+                Algorithm::Es256 => fixtures::ec256(),
+                _ => fixtures::rsa(),
+            };
+            VerifyingKey::bind(&pair.material(), kid.map(Box::from), &[*algorithm]).unwrap()
         };
         KeyRing::new(keys.iter().map(key).collect())
     }
@@ -146,18 +226,47 @@ mod tests {
 
     #[test]
     fn a_key_serves_only_the_algorithms_it_was_bound_to() {
-        let pair = fixtures::secret();
-        let token = pair.sign(Algorithm::Hs384, "{}", "{}");
+        let token = fixtures::secret().sign(Algorithm::Hs384, "{}", "{}");
         let (message, signature) = token.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        let bound_to = |algorithm| VerifyingKey {
-            kid: None,
-            algorithms: Box::new([algorithm]),
-            validity: Validity::default(),
-            decoding: DecodingKey::from_secret(&fixtures::SECRET),
-        };
+        let bound_to = |algorithm| VerifyingKey::bind(&fixtures::secret().material(), None, &[algorithm]).unwrap();
         assert!(bound_to(Algorithm::Hs384).verifies(Algorithm::Hs384, message.as_bytes(), &signature));
         assert!(!bound_to(Algorithm::Hs256).verifies(Algorithm::Hs384, message.as_bytes(), &signature));
+        assert!(!bound_to(Algorithm::Hs256).verifies(Algorithm::Hs256, message.as_bytes(), &signature));
+    }
+
+    #[test]
+    fn a_key_is_bound_to_its_own_kind_of_algorithm_only() {
+        for pair in [fixtures::rsa(), fixtures::ec256(), fixtures::ec384(), fixtures::ed(), fixtures::secret()] {
+            let material = pair.material();
+            for algorithm in Algorithm::ALL {
+                let bound = Verifier::bind(&material, algorithm);
+                assert_eq!(bound.is_ok(), material.fits(algorithm), "{} and {algorithm}", material.noun());
+            }
+        }
+        let short = Material::secret(&[7; 32]).unwrap();
+        assert!(Verifier::bind(&short, Algorithm::Hs512).is_err(), "a secret shorter than the hash");
+    }
+
+    #[test]
+    fn a_tag_or_signature_cut_short_or_lengthened_does_not_verify() {
+        for (pair, algorithm) in [
+            (fixtures::secret(), Algorithm::Hs256),
+            (fixtures::rsa(), Algorithm::Ps256),
+            (fixtures::ec384(), Algorithm::Es384),
+            (fixtures::ed(), Algorithm::EdDsa),
+        ] {
+            let verifier = Verifier::bind(&pair.material(), algorithm).unwrap();
+            let token = pair.sign(algorithm, "{}", "{}");
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            assert!(verifier.verifies(message.as_bytes(), &signature), "{algorithm}");
+            let longer = [&signature[..], &[0]].concat();
+            for wrong in [&signature[..signature.len() - 1], &longer, &[]] {
+                assert!(!verifier.verifies(message.as_bytes(), wrong), "{algorithm}");
+            }
+            assert!(!verifier.verifies(b"another message", &signature), "{algorithm}");
+        }
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! The one gate every verification key passes, wherever it was read from.
 //!
 //! Owns what a key must be to be right: RFC 7518 sections 3.2 (HMAC secret at least the hash), 3.3 (RSA 2048 bits), 3.4 (point on
-//! the curve of the algorithm), RFC 8037. Knows no file formats.
+//! the curve of the algorithm), RFC 8037. Knows no file formats and verifies nothing; it gives out what a verifier is made of.
 
-use aws_lc_rs::signature::RsaPublicKeyComponents;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents,
 };
-use jsonwebtoken::DecodingKey;
 
-use super::settings::{Algorithm, Family};
+use super::settings::{Algorithm, Family, Secret};
 
 /// The longest RSA modulus the library verifies with, in bits.
 const MAX_RSA_BITS: usize = 8192;
@@ -37,25 +36,37 @@ pub(super) enum Curve {
 
 /// Key material that has passed the gate.
 #[derive(Clone)]
-pub(super) struct Material {
-    shape: Shape,
-    decoding: DecodingKey,
+pub(super) struct Material(Parts);
+
+/// Points and Ed25519 keys serve one algorithm each, so they are kept as the library reads them. An RSA key serves six.
+#[derive(Clone)]
+enum Parts {
+    Secret(Secret),
+    Rsa(RsaPublicKeyComponents<Box<[u8]>>),
+    Ec(Curve, ParsedPublicKey),
+    Ed(ParsedPublicKey),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Secret { bytes: usize },
-    Rsa,
-    Ec(Curve),
-    Ed,
+/// What a verifier is made of.
+pub(super) enum Raw<'m> {
+    Secret(&'m [u8]),
+    Rsa(&'m RsaPublicKeyComponents<Box<[u8]>>),
+    /// Parsed for ECDSA with the curve's hash and signatures of fixed width, or for Ed25519.
+    Parsed(&'m ParsedPublicKey),
+}
+
+/// The public members of a key, big-endian and as long as RFC 7518 section 6 and RFC 8037 section 2 want them.
+pub(super) enum Public<'m> {
+    Rsa { n: &'m [u8], e: &'m [u8] },
+    Ec { curve: Curve, x: &'m [u8], y: &'m [u8] },
+    Ed { x: &'m [u8] },
 }
 
 impl Material {
     /// A shared secret of at least 32 bytes, the least any HMAC algorithm here may have.
     pub(super) fn secret(bytes: &[u8]) -> Result<Self, BadKey> {
-        let shape = Shape::Secret { bytes: bytes.len() };
         refuse_short_secret(bytes.len(), Algorithm::Hs256)?;
-        Ok(Self { shape, decoding: DecodingKey::from_secret(bytes) })
+        Ok(Self(Parts::Secret(Secret::new(bytes))))
     }
 
     /// An RSA public key from big-endian modulus and exponent.
@@ -84,7 +95,7 @@ impl Material {
         RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).map_err(|_| {
             BadKey::new("the numbers of the RSA key do not make a public key", "export the public key again")
         })?;
-        Ok(Self { shape: Shape::Rsa, decoding: DecodingKey::from_rsa_raw_components(n, e) })
+        Ok(Self(Parts::Rsa(RsaPublicKeyComponents { n: n.into(), e: e.into() })))
     }
 
     /// An EC public key from its uncompressed point (`04 || x || y`).
@@ -99,76 +110,94 @@ impl Material {
             Curve::P256 => (65, ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)),
             Curve::P384 => (97, ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)),
         };
-        if point.len() != length || parsed.is_err() {
-            return Err(BadKey::new(
+        match parsed {
+            Ok(parsed) if point.len() == length => Ok(Self(Parts::Ec(curve, parsed))),
+            _ => Err(BadKey::new(
                 "the EC key's point does not lie on its curve",
                 "the key is damaged or forged; take it again from the issuer",
-            ));
+            )),
         }
-        Ok(Self { shape: Shape::Ec(curve), decoding: DecodingKey::from_ec_der(point) })
     }
 
     /// An Ed25519 public key.
     pub(super) fn ed25519(bytes: &[u8]) -> Result<Self, BadKey> {
+        let hint = "take the key again from the issuer";
         if bytes.len() != 32 {
-            return Err(BadKey::new(
-                format!("an Ed25519 public key has 32 bytes, this one {}", bytes.len()),
-                "take the key again from the issuer",
-            ));
+            let message = format!("an Ed25519 public key has 32 bytes, this one {}", bytes.len());
+            return Err(BadKey::new(message, hint));
         }
-        Ok(Self { shape: Shape::Ed, decoding: DecodingKey::from_ed_der(bytes) })
+        let parsed = ParsedPublicKey::new(&ED25519, bytes);
+        parsed.map(|parsed| Self(Parts::Ed(parsed))).map_err(|_| BadKey::new("it is no Ed25519 public key", hint))
     }
 
     pub(super) fn family(&self) -> Family {
-        match self.shape {
-            Shape::Secret { .. } => Family::Hmac,
-            Shape::Rsa => Family::Rsa,
-            Shape::Ec(_) => Family::Ec,
-            Shape::Ed => Family::Ed,
+        match self.0 {
+            Parts::Secret(_) => Family::Hmac,
+            Parts::Rsa(_) => Family::Rsa,
+            Parts::Ec(..) => Family::Ec,
+            Parts::Ed(_) => Family::Ed,
         }
     }
 
     /// What a key of this kind is called in messages.
     pub(super) fn noun(&self) -> &'static str {
-        match self.shape {
-            Shape::Secret { .. } => "secret",
-            Shape::Rsa => "RSA key",
-            Shape::Ec(Curve::P256) => "EC key on P-256",
-            Shape::Ec(Curve::P384) => "EC key on P-384",
-            Shape::Ed => "Ed25519 key",
+        match self.0 {
+            Parts::Secret(_) => "secret",
+            Parts::Rsa(_) => "RSA key",
+            Parts::Ec(Curve::P256, _) => "EC key on P-256",
+            Parts::Ec(Curve::P384, _) => "EC key on P-384",
+            Parts::Ed(_) => "Ed25519 key",
         }
     }
 
     /// The algorithm assumed where the configuration and the key name none.
     pub(super) fn usual_algorithm(&self) -> Algorithm {
-        match self.shape {
-            Shape::Secret { .. } => Algorithm::Hs256,
-            Shape::Rsa => Algorithm::Rs256,
-            Shape::Ec(Curve::P256) => Algorithm::Es256,
-            Shape::Ec(Curve::P384) => Algorithm::Es384,
-            Shape::Ed => Algorithm::EdDsa,
+        match self.0 {
+            Parts::Secret(_) => Algorithm::Hs256,
+            Parts::Rsa(_) => Algorithm::Rs256,
+            Parts::Ec(Curve::P256, _) => Algorithm::Es256,
+            Parts::Ec(Curve::P384, _) => Algorithm::Es384,
+            Parts::Ed(_) => Algorithm::EdDsa,
         }
     }
 
     /// Whether this key can verify `algorithm` at all: family and curve must be the algorithm's.
     pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
-        match self.shape {
-            Shape::Ec(Curve::P256) => algorithm == Algorithm::Es256,
-            Shape::Ec(Curve::P384) => algorithm == Algorithm::Es384,
-            Shape::Secret { .. } | Shape::Rsa | Shape::Ed => algorithm.family() == self.family(),
+        match self.0 {
+            Parts::Ec(Curve::P256, _) => algorithm == Algorithm::Es256,
+            Parts::Ec(Curve::P384, _) => algorithm == Algorithm::Es384,
+            Parts::Secret(_) | Parts::Rsa(_) | Parts::Ed(_) => algorithm.family() == self.family(),
         }
     }
 
     /// A secret shorter than the algorithm's hash is refused; other keys have no such bound.
     pub(super) fn long_enough_for(&self, algorithm: Algorithm) -> Result<(), BadKey> {
-        match self.shape {
-            Shape::Secret { bytes } => refuse_short_secret(bytes, algorithm),
-            Shape::Rsa | Shape::Ec(_) | Shape::Ed => Ok(()),
+        match &self.0 {
+            Parts::Secret(secret) => refuse_short_secret(secret.expose().len(), algorithm),
+            Parts::Rsa(_) | Parts::Ec(..) | Parts::Ed(_) => Ok(()),
         }
     }
 
-    pub(super) fn into_decoding_key(self) -> DecodingKey {
-        self.decoding
+    pub(super) fn raw(&self) -> Raw<'_> {
+        match &self.0 {
+            Parts::Secret(secret) => Raw::Secret(secret.expose()),
+            Parts::Rsa(numbers) => Raw::Rsa(numbers),
+            Parts::Ec(_, parsed) | Parts::Ed(parsed) => Raw::Parsed(parsed),
+        }
+    }
+
+    /// `None` for a secret, which has nothing public.
+    pub(super) fn public(&self) -> Option<Public<'_>> {
+        match &self.0 {
+            Parts::Secret(_) => None,
+            Parts::Rsa(RsaPublicKeyComponents { n, e }) => Some(Public::Rsa { n, e }),
+            Parts::Ec(curve, parsed) => {
+                let coordinates = &parsed.as_ref()[1..];
+                let (x, y) = coordinates.split_at(coordinates.len() / 2);
+                Some(Public::Ec { curve: *curve, x, y })
+            }
+            Parts::Ed(parsed) => Some(Public::Ed { x: parsed.as_ref() }),
+        }
     }
 }
 

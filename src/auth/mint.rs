@@ -8,7 +8,6 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value};
 use x509_parser::pem::Pem;
 
-use super::keys::in_library;
 use super::material::least_secret_bytes;
 use super::settings::{Algorithm, Family, Secret};
 
@@ -90,6 +89,24 @@ fn ec_from_pem(algorithm: Algorithm, pem: &[u8]) -> Option<EncodingKey> {
     let block = Pem::iter_from_buffer(pem).flatten().find(|block| block.label.ends_with("PRIVATE KEY"))?;
     let pair = EcdsaKeyPair::from_private_key_der(curve, &block.contents).ok()?;
     Some(EncodingKey::from_ec_der(pair.to_pkcs8v1().ok()?.as_ref()))
+}
+
+/// The library's name of an algorithm.
+pub(super) fn in_library(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+    match algorithm {
+        Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+        Algorithm::Hs384 => jsonwebtoken::Algorithm::HS384,
+        Algorithm::Hs512 => jsonwebtoken::Algorithm::HS512,
+        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+        Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
+        Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
+        Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
+        Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
+        Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
+        Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+        Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
+        Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Asks the stages about what only they can judge: keys, certificates, roots. Their answers become problems at the right place.
 
 use crate::auth::{Issuer, KeySource};
-use crate::tls::{Acceptor, development};
+use crate::tls::{Acceptor, Part, development};
 
 use super::problem::{Problem, Span};
 use super::sources::Sources;
@@ -49,16 +49,21 @@ fn certificates(config: &Config, spans: &Spans) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (listener, at) in config.listeners.iter().zip(&spans.listeners) {
         let Some(settings) = &listener.tls else { continue };
-        let span_of = |index: Option<usize>| {
-            index.and_then(|index| at.certificates.get(index)).map_or(at.name, |certificate| certificate.cert)
+        let span_of = |part: Option<Part>| match part {
+            Some(Part::Certificate(index)) => at.certificates.get(index).map(|certificate| certificate.cert),
+            Some(Part::ClientCa) => at.client_ca,
+            None => None,
         };
+        let span_of = |part| span_of(part).unwrap_or(at.name);
         match Acceptor::compile(settings) {
             Err(problem) => {
-                problems.push(Problem::error(span_of(problem.certificate), problem.message).hint(problem.hint));
+                problems.push(Problem::error(span_of(problem.part), problem.message).hint(problem.hint));
             }
             Ok((_, infos)) if !config.server.development => {
                 let marked = infos.iter().enumerate().filter(|(_, info)| info.development);
-                problems.extend(marked.map(|(index, _)| in_earnest(span_of(Some(index)), "certificate")));
+                problems.extend(
+                    marked.map(|(index, _)| in_earnest(span_of(Some(Part::Certificate(index))), "certificate")),
+                );
             }
             Ok(_) => {}
         }

@@ -122,6 +122,13 @@ pub(super) struct Listen {
     pub(super) http2: Entry<bool>,
     /// Seconds a TLS handshake may take in all, 0.1 to 300. Default: 10.
     pub(super) handshake_timeout_secs: Entry<Seconds>,
+    /// PEM file of the authorities whose client certificates are accepted; watched. Default: none, clients are asked for no
+    /// certificate.
+    pub(super) client_ca: Entry<String>,
+    /// Whether a client must have a certificate of `client_ca`: "required" (no handshake without) or "optional" (one that is
+    /// shown must be good). Default: "required" with `client_ca`.
+    #[schemars(extend("enum" = ["required", "optional"]))]
+    pub(super) client_certificates: Entry<String>,
     /// Whether every request here is answered with a redirect to the https listener (the one on port 443, else the first in
     /// the file). Default: false.
     pub(super) redirect_to_https: Entry<bool>,

@@ -29,6 +29,8 @@ pub struct ListenerSpans {
     pub address: Span,
     /// Parallel to `TlsSettings::certificates`.
     pub certificates: Vec<CertificateSpans>,
+    /// The path of the clients' authorities, if there is one.
+    pub client_ca: Option<Span>,
 }
 
 /// Positions in one entry of `certificates`.

@@ -10,21 +10,24 @@
 //! and `set_buffer_limit` bound only what is on its way out. What can be spared is the handshake's own state in the
 //! caller's task: it runs in a box that is gone when `accept` returns.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConnection};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConnection, WebPkiClientVerifier};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls_pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::certificate::{CertInfo, Certificate, CertificateProblem};
+use super::certificate::{CertInfo, Certificate};
+use super::clients::{self, Clients};
 use super::resolver::Names;
-use super::{MinVersion, TlsSettings};
+use super::{ClientAuthorities, MinVersion, TlsSettings};
 
 const H2: &[u8] = b"h2";
 const HTTP11: &[u8] = b"http/1.1";
@@ -35,6 +38,7 @@ const HTTP11: &[u8] = b"http/1.1";
 pub struct Acceptor {
     tls: TlsAcceptor,
     names: Arc<Names>,
+    clients: Option<Clients>,
     timeout: Duration,
 }
 
@@ -43,27 +47,32 @@ impl Acceptor {
     ///
     /// Development certificates pass; `CertInfo::development` lets the caller refuse them.
     pub fn compile(settings: &TlsSettings) -> Result<(Self, Vec<CertInfo>), TlsProblem> {
-        let tickets = aws_lc_rs::Ticketer::new().map_err(|error| TlsProblem::general(&error))?;
-        Self::compile_with(settings, tickets)
+        Self::compile_after(None, settings)
     }
 
     /// As `compile`, with this acceptor's ticket keys, so that a reload doesn't cost every client a full handshake.
     ///
-    /// A ticket carries no authority: names are resolved, and refused, before a session is resumed, and a session is
-    /// resumed only for the name it was made for.
+    /// Of names a ticket says nothing that counts: they are resolved, and refused, before a session is resumed, and a
+    /// session is resumed only for the name it was made for. But it brings the client's certificate, or that there was
+    /// none, and TLS asks no more: where other certificates are asked for than before, the keys are fresh.
     pub fn recompile(&self, settings: &TlsSettings) -> Result<(Self, Vec<CertInfo>), TlsProblem> {
-        Self::compile_with(settings, Arc::clone(&self.tls.config().ticketer))
+        Self::compile_after(Some(self), settings)
     }
 
-    fn compile_with(
-        settings: &TlsSettings,
-        tickets: Arc<dyn ProducesTickets>,
-    ) -> Result<(Self, Vec<CertInfo>), TlsProblem> {
+    fn compile_after(before: Option<&Self>, settings: &TlsSettings) -> Result<(Self, Vec<CertInfo>), TlsProblem> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certificates = load(settings, &provider)?;
         let names = Arc::new(Names::new(&certificates, settings.unknown_name));
-        let config = configure(settings, provider, Arc::clone(&names), tickets)?;
-        let acceptor = Self { tls: TlsAcceptor::from(Arc::new(config)), names, timeout: settings.handshake_timeout };
+        let clients = settings.client_ca.as_ref().map(|client_ca| load_clients(client_ca, &provider)).transpose()?;
+        let tickets = match before {
+            Some(before) if Clients::alike(before.clients.as_ref(), clients.as_ref()) => {
+                Arc::clone(&before.tls.config().ticketer)
+            }
+            _ => aws_lc_rs::Ticketer::new().map_err(|error| TlsProblem::general(&error))?,
+        };
+        let config = configure(settings, provider, Arc::clone(&names), clients.as_ref(), tickets)?;
+        let tls = TlsAcceptor::from(Arc::new(config));
+        let acceptor = Self { tls, names, clients, timeout: settings.handshake_timeout };
         Ok((acceptor, certificates.into_iter().map(|certificate| certificate.info).collect()))
     }
 
@@ -84,7 +93,13 @@ impl Acceptor {
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(HandshakeError::Failed)?;
-        let handshake = Handshake::of(stream.get_ref().1);
+        let connection = stream.get_ref().1;
+        let handshake = Handshake::of(connection);
+        if let Some(clients) = self.clients.as_ref().filter(|_| handshake.resumed) {
+            clients
+                .judge_again(connection.peer_certificates(), UnixTime::now())
+                .map_err(|error| HandshakeError::Failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        }
         Ok((stream, handshake))
     }
 
@@ -112,6 +127,8 @@ pub struct Handshake {
     pub version: &'static str,
     /// Whether a session was resumed, without a certificate sent or signed for.
     pub resumed: bool,
+    /// SHA-256 of the client's own certificate in DER, verified; in a resumed session, of the one it began with.
+    pub client_certificate: Option<[u8; 32]>,
 }
 
 impl Handshake {
@@ -124,6 +141,7 @@ impl Handshake {
                 _ => "TLSv1.3",
             },
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            client_certificate: connection.peer_certificates().and_then(|chain| chain.first()).map(clients::thumbprint),
         }
     }
 }
@@ -156,34 +174,43 @@ impl HandshakeError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TlsProblem {
-    /// Which of the certificates is at fault, from 0; `None` if none is.
-    pub certificate: Option<usize>,
-    /// What is wrong, with the certificate's label.
+    /// What is at fault; `None` if it is the listener as a whole.
+    pub part: Option<Part>,
+    /// What is wrong, with the file's label.
     pub message: String,
     /// What to do about it.
     pub hint: String,
 }
 
+/// A part of [`TlsSettings`] that can be at fault by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// One of the certificates, counted from 0.
+    Certificate(usize),
+    /// The authorities of client certificates.
+    ClientCa,
+}
+
 impl TlsProblem {
-    fn certificate(index: usize, label: &str, problem: &CertificateProblem) -> Self {
+    fn of(part: Part, label: &str, problem: &dyn Error, hint: &str) -> Self {
         let mut message = format!("{label}: {problem}");
-        let mut source = std::error::Error::source(problem);
+        let mut source = problem.source();
         while let Some(cause) = source {
             message = format!("{message}: {cause}");
             source = cause.source();
         }
-        Self { certificate: Some(index), message, hint: problem.hint().to_owned() }
+        Self { part: Some(part), message, hint: hint.to_owned() }
     }
 
     fn general(error: &rustls::Error) -> Self {
-        Self { certificate: None, message: format!("tls can't be set up: {error}"), hint: String::new() }
+        Self { part: None, message: format!("tls can't be set up: {error}"), hint: String::new() }
     }
 }
 
 fn load(settings: &TlsSettings, provider: &CryptoProvider) -> Result<Vec<Certificate>, TlsProblem> {
     if settings.certificates.is_empty() {
         return Err(TlsProblem {
-            certificate: None,
+            part: None,
             message: "no certificate to serve".to_owned(),
             hint: "name at least one: certificates = [{ cert = \"site.crt\", key = \"site.key\" }]".to_owned(),
         });
@@ -193,25 +220,32 @@ fn load(settings: &TlsSettings, provider: &CryptoProvider) -> Result<Vec<Certifi
     sources
         .map(|(index, source)| {
             Certificate::load(source, provider, now)
-                .map_err(|problem| TlsProblem::certificate(index, &source.label, &problem))
+                .map_err(|problem| TlsProblem::of(Part::Certificate(index), &source.label, &problem, problem.hint()))
         })
         .collect()
+}
+
+fn load_clients(settings: &ClientAuthorities, provider: &Arc<CryptoProvider>) -> Result<Clients, TlsProblem> {
+    Clients::load(settings, provider)
+        .map_err(|problem| TlsProblem::of(Part::ClientCa, &settings.label, &problem, problem.hint()))
 }
 
 fn configure(
     settings: &TlsSettings,
     provider: Arc<CryptoProvider>,
     names: Arc<Names>,
+    clients: Option<&Clients>,
     tickets: Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, TlsProblem> {
     let versions = match settings.min_version {
         MinVersion::Tls12 => rustls::ALL_VERSIONS,
         MinVersion::Tls13 => &[&rustls::version::TLS13],
     };
+    let verifier = clients.map_or_else(WebPkiClientVerifier::no_client_auth, |clients| Arc::clone(&clients.verifier));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| TlsProblem::general(&error))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(names);
     config.alpn_protocols = if settings.http2 { vec![H2.to_vec(), HTTP11.to_vec()] } else { vec![HTTP11.to_vec()] };
     // Sessions live with the clients, encrypted under keys that rotate every six hours: the server stores none.
@@ -231,7 +265,7 @@ mod tests {
     use rustls::client::Resumption;
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
-    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls_pki_types::{CertificateDer, ServerName};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio_rustls::TlsConnector;
 
@@ -246,6 +280,7 @@ mod tests {
             min_version: MinVersion::Tls12,
             http2: true,
             handshake_timeout: Duration::from_secs(10),
+            client_ca: None,
         }
     }
 
@@ -519,7 +554,7 @@ mod tests {
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let old = testing::source_valid("old.crt", &["b.test"], then - DAY, then);
         let problem = Acceptor::compile(&settings(vec![testing::source("a", &["a.test"]), old])).unwrap_err();
-        assert_eq!(problem.certificate, Some(1));
+        assert_eq!(problem.part, Some(Part::Certificate(1)));
         assert_eq!(problem.message, "old.crt: the certificate expired on 2023-11-14T22:13:20Z");
         assert!(problem.hint.starts_with("renew it"));
     }
@@ -530,7 +565,7 @@ mod tests {
         mixed.key_pem = testing::source("b", &["b.test"]).key_pem;
         let problem = Acceptor::compile(&settings(vec![mixed])).unwrap_err();
         assert_eq!(problem.message, "a.crt: the private key belongs to another certificate");
-        assert_eq!(Acceptor::compile(&settings(vec![])).unwrap_err().certificate, None);
+        assert_eq!(Acceptor::compile(&settings(vec![])).unwrap_err().part, None);
     }
 
     #[test]

@@ -212,6 +212,7 @@ mod tests {
             min_version: MinVersion::Tls12,
             http2: true,
             handshake_timeout: Duration::from_secs(10),
+            client_ca: None,
         })
         .unwrap();
         assert!(infos[0].development);

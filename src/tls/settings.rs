@@ -26,6 +26,29 @@ pub struct TlsSettings {
     pub http2: bool,
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
+    /// Whose client certificates are accepted; `None` asks for none.
+    pub client_ca: Option<ClientAuthorities>,
+}
+
+/// The authorities whose client certificates are accepted, PEM bytes already read.
+#[derive(Clone, PartialEq)]
+pub struct ClientAuthorities {
+    /// Their certificates, each a root of trust.
+    pub pem: Vec<u8>,
+    /// The file's name, for messages.
+    pub label: String,
+    /// Whether a client may do without a certificate.
+    pub certificates: ClientCertificates,
+}
+
+/// Whether a client may do without a certificate. One that doesn't verify is refused either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// A client without one gets no handshake.
+    #[default]
+    Required,
+    /// A client without one is served; routes may tell the difference.
+    Optional,
 }
 
 /// What a client gets whose server name no certificate covers.
@@ -45,6 +68,12 @@ pub enum MinVersion {
     #[default]
     Tls12,
     Tls13,
+}
+
+impl std::fmt::Debug for ClientAuthorities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClientAuthorities({}, {:?})", self.label, self.certificates)
+    }
 }
 
 impl std::fmt::Debug for CertificateSource {

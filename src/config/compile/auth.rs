@@ -155,7 +155,8 @@ fn policy(
     span: Span,
     known: &Known<'_>,
 ) -> Option<PolicySettings> {
-    let outer = outer_issuers(context, raw, known)?;
+    let named = !raw.issuer.is_absent() || !raw.issuers.is_absent();
+    let outer = outer_issuers(context, raw, known);
     let mut rules = Rules { known, outer: &outer, named: outer.clone() };
     let rule = rules.table(
         context,
@@ -166,9 +167,12 @@ fn policy(
             any: &raw.any,
             all: &raw.all,
         },
-        !outer.is_empty(),
+        named,
     );
     let issuers = rules.named;
+    if issuers.is_empty() && named {
+        return None; // what is wrong with the names was said
+    }
     if issuers.is_empty() {
         let hint = match known.issuers.as_slice() {
             [] => "add a table [issuer.NAME] and name it in `issuer`".to_owned(),
@@ -189,14 +193,14 @@ fn policy(
     })
 }
 
-fn outer_issuers(context: &mut Context<'_>, raw: &raw::TokenAuth, known: &Known<'_>) -> Option<Vec<usize>> {
+fn outer_issuers(context: &mut Context<'_>, raw: &raw::TokenAuth, known: &Known<'_>) -> Vec<usize> {
     if let (Some(first), Some(second)) = (raw.issuer.span(), raw.issuers.span()) {
         let problem = Problem::error(second, "`issuers` beside `issuer`").note(first, "`issuer` is here");
         context.report(problem.hint("name them all in `issuers`"));
     }
     let mut named: Vec<(Box<str>, Span)> = context.texts(&raw.issuers, "issuers", "leave the key out, or name some");
     named.extend(context.take(&raw.issuer).map(|(name, span)| (Box::from(name.as_str()), span)));
-    named.into_iter().map(|(name, span)| reference(context, &name, span, "issuer", &known.issuers)).collect()
+    named.into_iter().filter_map(|(name, span)| reference(context, &name, span, "issuer", &known.issuers)).collect()
 }
 
 /// The keys that a table and the tables inside of it share.

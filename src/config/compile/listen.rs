@@ -10,7 +10,7 @@ use super::super::spans::{CertificateSpans, ListenerSpans};
 use super::super::values::{HttpsPort, Listener};
 use super::context::Context;
 use crate::listen::ListenSettings;
-use crate::tls::{CertificateSource, MinVersion, TlsSettings, UnknownName};
+use crate::tls::{CertificateSource, ClientAuthorities, ClientCertificates, MinVersion, TlsSettings, UnknownName};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 4096;
@@ -57,12 +57,12 @@ struct Candidate {
 fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option<(Candidate, ListenerSpans)> {
     let backlog = context.number(&raw.backlog, "backlog", " connections", 1..=65_535, BACKLOG);
     let redirect = context.take(&raw.redirect_to_https).filter(|(wanted, _)| **wanted).map(|(_, span)| span);
-    let (tls, certificates) = tls(context, name, raw, redirect).unzip();
+    let (tls, spans) = tls(context, name, raw, redirect).unzip();
     let missing = format!("the listener `{}` has no `address`", name.text);
     let (text, span) = context.demand(&raw.address, name.span, &missing, "add `address = \"0.0.0.0:8443\"`")?;
     let address = address(context, text, span)?;
     let listen = ListenSettings { name: name.text.as_str().into(), address, backlog };
-    let spans = ListenerSpans { name: name.span, address: span, certificates: certificates.unwrap_or_default() };
+    let spans = ListenerSpans { name: name.span, address: span, ..spans.unwrap_or_default() };
     Some((Candidate { listener: Listener { listen, tls, redirect_to_https: None }, redirect }, spans))
 }
 
@@ -72,7 +72,7 @@ fn tls(
     name: &Name,
     raw: &raw::Listen,
     redirect: Option<Span>,
-) -> Option<(TlsSettings, Vec<CertificateSpans>)> {
+) -> Option<(TlsSettings, ListenerSpans)> {
     let unknown_name = [("default", UnknownName::Default), ("refuse", UnknownName::Refuse)];
     let unknown_name = context.choice(&raw.unknown_name, "unknown_name", &unknown_name, UnknownName::Default);
     let min_version = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
@@ -89,12 +89,31 @@ fn tls(
         context.report(problem.hint("`redirect_to_https` belongs to the listener without certificates"));
     }
     let without = "leave the key out for a plain HTTP listener";
-    let (certificates, spans) = context
+    let (certificates, certificate_spans) = context
         .list(&raw.certificates, "certificates", without)
         .into_iter()
         .filter_map(|(certificate, span)| one_certificate(context, certificate, span))
         .unzip();
-    Some((TlsSettings { certificates, unknown_name, min_version, http2, handshake_timeout }, spans))
+    let (client_ca, client_ca_span) = client_ca(context, raw).unzip();
+    let settings = TlsSettings { certificates, unknown_name, min_version, http2, handshake_timeout, client_ca };
+    Some((
+        settings,
+        ListenerSpans { certificates: certificate_spans, client_ca: client_ca_span, ..ListenerSpans::default() },
+    ))
+}
+
+fn client_ca(context: &mut Context<'_>, raw: &raw::Listen) -> Option<(ClientAuthorities, Span)> {
+    let words = [("required", ClientCertificates::Required), ("optional", ClientCertificates::Optional)];
+    let certificates =
+        context.choice(&raw.client_certificates, "client_certificates", &words, ClientCertificates::default());
+    if let Some(span) = raw.client_certificates.span().filter(|_| raw.client_ca.is_absent()) {
+        let problem = Problem::error(span, "`client_certificates` means nothing without `client_ca`");
+        context.report(problem.hint("add `client_ca = \"PATH\"`, the authorities whose certificates are accepted"));
+    }
+    let (path, span) = context.take(&raw.client_ca)?;
+    let remedy = "check the path (it is relative to this file) and that the gateway's account may read it";
+    let pem = context.read(path, span, remedy)?;
+    Some((ClientAuthorities { pem, label: path.clone(), certificates }, span))
 }
 
 fn without_certificates(context: &mut Context<'_>, name: &Name, raw: &raw::Listen, redirects: bool) {
@@ -103,6 +122,8 @@ fn without_certificates(context: &mut Context<'_>, name: &Name, raw: &raw::Liste
         ("min_tls", raw.min_tls.span()),
         ("http2", raw.http2.span()),
         ("handshake_timeout_secs", raw.handshake_timeout_secs.span()),
+        ("client_ca", raw.client_ca.span()),
+        ("client_certificates", raw.client_certificates.span()),
     ];
     let mut useless = only_tls.into_iter().filter_map(|(key, span)| Some((key, span?))).peekable();
     let hint = "add `certificates = [{ cert = \"PATH\", key = \"PATH\" }]`";
