@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::{FetchSettings, Location};
@@ -34,6 +35,8 @@ impl Asked {
 pub(crate) enum Reply {
     /// These bytes.
     Bytes(Vec<u8>),
+    /// These bytes, when the gate lets one through.
+    Gated(Arc<Semaphore>, Vec<u8>),
     /// These bytes, and then nothing more while the connection stays open.
     Stall(Vec<u8>),
     /// These bytes, and the connection is closed.
@@ -165,6 +168,10 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, inner: &Inner) ->
         let reply = (inner.answer.lock().unwrap())(&asked);
         match reply {
             Reply::Bytes(bytes) => stream.write_all(&bytes).await.ok()?,
+            Reply::Gated(gate, bytes) => {
+                gate.acquire().await.ok()?.forget();
+                stream.write_all(&bytes).await.ok()?;
+            }
             Reply::Stall(bytes) => {
                 stream.write_all(&bytes).await.ok()?;
                 std::future::pending::<()>().await;
