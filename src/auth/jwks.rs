@@ -195,13 +195,16 @@ fn malformed(what: &str) -> BadKey {
     BadKey::new(what, "export the key set again from the issuer")
 }
 
-/// Names the member: by `kid` where it has one, else by its place.
 fn located(bad: BadKey, position: usize, entry: &Value) -> BadKey {
-    let name = match entry.get("kid").and_then(Value::as_str) {
+    BadKey { message: format!("{}: {}", name_of(position, entry), bad.message), hint: bad.hint }
+}
+
+/// Names a member: by `kid` where it has one, else by its place.
+pub(super) fn name_of(position: usize, entry: &Value) -> String {
+    match entry.get("kid").and_then(Value::as_str) {
         Some(kid) => format!("key `{}`", kid.chars().take(64).collect::<String>().escape_debug()),
         None => format!("key number {}", position + 1),
-    };
-    BadKey { message: format!("{name}: {}", bad.message), hint: bad.hint }
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,6 @@ pub use mint::{MintError, SigningKey, mint};
 pub use permit::Permit;
 pub use policy::Policy;
 pub use preset::{Preset, UnknownPreset};
-pub use remote::{Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus};
+pub use remote::{Finding, Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus, Severity, check_key_set};
 pub use settings::*;
 pub use time::UnixSeconds;

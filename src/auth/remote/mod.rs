@@ -3,6 +3,7 @@
 //! Owns when a set is fetched, how long an old one is good enough, and where its URL is found (`metadata`). Knows no issuer's
 //! rules: whoever reads a [`Published`] set ties its keys to algorithms. RFC 7517 section 5, RFC 8414, OpenID Connect Discovery 1.0.
 
+mod checkup;
 mod keys;
 mod last_good;
 mod metadata;
@@ -14,6 +15,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use checkup::{Finding, Severity, check_key_set};
 pub use keys::{RemoteKeys, RemoteStatus};
 pub use published::Published;
 pub use settings::{RemoteSettings, RemoteSource};
