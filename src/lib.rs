@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod deadline;
+pub mod fetch;
 pub mod files;
 pub mod http;
 pub mod listen;

@@ -228,7 +228,7 @@ fn every_documented_command_exists() {
         for line in page.commands() {
             let line = line.split(['#', '>', '<', '|']).next().unwrap_or_default();
             let words: Vec<&str> = line.split_whitespace().collect();
-            let depth = if words.first() == Some(&"token") { 2 } else { 1 };
+            let depth = if matches!(words.first(), Some(&("token" | "jwks"))) { 2 } else { 1 };
             let (subcommand, rest) = words.split_at(depth.min(words.len()));
             let Some(help) = help(subcommand) else {
                 unknown.push(format!("{}: portcullis {line}", page.path.display()));
@@ -245,7 +245,7 @@ fn every_documented_command_exists() {
         }
     }
     assert!(unknown.is_empty(), "commands that do not exist:\n  {}", unknown.join("\n  "));
-    for needed in ["check", "explain", "run", "schema", "token inspect", "token mint"] {
+    for needed in ["check", "explain", "jwks doctor", "run", "schema", "token inspect", "token mint"] {
         assert!(seen.contains(needed), "`portcullis {needed}` is not documented");
     }
 }

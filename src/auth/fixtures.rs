@@ -99,7 +99,7 @@ impl Pair {
 
     /// The public half, or the secret, past the gate.
     pub(super) fn material(&self) -> Material {
-        jwks::read_entry(&self.jwk).ok().flatten().unwrap().material
+        jwks::judge(&self.jwk, jwks::Origin::File).ok().unwrap().material
     }
 
     pub(super) fn key_source(&self) -> KeySource {

@@ -175,7 +175,7 @@ impl Admission {
                 Ok(keys) => self.entries.extend(keys.into_iter().map(|material| entry(label, material))),
                 Err(bad) => self.report(source, label, bad, true),
             },
-            KeySource::Jwks { bytes, label } => match jwks::read(bytes) {
+            KeySource::Jwks { bytes, label } => match jwks::read(bytes, jwks::Origin::File) {
                 Ok((members, complaints)) => {
                     for bad in complaints {
                         self.report(source, label, bad, false);

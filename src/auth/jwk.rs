@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-use super::jwks;
+use super::jwks::{self, Origin};
 use super::material::{Curve, Material, Public};
 use super::settings::Algorithm;
 
@@ -117,7 +117,7 @@ pub(super) fn parse_public(jwk: &Value) -> Result<Shown, JwkFault> {
     if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
         return Err(JwkFault::Private);
     }
-    let member = jwks::read_entry(jwk).ok().flatten().ok_or(JwkFault::Unusable)?;
+    let member = jwks::judge(jwk, Origin::Url).map_err(|_| JwkFault::Unusable)?;
     if matches!(member.material.public(), Some(Public::Rsa { n, .. }) if n.len() > MAX_SHOWN_MODULUS_BYTES) {
         return Err(JwkFault::TooLong);
     }

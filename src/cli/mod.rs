@@ -5,6 +5,7 @@
 
 pub mod check;
 mod explain;
+mod jwks;
 mod run;
 pub mod schema;
 mod token;
@@ -39,6 +40,8 @@ Examples:
                                                   which route, which policy, and why
   portcullis token mint --issuer dev --claim sub=alice
                                                   a token that this gateway accepts
+  portcullis jwks doctor https://id.example.com/.well-known/jwks.json
+                                                  what is wrong with a published key set
   portcullis schema > gateway.schema.json         JSON Schema, for editors";
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +55,9 @@ enum Command {
     /// Make or read tokens.
     #[command(subcommand)]
     Token(token::Token),
+    /// Examine published key sets.
+    #[command(subcommand)]
+    Jwks(jwks::Jwks),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -64,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(&cli.config),
         Command::Explain(arguments) => explain::run(&cli.config, &arguments),
         Command::Token(command) => token::run(&cli.config, &command),
+        Command::Jwks(command) => jwks::run(&command),
         Command::Schema => schema::run(),
     }
 }

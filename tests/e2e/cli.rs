@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::gateway::BINARY;
+use crate::support::origin::Origin;
 use crate::support::port::Port;
 use crate::support::{eventually, scrape, tls, token};
 
@@ -87,6 +88,7 @@ fn a_wrong_command_line_is_2() {
         &["explain", "GET"],
         &["token"],
         &["token", "mint"],
+        &["jwks", "doctor"],
         &["run", "x"],
     ] {
         let wrong = portcullis(home.path(), arguments);
@@ -153,6 +155,81 @@ fn what_is_no_token_or_names_no_issuer_is_1() {
         let failed = portcullis(home.path(), arguments);
         assert_eq!((failed.status.code(), out(&failed)), (Some(1), String::new()), "{arguments:?}");
         assert!(err(&failed).starts_with("error: "), "{}", err(&failed));
+    }
+}
+
+/// A P-256 key (the example of RFC 7517, appendix A.1) with these members besides.
+fn published(members: &str) -> String {
+    let (x, y) = ("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM");
+    format!("{{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"{x}\",\"y\":\"{y}\"{members}}}")
+}
+
+fn good_set() -> String {
+    let key = |kid| published(&format!(",\"kid\":\"{kid}\",\"alg\":\"ES256\",\"use\":\"sig\""));
+    format!("{{\"keys\":[{},{}]}}", key("now"), key("next"))
+}
+
+async fn doctor(arguments: &[&str]) -> Output {
+    let arguments: Vec<String> = ["jwks", "doctor"].iter().chain(arguments).map(ToString::to_string).collect();
+    let run = move || {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        portcullis(Path::new("/"), &arguments)
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_doctor_says_how_a_key_set_is_served_and_what_is_wrong_with_it() {
+    let serve = |set: &str, lines: &str| {
+        let length = set.len();
+        Origin::always(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{lines}\r\n{set}"))
+    };
+    let good = serve(&good_set(), "Content-Type: application/json\r\nCache-Control: max-age=600\r\n").await;
+    let told = doctor(&[&format!("http://{}/keys", good.address), "--plain-http"]).await;
+    assert_eq!((told.status.code(), err(&told)), (Some(0), String::new()));
+    for line in
+        ["ok    status        200, content type application/json", "ok    max-age       10m", "2 of 2 can be used"]
+    {
+        assert!(out(&told).contains(line), "{line}: {}", out(&told));
+    }
+    assert!(out(&told).lines().all(|line| line.starts_with("ok ")), "{}", out(&told));
+
+    let leaking = format!("{{\"keys\":[{}]}}", published(",\"d\":\"AAAA\""));
+    let poor = serve(&leaking, "Cache-Control: no-store\r\n").await;
+    let told = doctor(&[&format!("http://{}/keys", poor.address), "--plain-http"]).await;
+    assert_eq!((told.status.code(), err(&told)), (Some(1), String::new()));
+    for (word, subject) in
+        [("warn", "status"), ("warn", "max-age"), ("bad", "keys"), ("bad", "exposed"), ("warn", "overlap")]
+    {
+        let line = format!("{word:<6}{subject:<14}");
+        assert!(
+            out(&told).lines().any(|told| told.starts_with(&line) && told.contains(": ")),
+            "{line}: {}",
+            out(&told)
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_reads_files_and_says_why_there_is_no_set() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("keys.json");
+    std::fs::write(&path, good_set()).unwrap();
+    let told = doctor(&[path.to_str().unwrap()]).await;
+    assert_eq!(told.status.code(), Some(0), "{}{}", out(&told), err(&told));
+    assert!(!out(&told).contains("max-age"), "a file has none");
+
+    let elsewhere = Origin::always("HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n").await;
+    let url = format!("http://{}/keys", elsewhere.address);
+    let told = doctor(&[&url, "--plain-http"]).await;
+    assert_eq!(told.status.code(), Some(1));
+    assert!(out(&told).starts_with("bad   fetch") && out(&told).contains("redirect"), "{}", out(&told));
+
+    let missing = home.path().join("none.json");
+    for (arguments, said) in [(&[&*url][..], "plain http"), (&[missing.to_str().unwrap()], "none.json")] {
+        let told = doctor(arguments).await;
+        assert_eq!((told.status.code(), out(&told)), (Some(1), String::new()));
+        assert!(err(&told).starts_with("error: ") && err(&told).contains(said), "{}", err(&told));
     }
 }
 
