@@ -22,6 +22,7 @@ mod pem;
 mod permit;
 mod policy;
 mod preset;
+mod revoke;
 mod settings;
 mod time;
 mod verify;
@@ -40,5 +41,9 @@ pub use mint::{MintError, SigningKey, mint};
 pub use permit::Permit;
 pub use policy::Policy;
 pub use preset::{Preset, UnknownPreset};
+pub use revoke::{
+    Added, DenyList, Entry, EntryFault, LineFault, Presented, RevocationSettings, RevokeError, Revoked, RevokedCounts,
+    check_revocations,
+};
 pub use settings::*;
 pub use time::UnixSeconds;
