@@ -42,8 +42,8 @@ pub use permit::Permit;
 pub use policy::Policy;
 pub use preset::{Preset, UnknownPreset};
 pub use revoke::{
-    Added, DenyList, Entry, EntryFault, LineFault, Presented, RevocationSettings, RevokeError, Revoked, RevokedCounts,
-    check_revocations,
+    Added, DenyList, Entry, EntryFault, LineFault, PreparedRevocations, Presented, RevocationSettings, RevokeError,
+    Revoked, RevokedCounts, RevokedSummary, check_revocations,
 };
 pub use settings::*;
 pub use time::UnixSeconds;

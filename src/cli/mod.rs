@@ -5,6 +5,7 @@
 
 pub mod check;
 mod explain;
+mod revoke;
 mod run;
 pub mod schema;
 mod token;
@@ -39,6 +40,7 @@ Examples:
                                                   which route, which policy, and why
   portcullis token mint --issuer dev --claim sub=alice
                                                   a token that this gateway accepts
+  portcullis revoke --sub alice                   no token issued to alice until now passes any more
   portcullis schema > gateway.schema.json         JSON Schema, for editors";
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +54,8 @@ enum Command {
     /// Make or read tokens.
     #[command(subcommand)]
     Token(token::Token),
+    /// Revoke a token, or all tokens of a subject, at the running gateway.
+    Revoke(revoke::Revoke),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -64,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(&cli.config),
         Command::Explain(arguments) => explain::run(&cli.config, &arguments),
         Command::Token(command) => token::run(&cli.config, &command),
+        Command::Revoke(arguments) => revoke::run(&cli.config, &arguments),
         Command::Schema => schema::run(),
     }
 }

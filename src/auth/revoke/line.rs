@@ -137,7 +137,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            entries(&bytes).for_each(|entry| drop(entry));
+            entries(&bytes).for_each(drop);
         }
     }
 }

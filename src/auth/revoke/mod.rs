@@ -179,7 +179,7 @@ struct Desk {
 
 /// Settings that were read and opened, to be put to work by [`DenyList::apply`].
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedRevocations {
     watched: Option<(Watched, Index)>,
     journal: Option<(Journal, Index)>,
     /// The journal is the one that is open.
@@ -308,10 +308,14 @@ impl DenyList {
 
     /// Everything about new settings that can fail: opens and reads what they name. A journal that is open already stays open. `None`
     /// is a configuration without `[revocation]`.
-    pub fn prepare(&self, settings: Option<&RevocationSettings>, now: UnixSeconds) -> Result<Prepared, RevokeError> {
+    pub fn prepare(
+        &self,
+        settings: Option<&RevocationSettings>,
+        now: UnixSeconds,
+    ) -> Result<PreparedRevocations, RevokeError> {
         let Some(settings) = settings else {
             let (bound, issuers) = (0, Vec::new());
-            return Ok(Prepared { watched: None, journal: None, keeps_journal: false, bound, issuers });
+            return Ok(PreparedRevocations { watched: None, journal: None, keeps_journal: false, bound, issuers });
         };
         let open = lock(&self.desk).journal.as_ref().map(|journal| journal.path().to_owned());
         let keeps_journal = open.is_some() && open == settings.journal;
@@ -320,12 +324,12 @@ impl DenyList {
         let journal = settings.journal.as_deref().filter(|_| !keeps_journal);
         let journal = journal.map(|path| Journal::open(path, now)).transpose()?;
         let (bound, issuers) = (settings.entries, settings.issuers.clone());
-        Ok(Prepared { watched, journal, keeps_journal, bound, issuers })
+        Ok(PreparedRevocations { watched, journal, keeps_journal, bound, issuers })
     }
 
     /// Puts prepared settings to work.
-    pub fn apply(&self, prepared: Prepared) {
-        let Prepared { watched, journal, keeps_journal, bound, issuers } = prepared;
+    pub fn apply(&self, prepared: PreparedRevocations) {
+        let PreparedRevocations { watched, journal, keeps_journal, bound, issuers } = prepared;
         let mut desk = lock(&self.desk);
         (desk.bound, desk.issuers) = (bound, issuers);
         if !keeps_journal {
@@ -403,20 +407,31 @@ impl RevokedCounts {
     }
 }
 
-/// Judges the contents of a watched file without keeping them: the names of issuers that it speaks of, each with its first line.
-pub fn check_revocations(bytes: &[u8]) -> Result<(usize, Vec<(usize, Box<str>)>), LineFault> {
-    let (mut count, mut issuers) = (0, Vec::<(usize, Box<str>)>::new());
+/// What a watched file holds, without what it says of whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RevokedSummary {
+    /// Lines that are entries.
+    pub entries: usize,
+    /// The issuers it names, with the first line of each.
+    pub issuers: Vec<(usize, Box<str>)>,
+}
+
+/// Judges the contents of a watched file without keeping them.
+pub fn check_revocations(bytes: &[u8]) -> Result<RevokedSummary, LineFault> {
+    const MOST_ISSUERS: usize = 64;
+    let mut summary = RevokedSummary::default();
     for found in line::entries(bytes) {
         let (line, entry) = found?;
-        count += 1;
+        summary.entries += 1;
+        let issuers = &mut summary.issuers;
         if let Some(issuer) = entry.issuer()
-            && issuers.len() < 64
+            && issuers.len() < MOST_ISSUERS
             && !issuers.iter().any(|(_, known)| **known == *issuer)
         {
             issuers.push((line, issuer.into()));
         }
     }
-    Ok((count, issuers))
+    Ok(summary)
 }
 
 /// A panic under one of these locks leaves no half-made change: what is published is published whole.

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -246,8 +245,8 @@ fn changed_settings_keep_an_open_journal_and_let_go_of_another() {
 
 #[test]
 fn a_check_judges_lines_and_names_issuers() {
-    let (count, issuers) = check_revocations(b"jti a issuer=x\njti b issuer=y\njti c issuer=x\n").unwrap();
-    assert_eq!((count, issuers), (3, vec![(1, "x".into()), (2, "y".into())]));
+    let found = check_revocations(b"jti a issuer=x\njti b issuer=y\njti c issuer=x\n").unwrap();
+    assert_eq!(found, RevokedSummary { entries: 3, issuers: vec![(1, "x".into()), (2, "y".into())] });
     assert_eq!(check_revocations(b"\njti\n").unwrap_err().line, 2);
 }
 
@@ -301,11 +300,14 @@ fn put(map: &mut BTreeMap<String, Entry>, entry: &Entry) {
     map.entry(name_of(entry)).and_modify(|known| *known = known.joined(entry)).or_insert_with(|| entry.clone());
 }
 
+fn holds(entry: &Entry, now: u64) -> bool {
+    entry.until.is_none_or(|until| now < until + 60)
+}
+
 impl Model {
     fn denies(&self, token: &Presented<'_>, now: u64) -> bool {
         self.file.values().chain(self.journal.values()).any(|entry| {
-            let holds = entry.until.is_none_or(|until| now < until + 60);
-            holds
+            holds(entry, now)
                 && match &entry.revoked {
                     Revoked::Jti { jti, issuer } => {
                         token.jti == Some(jti) && issuer.as_deref().is_none_or(|issuer| issuer == token.issuer)
@@ -318,10 +320,6 @@ impl Model {
                     Revoked::Token { digest } => token.digest == digest,
                 }
         })
-    }
-
-    fn has_room_for(&self, entry: &Entry, now: u64) -> bool {
-        entry.until.is_none_or(|until| now < until + 60)
     }
 }
 
@@ -345,7 +343,7 @@ proptest! {
             match step {
                 Step::Add(entry) => {
                     let added = list.add(entry.clone(), at(now));
-                    prop_assert_eq!(added.is_ok(), model.has_room_for(&entry, now));
+                    prop_assert_eq!(added.is_ok(), holds(&entry, now));
                     if added.is_ok() {
                         put(&mut model.journal, &entry);
                     }
@@ -353,7 +351,7 @@ proptest! {
                 Step::Remove(entry) => {
                     if let Ok(removed) = list.remove(&entry, at(now)) {
                         let known = model.journal.remove(&name_of(&entry));
-                        let expired = known.as_ref().is_some_and(|known| !model.has_room_for(known, now));
+                        let expired = known.as_ref().is_some_and(|known| !holds(known, now));
                         prop_assert!(removed == known.is_some() || expired);
                     }
                 }
@@ -362,14 +360,14 @@ proptest! {
                     list.reread(at(now)).unwrap();
                     model.file.clear();
                     // Expired lines are left out before lines of one key are joined.
-                    for entry in entries.iter().filter(|entry| entry.until.is_none_or(|until| now < until + 60)) {
+                    for entry in entries.iter().filter(|entry| holds(entry, now)) {
                         put(&mut model.file, entry);
                     }
                 }
                 Step::Reopen => {
                     drop(list);
                     list = DenyList::open(&settings(home.path()), at(now)).unwrap();
-                    model.journal.retain(|_, entry| entry.until.is_none_or(|until| now < until + 60));
+                    model.journal.retain(|_, entry| holds(entry, now));
                 }
                 Step::Later(secs) => now += secs,
             }
