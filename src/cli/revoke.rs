@@ -32,7 +32,7 @@ pub(super) struct Revoke {
     #[command(flatten)]
     what: What,
     /// With --sub: tokens issued before this are revoked; Unix time or RFC 3339 in UTC. Now, if it is left out.
-    #[arg(long, value_name = "TIME", requires = "sub")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["jti", "token"])]
     before: Option<String>,
     /// The [issuer.NAME] it is limited to.
     #[arg(long, value_name = "NAME", conflicts_with = "token")]
