@@ -60,6 +60,8 @@ fn contents(name: &Path) -> Vec<u8> {
         Some("key") => MADE.signing_key.serialize_pem().into_bytes(),
         Some("pem") => MADE.signing_key.public_key_pem().into_bytes(),
         Some("json") => KEY_SET.as_bytes().to_vec(),
+        Some("txt") if name.starts_with("malformed.txt") => b"jti a\nsub alice\n".to_vec(),
+        Some("txt") => b"jti a\nsub alice before=1800000000 issuer=elsewhere\n".to_vec(),
         _ => b"contents of a file that is long enough for a secret\n".to_vec(),
     }
 }

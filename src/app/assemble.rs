@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::auth::{Authority, Issuer, KeyProblem, Policy};
+use crate::auth::{Authority, DenyList, Issuer, KeyProblem, Policy};
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::files::{Site, SiteSettings};
 use crate::http::Boundary;
@@ -51,6 +51,8 @@ pub(super) struct Assembly {
     groups: Vec<Arc<Group>>,
     crew: Vec<Carried>,
     acceptors: HashMap<Box<str>, Acceptor>,
+    /// The one list of the process, the same in every generation.
+    revoked: Arc<DenyList>,
 }
 
 /// What one worker carries over.
@@ -76,6 +78,11 @@ impl Assembly {
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
+
+    /// What is revoked.
+    pub(super) fn revoked(&self) -> &Arc<DenyList> {
+        &self.revoked
+    }
 }
 
 /// Builds `generation` of `config` for the workers whose upstream tasks are given, carrying over from `before`.
@@ -85,6 +92,7 @@ pub(super) fn assemble(
     generation: u64,
     metrics: &Metrics,
     crew: &[Tasks],
+    revoked: &Arc<DenyList>,
 ) -> Result<Assembled, AssembleError> {
     let issuers = issuers(&config, before)?;
     let groups = groups(&config, before);
@@ -99,7 +107,7 @@ pub(super) fn assemble(
         carried.push(worker);
     }
     let kept = acceptors.iter().map(|(name, acceptor)| (name.clone(), acceptor.clone())).collect();
-    let assembly = Assembly { config, issuers, groups, crew: carried, acceptors: kept };
+    let assembly = Assembly { config, issuers, groups, crew: carried, acceptors: kept, revoked: Arc::clone(revoked) };
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
 }
 

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::AppError;
 use super::assemble::{Assembled, Assembly, assemble, https_port};
 use super::board::{Board, listening};
+use super::revocation::RevocationDesk;
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::config::{self, Config, Listener};
@@ -48,6 +49,9 @@ pub(super) struct Control {
     /// Yields `None` when the last worker has ended.
     workers_done: mpsc::Receiver<()>,
     admin: CancellationToken,
+    revocations: Arc<RevocationDesk>,
+    /// Why the file of revocations was refused, so that it is said once.
+    list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
     refused: Option<String>,
     /// The keys whose change waits for a restart, likewise.
@@ -65,13 +69,15 @@ impl Control {
         mut inherited: Inherited,
     ) -> Result<Self, AppError> {
         let board = Arc::new(Board::new());
-        let admin = serve_admin(&config, &metrics, &board)?;
+        let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
+        let admin = serve_admin(&config, &metrics, &board, &revocations)?;
         let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
         for address in inherited.unclaimed() {
             tracing::warn!(%address, "an inherited socket belongs to no listener");
         }
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let first = assemble(config, None, 1, &metrics, &tasks).map_err(|error| AppError::Assemble(error.into()))?;
+        let first = assemble(config, None, 1, &metrics, &tasks, revocations.list())
+            .map_err(|error| AppError::Assemble(error.into()))?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
@@ -102,6 +108,8 @@ impl Control {
             drain: trigger,
             workers_done,
             admin,
+            revocations,
+            list_refused: None,
             refused: None,
             waiting: String::new(),
             metrics,
@@ -138,6 +146,7 @@ impl Control {
                 () = watch.changed() => self.reload(),
                 () = tokio::time::sleep(LOOK_AGAIN) => self.reload(),
             }
+            self.reread_revocations();
             watch.files(&self.config().files_read);
         }
         self.stop(terminate, interrupt).await;
@@ -200,12 +209,30 @@ impl Control {
         }
     }
 
+    /// Takes what the file of revocations says now. Whether the rest of the configuration is good does not matter: a revocation must
+    /// not wait for it.
+    fn reread_revocations(&mut self) {
+        let said = self.revocations.reread().err().map(|error| Chain(&error).to_string());
+        if said != self.list_refused {
+            if let Some(error) = &said {
+                tracing::error!(error, "the file of revocations is refused, the old list stays");
+            } else {
+                tracing::info!("the file of revocations is good again");
+            }
+            self.list_refused = said;
+        }
+    }
+
     /// Everything that can fail comes before anything that changes.
     fn replace(&mut self, config: Config) -> Result<(), AppError> {
         let old: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
         let tasks: Vec<Tasks> = self.crew.iter().map(|handle| handle.upstream_tasks.clone()).collect();
-        let next = assemble(config, Some(&self.assembly), self.generation + 1, &self.metrics, &tasks)
-            .map_err(|error| AppError::Assemble(error.into()))?;
+        let list = (config.revocation != self.config().revocation)
+            .then(|| self.revocations.prepare(config.revocation.as_ref()))
+            .transpose()?;
+        let next =
+            assemble(config, Some(&self.assembly), self.generation + 1, &self.metrics, &tasks, self.assembly.revoked())
+                .map_err(|error| AppError::Assemble(error.into()))?;
         // Binding comes last of what can fail: connections queue at a socket from the moment it is bound.
         let config = next.assembly.config();
         let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
@@ -217,6 +244,9 @@ impl Control {
             tracing::error!(%error, "cannot change the log level");
         }
         self.assembly = assembly;
+        if let Some(prepared) = list {
+            self.revocations.apply(prepared, self.assembly.config().revocation.as_ref());
+        }
         self.generation += 1;
         for (handle, snapshot) in self.crew.iter().zip(snapshots) {
             handle.worker.live.publish(snapshot);
@@ -334,7 +364,12 @@ fn bind<'a>(
     listeners.map(bind_one).collect()
 }
 
-fn serve_admin(config: &Config, metrics: &Arc<Metrics>, board: &Arc<Board>) -> Result<CancellationToken, AppError> {
+fn serve_admin(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    board: &Arc<Board>,
+    revocations: &Arc<RevocationDesk>,
+) -> Result<CancellationToken, AppError> {
     let stop = CancellationToken::new();
     if let Some(address) = config.admin {
         let failed = |source| AppError::Admin { address, source };
@@ -342,7 +377,8 @@ fn serve_admin(config: &Config, metrics: &Arc<Metrics>, board: &Arc<Board>) -> R
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let board = Arc::clone(board);
-        let admin = Arc::new(Admin::new(Arc::clone(metrics), Arc::new(move || board.status())));
+        let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
+        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _));
         let tasks = TaskTracker::new();
         tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
     }

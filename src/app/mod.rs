@@ -6,6 +6,7 @@
 mod assemble;
 mod board;
 mod control;
+mod revocation;
 mod watch;
 mod worker;
 
@@ -15,7 +16,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::auth::Denied;
+use crate::auth::{Denied, RevokeError};
 use crate::config::{self, Config, Problems};
 use crate::listen::{BindError, Inherited};
 use crate::observe::{self, AccessLog, AccessProblem, Metrics, TracingProblem, Vocabulary};
@@ -46,6 +47,9 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// The list of revoked tokens can't be had: without it, revoked tokens would pass.
+    #[error("cannot open the list of revocations ([revocation])")]
+    Revocation(#[from] RevokeError),
     /// The access log can't be opened.
     #[error(transparent)]
     Access(#[from] AccessProblem),

@@ -32,6 +32,7 @@ mod place;
 mod policy;
 mod preset;
 mod remote;
+mod revoke;
 mod settings;
 mod time;
 mod turnstile;
@@ -56,5 +57,9 @@ pub use permit::Permit;
 pub use policy::Policy;
 pub use preset::{Preset, UnknownPreset};
 pub use remote::{Finding, Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus, Severity, check_key_set};
+pub use revoke::{
+    Added, DenyList, Entry, EntryFault, LineFault, PreparedRevocations, Presented, RevocationSettings, RevokeError,
+    Revoked, RevokedCounts, RevokedSummary, check_revocations,
+};
 pub use settings::*;
 pub use time::UnixSeconds;

@@ -36,6 +36,11 @@ impl UnixSeconds {
         Self(self.0 + Duration::from_secs(secs).as_secs_f64())
     }
 
+    /// Whole seconds, rounded up.
+    pub(super) fn ceil(self) -> u64 {
+        Self(self.0.ceil()).as_secs()
+    }
+
     /// Whole seconds, rounded down.
     pub fn as_secs(self) -> u64 {
         Duration::try_from_secs_f64(self.0).map_or(u64::MAX, |since| since.as_secs())

@@ -6,6 +6,7 @@
 pub mod check;
 mod explain;
 mod jwks;
+mod revoke;
 mod run;
 pub mod schema;
 mod token;
@@ -42,6 +43,7 @@ Examples:
                                                   a token that this gateway accepts
   portcullis jwks doctor https://id.example.com/.well-known/jwks.json
                                                   what is wrong with a published key set
+  portcullis revoke --sub alice                   no token issued to alice until now passes any more
   portcullis schema > gateway.schema.json         JSON Schema, for editors";
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +60,8 @@ enum Command {
     /// Examine published key sets.
     #[command(subcommand)]
     Jwks(jwks::Jwks),
+    /// Revoke a token, or all tokens of a subject, at the running gateway.
+    Revoke(revoke::Revoke),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&cli.config, &arguments),
         Command::Token(command) => token::run(&cli.config, &command),
         Command::Jwks(command) => jwks::run(&command),
+        Command::Revoke(arguments) => revoke::run(&cli.config, &arguments),
         Command::Schema => schema::run(),
     }
 }

@@ -15,6 +15,7 @@ mod listen;
 mod overlap;
 mod path;
 mod place;
+mod revocation;
 mod route;
 mod server;
 mod upstream;
@@ -51,6 +52,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let (listeners, listener_spans) = listen::listeners(&mut context, &raw.listen, admin, server.development);
     let (issuers, issuer_spans) =
         named(&mut context, &raw.issuer, |context, name, table| Some(issuer::issuer(context, name, table)));
+    let revocation = revocation::revocation(&mut context, &raw.revocation, &names(&raw.issuer));
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
     let known = route::Known { issuers: names(&raw.issuer), upstreams: names(&raw.upstream), body_bytes };
@@ -62,6 +64,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         listeners,
         admin: admin.map(|(address, _)| address),
         log,
+        revocation,
         issuers,
         upstreams,
         routes,

@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) admin: Entry<Admin>,
     /// Who signs the tokens: one table `[issuer.NAME]` an issuer.
     pub(super) issuer: Entry<Named<Issuer>>,
+    /// Tokens that must not pass although they are good. Without this table none is revoked.
+    pub(super) revocation: Entry<Revocation>,
     /// The application servers: one table `[upstream.NAME]` a group of equal servers.
     pub(super) upstream: Entry<Named<Upstream>>,
     /// What is answered how: one `[[route]]` a rule. Exact host before any host, then the longest path prefix; order does
@@ -154,6 +156,19 @@ pub(super) struct Certificate {
 pub(super) struct Admin {
     /// Address and port to bind, as in "127.0.0.1:9180". Required. There is no login: keep it from the public.
     pub(super) address: Entry<String>,
+}
+
+/// Tokens that must not pass although they are good. At least one of `file` and `journal`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Revocation {
+    /// File of revocations, one a line, that the gateway watches and never writes. Default: none.
+    pub(super) file: Entry<String>,
+    /// File in which the gateway keeps what was revoked by `/revocations` of the admin listener; made if it is missing. Default:
+    /// none, nothing can be revoked there.
+    pub(super) journal: Entry<String>,
+    /// Revocations held at once, of both files, 1 to 10000000. Default: 1000000. More are refused.
+    pub(super) entries: Entry<i64>,
 }
 
 /// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys` and `jwks_file`.

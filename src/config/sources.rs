@@ -8,11 +8,18 @@ use std::path::Path;
 
 /// Keys, certificates and key sets are small; a path that names a device must not fill the memory.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+/// A list of revocations may have millions of lines.
+const LARGEST_LIST: u64 = 256 * 1024 * 1024;
 
 /// What a configuration may look at besides its own text.
 pub trait Sources {
     /// The whole contents of a file.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The whole contents of a file that may be as long as a list of revocations.
+    fn list(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.file(path)
+    }
 
     /// Whether a directory is there; an error says why it can't be told.
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
@@ -30,12 +37,11 @@ pub struct System;
 
 impl Sources for System {
     fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
-        }
-        Ok(bytes)
+        read(path, LARGEST_FILE, "larger than 16 MiB")
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<u8>> {
+        read(path, LARGEST_LIST, "larger than 256 MiB")
     }
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
@@ -53,4 +59,13 @@ impl Sources for System {
     fn processors(&self) -> usize {
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
     }
+}
+
+fn read(path: &Path, most: u64, refusal: &'static str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, refusal));
+    }
+    Ok(bytes)
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// What is logged.
     pub log: observe::LogSettings,
+    /// What is revoked, if anything can be. Which tokens are is not part of the configuration.
+    pub revocation: Option<auth::RevocationSettings>,
     /// Who signs tokens, in the order of the file.
     pub issuers: Vec<auth::IssuerSettings>,
     /// The application servers, in the order of the file.

@@ -1,10 +1,11 @@
-//! The admin listener: metrics, health, readiness and a status page, for operators and their machines.
+//! The admin listener: metrics, health, readiness, a status page and revocations, for operators and their machines.
 //!
 //! Owns: what each path answers, and the bounds of a listener that is not for the public. Refuses to know: how the
 //! process is run; what it is told comes as a [`Status`]. Answers are HTTP/1.1 (RFC 9112), one a connection, GET and
-//! HEAD alone (RFC 9110, sections 9.3.1 and 9.3.2).
+//! HEAD alone (RFC 9110, sections 9.3.1 and 9.3.2) but for `/revocations`.
 
 mod page;
+mod revocations;
 mod status;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::revocations::{Refused, Revocations, Why};
 pub use self::status::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use super::metrics::Metrics;
 
@@ -43,12 +45,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Admin {
     metrics: Arc<Metrics>,
     status: StatusSource,
+    revocations: Option<Arc<dyn Revocations>>,
 }
 
 impl Admin {
     /// Answers from these counts and this source.
     pub fn new(metrics: Arc<Metrics>, status: StatusSource) -> Self {
-        Self { metrics, status }
+        Self { metrics, status, revocations: None }
+    }
+
+    /// Lets clients read and change this list.
+    #[must_use]
+    pub fn revoking(self, list: Arc<dyn Revocations>) -> Self {
+        Self { revocations: Some(list), ..self }
     }
 
     /// Serves until `shutdown` is cancelled. Each connection is a task of `tasks`; those open at the end are cut by
@@ -64,11 +73,11 @@ impl Admin {
         shutdown.run_until_cancelled(accept).await;
     }
 
-    /// The answer to one request.
+    /// The answer to one request for anything but `/revocations`.
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let known = matches!(path, "/" | "/metrics" | "/healthz" | "/readyz");
         if !known {
-            return text(StatusCode::NOT_FOUND, "not found: see / /metrics /healthz /readyz\n");
+            return text(StatusCode::NOT_FOUND, "not found: see / /metrics /healthz /readyz /revocations\n");
         }
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -84,7 +93,8 @@ impl Admin {
     }
 
     fn page(&self) -> Response<Full<Bytes>> {
-        let status = (self.status)();
+        let mut status = (self.status)();
+        status.revocations = self.revocations.as_ref().and_then(|list| list.count());
         let html =
             page::render(&status, &self.metrics.route_numbers(), &self.metrics.endpoint_numbers(), SystemTime::now());
         let mut page = content(StatusCode::OK, "text/html; charset=utf-8", html);
@@ -96,8 +106,14 @@ impl Admin {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, _place: OwnedSemaphorePermit) {
         let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-            let answer = self.answer(request.method(), request.uri().path());
-            async move { Ok::<_, Infallible>(answer) }
+            let admin = Arc::clone(&self);
+            async move {
+                Ok::<_, Infallible>(if request.uri().path() == "/revocations" {
+                    revocations::answer(admin.revocations.clone().filter(|list| list.count().is_some()), request).await
+                } else {
+                    admin.answer(request.method(), request.uri().path())
+                })
+            }
         });
         let connection = http1::Builder::new()
             .keep_alive(false)

@@ -134,6 +134,10 @@ const ACCESS_LINES_DROPPED: Family = Family::counter(
     "Access-log lines lost because the log could not keep up or could not be written.",
     &[],
 );
+const REVOCATIONS: Family =
+    Family::gauge("portcullis_revocations", "Revocations held, by what they deny: a jti, a sub or a token.", &["kind"]);
+const REVOCATION_CHANGES: Family =
+    Family::counter("portcullis_revocation_changes_total", "Changes of the list of revocations.", &[]);
 const BUILD_INFO: Family =
     Family::gauge("portcullis_build_info", "Always 1; the label says which version runs.", &["version"]);
 
@@ -146,6 +150,8 @@ pub const FAMILIES: &[&Family] = &[
     &RESPONSE_BODY_BYTES,
     &AUTH_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
+    &REVOCATIONS,
+    &REVOCATION_CHANGES,
     &UPSTREAM_CONNECTIONS_OPENED,
     &UPSTREAM_CONNECTION_REUSES,
     &UPSTREAM_ERRORS,
@@ -254,6 +260,14 @@ impl Metrics {
         *self.ledger.certificates.lock().unwrap_or_else(PoisonError::into_inner) = expiries;
     }
 
+    /// The list of revocations changed: `count` says how many entries by `jti`, by `sub` and by token it has now. It is called
+    /// under a lock, so that of two changes at once the later one shows.
+    pub fn revocations_changed(&self, count: impl FnOnce() -> [usize; 3]) {
+        let mut counts = self.ledger.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts = count();
+        self.ledger.revocation_changes.add(1);
+    }
+
     /// Access-log lines that were lost.
     pub fn access_lines_dropped(&self, lines: u64) {
         self.ledger.access_lines_dropped.add(lines);
@@ -298,6 +312,9 @@ struct Ledger {
     reloads_refused: Count,
     access_lines_dropped: Count,
     certificates: Mutex<BTreeMap<Box<str>, SystemTime>>,
+    /// By `jti`, by `sub` and by token.
+    revocations: Mutex<[usize; 3]>,
+    revocation_changes: Count,
 }
 
 impl Ledger {
@@ -316,6 +333,8 @@ impl Ledger {
             reloads_refused: Count::default(),
             access_lines_dropped: Count::default(),
             certificates: Mutex::default(),
+            revocations: Mutex::default(),
+            revocation_changes: Count::default(),
         }
     }
 
@@ -334,6 +353,11 @@ impl Ledger {
         for (label, expires) in &*self.certificates.lock().unwrap_or_else(PoisonError::into_inner) {
             sheet.put(&CERTIFICATE_EXPIRY, &[label], unix_millis(*expires) / 1000);
         }
+        let revocations = *self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        for (kind, count) in ["jti", "sub", "token"].into_iter().zip(revocations) {
+            sheet.put(&REVOCATIONS, &[kind], u64::try_from(count).unwrap_or(u64::MAX));
+        }
+        sheet.put(&REVOCATION_CHANGES, &[], self.revocation_changes.value());
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));

@@ -12,7 +12,8 @@ mod tracing;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
 pub use admin::{
-    Admin, CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status, StatusSource,
+    Admin, CertificateStatus, EndpointStatus, ListenerStatus, Refused, ReloadStatus, Revocations, RouteStatus, Status,
+    StatusSource, Why,
 };
 pub use chain::Chain;
 pub use metrics::{

@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod pool;
+mod revocation;
 #[path = "static.rs"]
 mod static_files;
 mod upstream;

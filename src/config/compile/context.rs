@@ -54,11 +54,31 @@ impl<'a> Context<'a> {
 
     /// A file's contents; what cannot be read is reported with `remedy`.
     pub(super) fn read(&mut self, path: &str, span: Span, remedy: &str) -> Option<Vec<u8>> {
+        self.read_by(path, span, remedy, |sources, full| sources.file(full))
+    }
+
+    /// The same for a list that may be long.
+    pub(super) fn read_list(&mut self, path: &str, span: Span, remedy: &str) -> Option<Vec<u8>> {
+        self.read_by(path, span, remedy, |sources, full| sources.list(full))
+    }
+
+    /// Whether a directory is there.
+    pub(super) fn is_directory(&self, path: &Path) -> bool {
+        self.sources.is_directory(path).unwrap_or(false)
+    }
+
+    fn read_by(
+        &mut self,
+        path: &str,
+        span: Span,
+        remedy: &str,
+        read: impl FnOnce(&dyn Sources, &Path) -> std::io::Result<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
         let full = self.path(path);
         if !self.files_read.contains(&full) {
             self.files_read.push(full.clone());
         }
-        match self.sources.file(&full) {
+        match read(self.sources, &full) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 let message = format!("cannot read {}: {}", full.display(), reason(&error));

@@ -55,6 +55,9 @@ fn summary(page: &mut String, status: &Status, now: SystemTime) {
         let result = if reload.error.is_some() { "refused" } else { "live" };
         fact(page, "last reload", format_args!("{result}, {ago} ago"));
     }
+    if let Some(count) = status.revocations {
+        fact(page, "revocations", count);
+    }
     page.push_str("</dl></header>");
     if let Some(error) = status.last_reload_error() {
         push(page, format_args!("<pre role=\"alert\">{}</pre>", Escaped(error)));

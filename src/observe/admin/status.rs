@@ -26,6 +26,8 @@ pub struct Status {
     pub routes: Vec<RouteStatus>,
     /// The endpoints of all upstreams.
     pub endpoints: Vec<EndpointStatus>,
+    /// Revocations held; `None` where nothing can be revoked.
+    pub revocations: Option<usize>,
 }
 
 /// How the last reload ended.

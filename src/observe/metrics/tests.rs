@@ -171,6 +171,22 @@ fn the_first_generation_is_no_reload() {
 }
 
 #[test]
+fn revocations_are_counted_by_kind() {
+    let metrics = Metrics::new(VOCABULARY);
+    metrics.revocations_changed(|| [3, 2, 1]);
+    metrics.revocations_changed(|| [3, 2, 0]);
+    let scrape = metrics.encode();
+    for line in [
+        r#"portcullis_revocations{kind="jti"} 3"#,
+        r#"portcullis_revocations{kind="sub"} 2"#,
+        r#"portcullis_revocations{kind="token"} 0"#,
+        "portcullis_revocation_changes_total 2",
+    ] {
+        assert!(has(&scrape, line), "{line} is not in\n{scrape}");
+    }
+}
+
+#[test]
 fn a_reason_outside_its_list_counts_as_other() {
     let metrics = Metrics::new(VOCABULARY);
     metrics.auth(0, "api").denied("made up");

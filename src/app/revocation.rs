@@ -1,0 +1,133 @@
+//! The list of revoked tokens between those who change it: the admin listener, the watch and a reload.
+//!
+//! Owns the clock of the list, what the admin listener is told of it, and that each change is counted. What a revocation is and how it is
+//! kept belongs to `auth`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::auth::{Added, DenyList, Entry, PreparedRevocations, RevocationSettings, RevokeError, UnixSeconds};
+use crate::observe::{Chain, Metrics, Refused, Revocations, Why};
+
+/// The one list of the process.
+#[derive(Debug)]
+pub(super) struct RevocationDesk {
+    list: Arc<DenyList>,
+    metrics: Arc<Metrics>,
+    /// Whether `[revocation]` is there.
+    enabled: AtomicBool,
+}
+
+impl RevocationDesk {
+    /// Opens what the configuration names.
+    pub(super) fn open(
+        settings: Option<&RevocationSettings>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, RevokeError> {
+        let (list, metrics) = (Arc::new(DenyList::empty()), Arc::clone(metrics));
+        let desk = Self { list, metrics, enabled: AtomicBool::new(false) };
+        if settings.is_some() {
+            desk.apply(desk.prepare(settings)?, settings);
+        }
+        Ok(Arc::new(desk))
+    }
+
+    pub(super) fn list(&self) -> &Arc<DenyList> {
+        &self.list
+    }
+
+    /// Reads and opens what a changed table names, before anything changes.
+    pub(super) fn prepare(&self, settings: Option<&RevocationSettings>) -> Result<PreparedRevocations, RevokeError> {
+        self.list.prepare(settings, UnixSeconds::now())
+    }
+
+    pub(super) fn apply(&self, prepared: PreparedRevocations, settings: Option<&RevocationSettings>) {
+        self.list.apply(prepared);
+        self.enabled.store(settings.is_some(), Ordering::Release);
+        self.changed();
+        tracing::info!(revocations = self.list.len(), "the list of revocations was opened");
+    }
+
+    /// Takes what the watched file says now, if it is good and different.
+    pub(super) fn reread(&self) -> Result<(), RevokeError> {
+        if self.list.reread(UnixSeconds::now())? {
+            self.changed();
+            tracing::info!(revocations = self.list.len(), "the file of revocations was read again");
+        }
+        Ok(())
+    }
+
+    fn changed(&self) {
+        self.metrics.revocations_changed(|| {
+            let counts = self.list.counts();
+            [counts.jti, counts.sub, counts.token]
+        });
+    }
+}
+
+impl Revocations for RevocationDesk {
+    fn list(&self, limit: usize) -> Result<String, Refused> {
+        let counts = self.list.counts();
+        let entries: Vec<_> = self.list.list(limit).iter().map(Entry::to_json).collect();
+        let json = serde_json::json!({
+            "count": counts.total(),
+            "by_kind": { "jti": counts.jti, "sub": counts.sub, "token": counts.token },
+            "revocations": entries,
+        });
+        Ok(format!("{json}\n"))
+    }
+
+    fn add(&self, body: &[u8]) -> Result<String, Refused> {
+        let now = UnixSeconds::now();
+        let entry = read(body, now)?;
+        let said = entry.to_json();
+        let added = self.list.add(entry, now).map_err(|error| refused(&error))?;
+        if added != Added::Known {
+            self.changed();
+            tracing::info!(revocations = self.list.len(), "revoked by the admin listener");
+        }
+        let change = match added {
+            Added::New => "new",
+            Added::Extended => "extended",
+            Added::Known => "known",
+        };
+        Ok(format!("{}\n", serde_json::json!({ "revoked": said, "change": change })))
+    }
+
+    fn remove(&self, body: &[u8]) -> Result<(), Refused> {
+        let now = UnixSeconds::now();
+        let entry = read(body, now)?;
+        if !self.list.remove(&entry, now).map_err(|error| refused(&error))? {
+            return Err(Refused { why: Why::Unknown, detail: "there is no such revocation".to_owned() });
+        }
+        self.changed();
+        tracing::info!(revocations = self.list.len(), "a revocation was taken back by the admin listener");
+        Ok(())
+    }
+
+    fn count(&self) -> Option<usize> {
+        self.enabled.load(Ordering::Acquire).then(|| self.list.len())
+    }
+}
+
+fn read(body: &[u8], now: UnixSeconds) -> Result<Entry, Refused> {
+    Entry::from_json(body, now).map_err(|fault| Refused { why: Why::Malformed, detail: fault.to_string() })
+}
+
+fn refused(error: &RevokeError) -> Refused {
+    let why = match error {
+        RevokeError::Past | RevokeError::NoIssuer => Why::Malformed,
+        RevokeError::NoJournal | RevokeError::InFile { .. } => Why::Conflict,
+        RevokeError::Full(_) => Why::Full,
+        RevokeError::File { .. }
+        | RevokeError::Line { .. }
+        | RevokeError::FileTooLong { .. }
+        | RevokeError::Journal { .. }
+        | RevokeError::Corrupt { .. }
+        | RevokeError::Locked { .. } => {
+            tracing::error!(error = %Chain(error), "cannot revoke");
+            Why::Failed
+        }
+    };
+    Refused { why, detail: Chain(error).to_string() }
+}
