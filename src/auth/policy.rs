@@ -10,11 +10,13 @@ use http::Method;
 
 use super::access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
 use super::asking::is_safe;
+use super::bearer::Scheme;
 use super::claims::Claims;
 use super::demand::{self, Verdict, judge};
 use super::denied::{Cause, Challenge};
 use super::issuer::Issuer;
 use super::json::Value;
+use super::settings::Demanded;
 
 /// Who may pass.
 #[derive(Debug, Clone)]
@@ -107,6 +109,7 @@ impl TokenPolicy {
             scope: scopes.join(" ").into_boxed_str(),
             resource_metadata: settings.resource_metadata.clone(),
             login_url: settings.login_url.clone(),
+            scheme: if candidates.iter().all(demands_key) { Scheme::Dpop } else { Scheme::Bearer },
         };
         Self {
             candidates,
@@ -175,6 +178,10 @@ impl TokenPolicy {
     }
 }
 
+fn demands_key(candidate: &Candidate) -> bool {
+    candidate.issuer.settings().binding.demanded == Demanded::Key
+}
+
 fn describe_issuer(issuer: &Issuer, clause: &mut impl FnMut(String)) {
     let settings = issuer.settings();
     let names = issuer.algorithms().iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
@@ -190,6 +197,12 @@ fn describe_issuer(issuer: &Issuer, clause: &mut impl FnMut(String)) {
     }
     settings.required_claims.iter().for_each(|name| clause(format!("claim `{name}` is present")));
     settings.require.iter().for_each(|demand| clause(demand::in_words(demand)));
+    match settings.binding.demanded {
+        Demanded::Nothing => {}
+        Demanded::Key => clause("it is bound to a key, which the request proves to hold (DPoP)".to_owned()),
+        Demanded::Certificate => clause("it is bound to the client's certificate".to_owned()),
+        Demanded::Either => clause("it is bound to a key (DPoP) or to the client's certificate".to_owned()),
+    }
 }
 
 fn collect_scopes<'r>(rule: &'r Rule, into: &mut Vec<&'r str>) {
