@@ -16,7 +16,7 @@ pub(super) const WEBSOCKET_PROTOCOL: &str = "bearer";
 /// A token and where it stood.
 #[derive(Debug)]
 pub(super) struct Found<'r> {
-    pub(super) token: &'r str,
+    pub(super) token: &'r [u8],
     pub(super) place: &'r Place,
     pub(super) scheme: Scheme,
 }
@@ -33,7 +33,7 @@ pub(super) fn find<'r>(places: &'r [Place], asking: &Asking<'r>) -> Result<Found
     found.ok_or(Cause::MissingCredentials)
 }
 
-fn look<'r>(place: &Place, asking: &Asking<'r>) -> Result<Option<(Scheme, &'r str)>, Cause> {
+fn look<'r>(place: &Place, asking: &Asking<'r>) -> Result<Option<(Scheme, &'r [u8])>, Cause> {
     match place {
         Place::Authorization => authorization(asking.headers),
         Place::Cookie(name) => bare(only(cookies(asking.headers, name))?),
@@ -43,12 +43,12 @@ fn look<'r>(place: &Place, asking: &Asking<'r>) -> Result<Option<(Scheme, &'r st
     }
 }
 
-fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Cause> {
+fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &[u8])>, Cause> {
     only(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))?.map_or(Ok(None), bearer::credentials)
 }
 
-fn bare(field: Option<&[u8]>) -> Result<Option<(Scheme, &str)>, Cause> {
-    field.map(|token| Ok((Scheme::Bearer, bearer::token(token)?))).transpose()
+fn bare(field: Option<&[u8]>) -> Result<Option<(Scheme, &[u8])>, Cause> {
+    field.map(|token| Ok((Scheme::Bearer, bearer::bounded(token)?))).transpose()
 }
 
 fn only<T>(mut all: impl Iterator<Item = T>) -> Result<Option<T>, Cause> {
@@ -72,7 +72,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-fn websocket_protocol(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Cause> {
+fn websocket_protocol(headers: &HeaderMap) -> Result<Option<(Scheme, &[u8])>, Cause> {
     let announced = || protocols(headers).filter(|name| *name == WEBSOCKET_PROTOCOL.as_bytes()).count();
     let mut names = protocols(headers).skip_while(|name| *name != WEBSOCKET_PROTOCOL.as_bytes());
     if names.next().is_none() {
@@ -152,7 +152,7 @@ mod tests {
 
     fn found(uri: &str, fields: &[(&'static str, &str)]) -> Result<String, Cause> {
         let request = Request::new(Method::GET, uri, fields);
-        find(&places(), &request.asking()).map(|found| found.token.to_owned())
+        find(&places(), &request.asking()).and_then(|found| bearer::well_formed(found.token).map(str::to_owned))
     }
 
     #[test]

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value as Json;
 
 use super::asking::Asking;
-use super::bearer::Scheme;
+use super::bearer::{self, Scheme};
 use super::claims::Claims;
 use super::denied::{Cause, Holder};
 use super::dpop::{Expectation, NoRandomness, Nonces, Proof, ReplayWindow, check_proof, the_proof};
@@ -96,7 +96,7 @@ impl Possession {
             scheme: asking.scheme(),
             authority: asking.target.authority(),
             path: asking.target.raw_path(),
-            access_token: found.token,
+            access_token: bearer::well_formed(found.token)?,
             now: asking.now,
             window_secs: self.window_secs,
             algorithms: &Algorithm::ALL,
