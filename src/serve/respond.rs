@@ -243,6 +243,8 @@ fn allow_value(allow: &[Method]) -> HeaderValue {
 /// What every answer carries: the request id, the route's own fields, and `Connection: close` where no other request may follow.
 pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, draining: bool) {
     let headers = response.headers_mut();
+    // What a refusal says of caches holds against the route: an answer to one client's credentials is no other's.
+    let said = headers.get(CACHE_CONTROL).cloned();
     notes.write(|story| {
         if let Some(id) = &story.request_id {
             headers.insert(REQUEST_ID, id.clone());
@@ -252,9 +254,31 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
                 headers.insert(name, value.clone());
             }
         }
+        if let Some(said) = said.filter(|_| story.outcome != "ok") {
+            headers.insert(CACHE_CONTROL, said);
+        }
+        if story.private {
+            keep_private(headers);
+        }
     });
     if version < Version::HTTP_2 && draining {
         close(headers);
+    }
+}
+
+/// RFC 6750 section 2.3: what was asked for with a token in the URL is in no shared cache. `private="..."` is about single fields and
+/// closes nothing (RFC 9111 section 5.2.2.7), and a name in a quoted string is no directive.
+fn keep_private(headers: &mut HeaderMap) {
+    let closed = |value: &HeaderValue| {
+        let unquoted = value.as_bytes().split(|byte| *byte == b'"').step_by(2).collect::<Vec<_>>().join(&b'"');
+        let closes = |directive: &[u8]| {
+            let name = directive.trim_ascii();
+            name.eq_ignore_ascii_case(b"private") || name.eq_ignore_ascii_case(b"no-store")
+        };
+        unquoted.split(|byte| *byte == b',').any(closes)
+    };
+    if !headers.get_all(CACHE_CONTROL).iter().any(closed) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
     }
 }
 
