@@ -10,6 +10,7 @@ use super::asking::Asking;
 use super::bearer::Scheme;
 use super::cache::{TokenCache, digest_of};
 use super::denied::{Cause, Denied};
+use super::introspect::Introspectors;
 use super::jws::Jws;
 use super::permit::Permit;
 use super::place::{self, Found};
@@ -23,6 +24,7 @@ use crate::observe::WorkerMeter;
 pub struct Authority {
     cache: TokenCache,
     turnstile: Turnstile,
+    introspectors: Introspectors,
     meter: Option<WorkerMeter>,
 }
 
@@ -33,12 +35,18 @@ struct Vouched {
 }
 
 impl Authority {
-    /// A judge that remembers at most `cache_entries` verified tokens (about 500 bytes each, 4.3 KB at most); 0 remembers none.
+    /// A judge that remembers at most `cache_entries` verified tokens (about 500 bytes each, 4.3 KB at most), and as many for each issuer
+    /// that is asked about its tokens; 0 remembers none.
     pub fn new(cache_entries: usize) -> Self {
-        Self { cache: TokenCache::new(cache_entries), turnstile: Turnstile::default(), meter: None }
+        Self {
+            cache: TokenCache::new(cache_entries),
+            turnstile: Turnstile::default(),
+            introspectors: Introspectors::new(cache_entries),
+            meter: None,
+        }
     }
 
-    /// Counts hits and misses of the cache on `meter`.
+    /// Counts hits and misses of the cache, and questions to issuers, on `meter`.
     #[must_use]
     pub fn counted_on(self, meter: WorkerMeter) -> Self {
         Self { meter: Some(meter), ..self }
@@ -67,10 +75,14 @@ impl Authority {
             guard.check(asking)?;
         }
         let digest = digest_of(found.token);
-        let Vouched { verified, candidate } = match self.remembered(policy, &digest, asking.now)? {
-            Some(known) => known,
-            None => self.verify_anew(policy, found.token, &digest, asking.now).await?,
+        let vouched = match policy.introspecting(found.token) {
+            Some(candidate) => self.introspect(policy, candidate, found.token, &digest, asking.now).await?,
+            None => match self.remembered(policy, &digest, asking.now)? {
+                Some(known) => known,
+                None => self.verify_anew(policy, found.token, &digest, asking.now).await?,
+            },
         };
+        let Vouched { verified, candidate } = vouched;
         policy.check_rule(&verified.claims, policy.candidates[candidate].index)?;
         Permit::grant(policy, candidate, verified, found, asking.headers)
     }
@@ -89,6 +101,28 @@ impl Authority {
         Ok(None)
     }
 
+    /// A token whose issuer was asked about it, now or not long ago; its dates are asked anew.
+    async fn introspect(
+        &self,
+        policy: &TokenPolicy,
+        candidate: usize,
+        token: &str,
+        digest: &[u8; 32],
+        now: UnixSeconds,
+    ) -> Result<Vouched, Cause> {
+        let issuer = &policy.candidates[candidate].issuer;
+        let asker = self.introspectors.of(issuer, self.meter.as_ref()).ok_or(Cause::IntrospectionUnavailable)?;
+        let verified = if let Some(known) = asker.recall(digest, now) {
+            self.meter.iter().for_each(WorkerMeter::cache_hit);
+            known?
+        } else {
+            self.meter.iter().for_each(WorkerMeter::cache_miss);
+            asker.vouch(issuer, token, digest).await?
+        };
+        verified.check_dates(issuer, now)?;
+        Ok(Vouched { verified, candidate })
+    }
+
     async fn verify_anew(
         &self,
         policy: &TokenPolicy,
@@ -97,6 +131,7 @@ impl Authority {
         now: UnixSeconds,
     ) -> Result<Vouched, Cause> {
         self.meter.iter().for_each(WorkerMeter::cache_miss);
+        self.introspectors.forget_gone();
         self.turnstile.pass(|| self.verify(policy, token, digest, now)).await
     }
 

@@ -85,6 +85,9 @@ pub enum Cause {
     /// A claim that is to be forwarded cannot stand in a header field.
     #[error("claim `{0}` cannot be forwarded in a header")]
     UnusableClaim(Box<str>),
+    /// The issuer was asked about the token and does not stand by it.
+    #[error("the issuer says that the token is not active")]
+    InactiveToken,
     /// The token, or its subject, was revoked.
     #[error("the token was revoked")]
     Revoked,
@@ -100,6 +103,9 @@ pub enum Cause {
     /// The issuer's keys are not to be had now.
     #[error("the issuer's keys are not available")]
     KeysUnavailable,
+    /// The issuer cannot be asked about the token now, or its answer cannot be understood.
+    #[error("the issuer cannot be asked about the token")]
+    IntrospectionUnavailable,
 }
 
 /// What is wrong with a Bearer header field.
@@ -175,7 +181,7 @@ pub(super) struct Challenge {
 
 impl Denied {
     /// Every value of [`Self::reason`], for metrics to resolve their series once.
-    pub const REASONS: [&'static str; 25] = [
+    pub const REASONS: [&'static str; 27] = [
         "missing_credentials",
         "malformed_header",
         "two_credentials",
@@ -196,11 +202,13 @@ impl Denied {
         "demand_unmet",
         "insufficient_scope",
         "unusable_claim",
+        "inactive_token",
         "revoked",
         "bound_token",
         "unbound_token",
         "cross_origin",
         "keys_unavailable",
+        "introspection_unavailable",
     ];
 
     pub(super) fn new(cause: Cause, scheme: Scheme, challenge: Arc<Challenge>) -> Self {
@@ -285,11 +293,13 @@ impl Cause {
             Self::DemandUnmet(_) => "demand_unmet",
             Self::InsufficientScope => "insufficient_scope",
             Self::UnusableClaim(_) => "unusable_claim",
+            Self::InactiveToken => "inactive_token",
             Self::Revoked => "revoked",
             Self::BoundToken(_) => "bound_token",
             Self::UnboundToken => "unbound_token",
             Self::CrossOrigin => "cross_origin",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::IntrospectionUnavailable => "introspection_unavailable",
         }
     }
 
@@ -312,13 +322,14 @@ impl Cause {
             | Self::MissingClaim(_)
             | Self::WrongTokenType(_)
             | Self::ClaimRefused(_)
+            | Self::InactiveToken
             | Self::Revoked
             | Self::BoundToken(_)
             | Self::UnboundToken => Kind::InvalidToken,
             Self::InsufficientScope => Kind::InsufficientScope,
             Self::DemandUnmet(_) | Self::UnusableClaim(_) => Kind::Forbidden,
             Self::CrossOrigin => Kind::CrossOrigin,
-            Self::KeysUnavailable => Kind::Unavailable,
+            Self::KeysUnavailable | Self::IntrospectionUnavailable => Kind::Unavailable,
         }
     }
 }
@@ -363,11 +374,13 @@ mod tests {
             Cause::DemandUnmet("a".into()),
             Cause::InsufficientScope,
             Cause::UnusableClaim("a".into()),
+            Cause::InactiveToken,
             Cause::Revoked,
             Cause::BoundToken("a key"),
             Cause::UnboundToken,
             Cause::CrossOrigin,
             Cause::KeysUnavailable,
+            Cause::IntrospectionUnavailable,
         ]
     }
 

@@ -54,11 +54,12 @@ pub fn drf_body(denied: &Denied) -> &'static str {
         | Cause::WrongIssuer
         | Cause::WrongAudience
         | Cause::ClaimRefused(_)
+        | Cause::InactiveToken
         | Cause::Revoked
         | Cause::BoundToken(_)
         | Cause::UnboundToken => not_valid!("Token is invalid"),
         Cause::CrossOrigin => CROSS_ORIGIN,
-        Cause::KeysUnavailable => UNAVAILABLE,
+        Cause::KeysUnavailable | Cause::IntrospectionUnavailable => UNAVAILABLE,
         Cause::DemandUnmet(_) | Cause::InsufficientScope | Cause::UnusableClaim(_) => NOT_PERMITTED,
     }
 }

@@ -55,8 +55,13 @@ pub struct KeyProblem {
 impl Issuer {
     /// Admits the keys. Every problem is reported at once; the issuer comes out only when none is fatal.
     ///
-    /// A source an operator wrote by hand (secret, PEM) must be right as a whole; of a key set, the bad members are left out.
+    /// A source an operator wrote by hand (secret, PEM) must be right as a whole; of a key set, the bad members are left out. An issuer
+    /// that is asked about its tokens has no keys: nothing that is signed passes for its own.
     pub fn compile(settings: IssuerSettings) -> Result<(Self, Vec<KeyProblem>), Vec<KeyProblem>> {
+        if settings.introspection.is_some() {
+            let (rules, settings) = (Generation::of_rules(&settings), IssuerSettings { keys: Vec::new(), ..settings });
+            return Ok((Self { settings, rules, ring: ArcSwapOption::empty() }, Vec::new()));
+        }
         let mut admission = Admission::default();
         for (index, key) in settings.keys.iter().enumerate() {
             admission.read(index, key);

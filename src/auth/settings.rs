@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use super::demand::{Demand, Test};
+use super::introspect::IntrospectionSettings;
 pub use super::number::Number;
 pub use super::path::{ClaimPath, PathProblem};
 use super::time::UnixSeconds;
@@ -117,6 +118,8 @@ pub struct IssuerSettings {
     pub name: Box<str>,
     /// Where its verification keys come from, in the order they are tried for a token without `kid`.
     pub keys: Vec<KeySettings>,
+    /// How it is asked about tokens, instead of `keys`, which are then not looked at.
+    pub introspection: Option<IntrospectionSettings>,
     /// The `iss` a token must carry, byte for byte; `None` leaves the claim unread.
     pub issuer: Option<Box<str>>,
     /// A token's `aud` must hold one of these; empty leaves the claim unread.
@@ -149,6 +152,7 @@ impl IssuerSettings {
             realm: name.clone(),
             name,
             keys: Vec::new(),
+            introspection: None,
             issuer: None,
             audiences: Vec::new(),
             algorithms: Vec::new(),
