@@ -171,7 +171,8 @@ pub(super) struct Revocation {
     pub(super) entries: Entry<i64>,
 }
 
-/// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys` and `jwks_file`.
+/// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys`, `jwks_file` and
+/// `introspection`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_field_names)] // `issuer.issuer` is the claim `iss`, named as RFC 7519 names it
@@ -186,6 +187,17 @@ pub(super) struct Issuer {
     pub(super) public_keys: Entry<Vec<Entry<String>>>,
     /// File of a JSON Web Key Set (RFC 7517); watched.
     pub(super) jwks_file: Entry<String>,
+    /// Where the issuer is asked about tokens that only it can read (RFC 7662). What it answers is judged as claims are; `exp` is
+    /// demanded only if `required_claims` names it.
+    pub(super) introspection: Entry<Introspection>,
+    /// PEM file of the only authorities trusted for `jwks_url`, `discovery` and `introspection`; watched. Default: those of the
+    /// operating system.
+    pub(super) ca_file: Entry<String>,
+    /// Whether an `http://` URL may stand in `jwks_url`, `discovery` and `introspection`. Default: false. Whoever is on the way can
+    /// then read and forge what is said: for a server on this machine alone.
+    pub(super) plain_http: Entry<bool>,
+    /// Seconds that one exchange for `jwks_url`, `discovery` and `introspection` may take in all, 0.1 to 60. Default: 5.
+    pub(super) fetch_timeout_secs: Entry<Seconds>,
     /// The `iss` a token must carry, byte for byte. Default: not looked at.
     pub(super) issuer: Entry<String>,
     /// A token's `aud` must hold one of these. Default: not looked at, with a warning.
@@ -201,7 +213,7 @@ pub(super) struct Issuer {
     /// "`realm_access.roles`". Default: none. Demands of the preset stay unless the same claim is named here.
     pub(super) require: Entry<Named<ClaimValue>>,
     /// Claims that must be present, whatever their value. Default: none; `jti` and the subject claim under the preset
-    /// "simplejwt". `exp` is always demanded.
+    /// "simplejwt". `exp` is always demanded, but for `introspection`.
     pub(super) required_claims: Entry<Vec<Entry<String>>>,
     /// Accepted `typ` header values, compared without case and with or without `application/`. Default: not looked at. Set
     /// `["at+jwt"]` where the issuer follows RFC 9068.
@@ -210,6 +222,22 @@ pub(super) struct Issuer {
     pub(super) subject_claim: Entry<String>,
     /// The `realm` of a challenge. Default: "portcullis"; "api" under the preset "simplejwt".
     pub(super) realm: Entry<String>,
+}
+
+/// Where and how an issuer is asked about a token.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["url", "client_id", "client_secret"]))]
+pub(super) struct Introspection {
+    /// The introspection endpoint, `https://HOST/PATH`. Required. Redirects are not followed.
+    pub(super) url: Entry<String>,
+    /// Who asks, as the issuer knows this gateway; sent by HTTP Basic. Required.
+    pub(super) client_id: Entry<String>,
+    /// What proves it: `{ env = "NAME" }` or `{ file = "PATH" }`. Required.
+    pub(super) client_secret: Entry<SecretSource>,
+    /// The most seconds an answer is kept, 0 to 3600; it is never kept past the token's own `exp`, and one that the token is not active
+    /// for 5 at most. Default: 60. So long a token that was revoked at the issuer may still pass; 0 asks for each request.
+    pub(super) cache_secs: Entry<i64>,
 }
 
 /// A group of equal application servers.

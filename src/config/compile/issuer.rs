@@ -3,16 +3,18 @@
 use super::super::entry::{Entry, Name};
 use super::super::problem::{Problem, Span};
 use super::super::raw;
-use super::super::shapes::SecretSource;
 use super::super::spans::IssuerSpans;
 use super::context::{Context, bare};
 use super::demand::demands;
-use crate::auth::{Algorithm, ClaimPath, Demand, Family, IssuerSettings, KeySettings, KeySource, Preset, Secret};
+use super::secret::secret;
+use super::{fetch, introspection};
+use crate::auth::{Algorithm, ClaimPath, Demand, Family, IssuerSettings, KeySettings, KeySource, Preset};
 
 /// Seconds of clock difference forgiven where neither file nor preset says another number.
 const LEEWAY_SECS: u64 = 30;
 const REALM: &str = "portcullis";
-const REMEDY: &str = "check the path (it is relative to this file) and that the gateway's account may read it";
+pub(super) const REMEDY: &str =
+    "check the path (it is relative to this file) and that the gateway's account may read it";
 
 pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> (IssuerSettings, IssuerSpans) {
     let presets = Preset::ALL.map(|preset| (preset.name(), Some(preset)));
@@ -28,9 +30,13 @@ pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) 
     let subject_claim = subject_claim.unwrap_or_else(|| base.subject_claim.clone());
     let written = context.texts(&raw.required_claims, "required_claims", "leave the key out to demand none");
     let required_claims = if raw.required_claims.is_absent() { base.required_claims.clone() } else { bare(written) };
+    let introspection = introspection::introspection(context, raw);
+    fetch::used(context, raw);
     let (keys, key_spans): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     let settings = IssuerSettings {
         keys: keys.into_iter().map(KeySettings::from).collect(),
+        require_exp: base.require_exp && raw.introspection.is_absent(),
+        introspection,
         issuer: context.text(&raw.issuer, "issuer").map(|(text, _)| text.into()),
         audiences: bare(audiences),
         algorithms: if algorithms.is_empty() && !raw.secret.is_absent() { base.algorithms.clone() } else { algorithms },
@@ -79,12 +85,13 @@ fn merged(preset: Vec<Demand>, mut written: Vec<Demand>) -> Vec<Demand> {
     all
 }
 
-/// Which of the three keys the table uses.
+/// Which of the keys the table uses.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Secret,
     PublicKeys,
     JwksFile,
+    Introspection,
 }
 
 fn kind(raw: &raw::Issuer) -> Option<Kind> {
@@ -97,6 +104,7 @@ fn used(raw: &raw::Issuer) -> Vec<(Kind, &'static str, Span)> {
         (Kind::Secret, "secret", raw.secret.span()),
         (Kind::PublicKeys, "public_keys", raw.public_keys.span()),
         (Kind::JwksFile, "jwks_file", raw.jwks_file.span()),
+        (Kind::Introspection, "introspection", raw.introspection.span()),
     ]
     .into_iter()
     .filter_map(|(kind, key, span)| Some((kind, key, span?)))
@@ -105,8 +113,8 @@ fn used(raw: &raw::Issuer) -> Vec<(Kind, &'static str, Span)> {
 
 fn keys(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> Vec<(KeySource, Span)> {
     let used = used(raw);
-    let hint =
-        "give exactly one of `secret = { env = \"NAME\" }`, `public_keys = [\"PATH\"]` and `jwks_file = \"PATH\"`";
+    let hint = "give exactly one of `secret = { env = \"NAME\" }`, `public_keys = [\"PATH\"]`, `jwks_file = \"PATH\"` and \
+                `introspection = { url = \"https://..\", .. }`";
     let Some(((kind, key, span), others)) = used.split_first() else {
         context.report(Problem::error(name.span, format!("the issuer `{}` has no keys", name.text)).hint(hint));
         return Vec::new();
@@ -116,9 +124,13 @@ fn keys(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> Vec<(KeySo
         context.report(problem.note(*span, format!("`{key}` is here")).hint(hint));
     }
     match kind {
-        Kind::Secret => secret(context, &raw.secret).into_iter().collect(),
+        Kind::Secret => {
+            let secret = secret(context, &raw.secret, "secret");
+            secret.into_iter().map(|(secret, span)| (KeySource::Secret(secret), span)).collect()
+        }
         Kind::PublicKeys => public_keys(context, &raw.public_keys),
         Kind::JwksFile => jwks(context, &raw.jwks_file).into_iter().collect(),
+        Kind::Introspection => Vec::new(), // the issuer itself is asked
     }
 }
 
@@ -137,66 +149,6 @@ fn jwks(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, 
     let (path, span) = context.text(entry, "jwks_file")?;
     let bytes = context.read(path, span, REMEDY)?;
     Some((KeySource::Jwks { bytes, label: path.to_owned() }, span))
-}
-
-fn secret(context: &mut Context<'_>, entry: &Entry<SecretSource>) -> Option<(KeySource, Span)> {
-    let hint = "write `secret = { env = \"NAME\" }` or `secret = { file = \"PATH\" }`";
-    // Whatever stands there instead of a table may be the secret itself: no message quotes it, no line shows it.
-    if let Entry::Wrong(span, _) = entry {
-        context.report(Problem::error(*span, "a secret is never written in this file").mask(*span).hint(hint));
-        return None;
-    }
-    let (SecretSource(table), span) = context.take(entry)?;
-    match (table.env.span(), table.file.span()) {
-        (Some(_), None) => secret_variable(context, &table.env),
-        (None, Some(_)) => secret_file(context, &table.file),
-        (found, _) => {
-            let message = if found.is_some() {
-                "`secret` has both `env` and `file`"
-            } else {
-                "`secret` says neither `env` nor `file`"
-            };
-            context.report(Problem::error(span, message).hint(hint));
-            None
-        }
-    }
-}
-
-fn secret_variable(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
-    let (name, span) = context.text(entry, "env")?;
-    let value = context.variable(name);
-    let problem = match &value {
-        None => Some(format!("the environment variable `{name}` is not set")),
-        Some(value) if value.is_empty() => Some(format!("the environment variable `{name}` is empty")),
-        Some(_) => None,
-    };
-    if let Some(message) = problem {
-        context.report(Problem::error(span, message).hint(
-            "set it where the gateway is started (systemd: EnvironmentFile=, Kubernetes: secretKeyRef), or use `secret = { file = \"PATH\" }`",
-        ));
-        return None;
-    }
-    Some((KeySource::Secret(Secret::new(value?)), span))
-}
-
-fn secret_file(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
-    let (path, span) = context.text(entry, "file")?;
-    let mut bytes = context.read(path, span, REMEDY)?;
-    // Editors and `echo` end the last line; no issuer signs with that newline.
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    if bytes.is_empty() {
-        context.report(
-            Problem::error(span, format!("the secret file {path} is empty"))
-                .hint("put the issuer's signing secret there"),
-        );
-        return None;
-    }
-    Some((KeySource::Secret(Secret::new(bytes)), span))
 }
 
 /// RFC 8725 section 3.1: the algorithms are ours to say, and one kind of key serves one kind of algorithm.
