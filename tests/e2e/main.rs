@@ -15,6 +15,7 @@ mod cli;
 mod framing;
 mod http2;
 mod idle;
+mod introspection;
 mod lifecycle;
 mod limits;
 mod metrics;
