@@ -161,6 +161,11 @@ impl IssuerSettings {
             style: Style::Problem,
         }
     }
+
+    /// Whether the configuration itself holds keys that may be published.
+    pub fn has_public_keys(&self) -> bool {
+        self.keys.iter().any(|key| !matches!(key.source, KeySource::Secret(_)))
+    }
 }
 
 /// How a refusal reads to the client.
