@@ -28,6 +28,10 @@ impl Sources for World {
             Some("empty.secret") => Ok(b"\n".to_vec()),
             Some("weak.secret") => Ok(b"too short a secret\n".to_vec()),
             Some("development.secret") => Ok(b"0123456789abcdef-portcullis-development-secret-do-not-trust".to_vec()),
+            Some("identity.pem" | "dev.identity") => Ok(signing_key().serialize_pem().into_bytes()),
+            Some("development.identity") => {
+                Ok(format!("Portcullis development key - do not trust\n{}", signing_key().serialize_pem()).into_bytes())
+            }
             Some("other.key") => Ok(rcgen::KeyPair::generate().unwrap().serialize_pem().into_bytes()),
             Some(name) => Ok(contents(Path::new(name))),
             None => Err(io::Error::from_raw_os_error(21)),
@@ -49,6 +53,13 @@ impl Sources for World {
     fn processors(&self) -> usize {
         4
     }
+}
+
+/// A key for identity tokens.
+fn signing_key() -> &'static rcgen::KeyPair {
+    static MADE: LazyLock<rcgen::KeyPair> =
+        LazyLock::new(|| rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap());
+    &MADE
 }
 
 /// What a file of this name holds: a certificate, its key, a public key, a key set or a secret, all of them good.
@@ -122,7 +133,7 @@ fn check_prints_exactly_what_is_expected() {
 fn the_reference_runs_as_it_stands() {
     let loaded = load(&read("gateway.toml")).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-    assert_eq!(loaded.config.routes.len(), 3);
+    assert_eq!(loaded.config.routes.len(), 4);
     assert!(loaded.config.server.development);
 }
 
@@ -381,8 +392,10 @@ fn assignment(text: &str) -> Option<&str> {
 
 /// The text with one example active, and what it cannot stand beside out of its table.
 fn with_example(lines: &[&str], index: usize) -> String {
-    const RIVALS: [&[&str]; 2] =
-        [&["secret", "public_keys", "jwks_file", "algorithms"], &["upstream", "redirect", "forward_claims"]];
+    const RIVALS: [&[&str]; 2] = [
+        &["secret", "public_keys", "jwks_file", "algorithms"],
+        &["upstream", "redirect", "forward_claims", "identity_token"],
+    ];
     let active = example(lines[index]).unwrap();
     let key = active.split(' ').next().unwrap();
     let rivals = RIVALS.into_iter().find(|group| group[..2].contains(&key) || group[2] == key).unwrap_or(&[]);

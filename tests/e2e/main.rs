@@ -14,6 +14,7 @@ mod boundary;
 mod cli;
 mod framing;
 mod http2;
+mod identity;
 mod idle;
 mod lifecycle;
 mod limits;
