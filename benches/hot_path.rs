@@ -15,9 +15,9 @@ use criterion::{BatchSize, Criterion, Throughput};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Version, request};
 use portcullis::auth::{
-    self, Access, Algorithm, Asking, Authority, ClaimPath, Denied, DenyList, Forward, Forwarding, Issuer,
-    IssuerSettings, KeySource, Permit, Policy, PolicySettings, Possession, RouteAuth, Secret, SigningKey, UnixSeconds,
-    mint,
+    self, Access, Algorithm, Asking, Authority, ClaimPath, Denied, DenyList, Forward, Forwarding, Identity,
+    IdentityKey, IdentitySettings, Issuer, IssuerSettings, KeySource, Permit, Policy, PolicySettings, Possession,
+    RouteAuth, Secret, SigningKey, UnixSeconds, mint,
 };
 use portcullis::http::{Boundary, Framing, Target, TargetError, Violation, hop};
 use portcullis::observe::{AccessLog, LogFormat, LogSettings, Metrics, Record, Vocabulary};
@@ -144,6 +144,23 @@ fn permit(criterion: &mut Criterion) {
     let permit = judge(&authority(1), &policy(&signer), &headers, &target()).expect("the token is good");
     criterion.bench_function("permit/apply", |bencher| {
         bencher.iter_batched_ref(|| headers.clone(), |headers| permit.apply(headers), BatchSize::SmallInput);
+    });
+
+    let key = KeyPair::generate_for(&PKCS_ED25519).expect("an Ed25519 key");
+    let settings = IdentitySettings {
+        key: Secret::new(key.serialize_pem().into_bytes()),
+        label: "identity.pem".to_owned(),
+        issuer: "https://gateway.example.com".into(),
+        lifetime_secs: 30,
+        header: HeaderName::from_static("x-portcullis-identity"),
+    };
+    let identity = Identity::new(Arc::new(IdentityKey::compile(&settings).expect("a good key")), "web");
+    criterion.bench_function("permit/identity-token", |bencher| {
+        let now = UnixSeconds::from_secs(NOW);
+        bencher.iter(|| {
+            let statement = permit.statement(&identity, &Method::GET, black_box(REQUEST_TARGET));
+            statement.expect("a bearer is known").sign(now).expect("a token")
+        });
     });
 }
 

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::auth::{Authority, Policy};
+use crate::auth::{Authority, Identity, Policy};
 use crate::files::Site;
 use crate::http::Boundary;
 use crate::observe::{AuthMeter, RouteMeter};
@@ -64,6 +65,8 @@ pub enum Action {
         name: Arc<str>,
         /// How the path changes on the way.
         rewrite: Option<Rewrite>,
+        /// What the gateway signs in its own name for each request.
+        identity: Option<Identity>,
     },
     /// Answers from a directory.
     Files {
@@ -74,6 +77,19 @@ pub enum Action {
     },
     /// Sends the client elsewhere.
     Redirect(Redirect),
+    /// Answers with a document of the gateway's own.
+    Publish(Document),
+}
+
+/// What is published, made once a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its media type.
+    pub media_type: HeaderValue,
+    /// Its bytes.
+    pub body: Bytes,
+    /// A strong entity tag, quotes included.
+    pub etag: HeaderValue,
 }
 
 /// Puts one path prefix in the place of another.

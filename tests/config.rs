@@ -28,6 +28,10 @@ impl Sources for World {
             Some("empty.secret") => Ok(b"\n".to_vec()),
             Some("weak.secret") => Ok(b"too short a secret\n".to_vec()),
             Some("development.secret") => Ok(b"0123456789abcdef-portcullis-development-secret-do-not-trust".to_vec()),
+            Some("identity.pem" | "dev.identity") => Ok(signing_key().serialize_pem().into_bytes()),
+            Some("development.identity") => {
+                Ok(format!("Portcullis development key - do not trust\n{}", signing_key().serialize_pem()).into_bytes())
+            }
             Some("other.key") => Ok(rcgen::KeyPair::generate().unwrap().serialize_pem().into_bytes()),
             Some(name) => Ok(contents(Path::new(name))),
             None => Err(io::Error::from_raw_os_error(21)),
@@ -49,6 +53,13 @@ impl Sources for World {
     fn processors(&self) -> usize {
         4
     }
+}
+
+/// A key for identity tokens.
+fn signing_key() -> &'static rcgen::KeyPair {
+    static MADE: LazyLock<rcgen::KeyPair> =
+        LazyLock::new(|| rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap());
+    &MADE
 }
 
 /// What a file of this name holds: a certificate, its key, a public key, a key set or a secret, all of them good.
@@ -122,7 +133,7 @@ fn check_prints_exactly_what_is_expected() {
 fn the_reference_runs_as_it_stands() {
     let loaded = load(&read("gateway.toml")).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-    assert_eq!(loaded.config.routes.len(), 3);
+    assert_eq!(loaded.config.routes.len(), 4);
     assert!(loaded.config.server.development);
 }
 
@@ -386,11 +397,11 @@ fn assignment(text: &str) -> Option<&str> {
 fn with_example(lines: &[&str], index: usize) -> String {
     const RIVALS: [&[&str]; 2] = [
         &["secret", "public_keys", "jwks_file", "jwks_url", "discovery", "keys", "introspection", "algorithms"],
-        &["upstream", "redirect", "forward_claims"],
+        &["upstream", "redirect", "forward_claims", "identity_token"],
     ];
     let active = example(lines[index]).unwrap();
     let key = active.split(' ').next().unwrap();
-    let is_rival = |group: &&[&str]| group[..group.len() - 1].contains(&key);
+    let is_rival = |group: &&[&str]| group.contains(&key) && !["algorithms", "identity_token"].contains(&key);
     let rivals = RIVALS.into_iter().find(is_rival).unwrap_or(&[]);
     let start = lines[..index].iter().rposition(|line| line.starts_with('[')).unwrap();
     let end = lines[index..].iter().position(|line| line.starts_with('[')).map_or(lines.len(), |length| index + length);

@@ -168,6 +168,9 @@ struct World {
 impl Sources for World {
     fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
         Ok(match path.extension().and_then(|extension| extension.to_str()) {
+            _ if path.ends_with("identity.pem") => {
+                rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem().into_bytes()
+            }
             Some("crt") => self.certificate.cert.pem().into_bytes(),
             Some("key") => self.certificate.signing_key.serialize_pem().into_bytes(),
             Some("pem") => self.certificate.signing_key.public_key_pem().into_bytes(),
@@ -201,6 +204,14 @@ fn every_complete_example_loads_without_a_complaint() {
         }
     }
     assert!(loaded.contains(&PathBuf::from("README.md")), "the README has lost its example");
+}
+
+#[test]
+fn the_class_that_django_is_given_is_the_one_that_is_tested() {
+    let tested = fs::read_to_string(root().join("tests/python/project/backend/identity.py")).unwrap();
+    let page = pages().into_iter().find(|page| page.path == Path::new("docs/identity.md")).unwrap();
+    let quoted = page.blocks().iter().any(|block| block.info == "python" && block.text == tested);
+    assert!(quoted, "docs/identity.md quotes another class than tests/python/project/backend/identity.py");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::auth::{Authority, DenyList, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
+use super::publish::documents;
+use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
@@ -18,7 +19,7 @@ use crate::http::Boundary;
 use crate::observe::{Metrics, NO_ROUTE};
 use crate::route::{Router, Rule};
 use crate::shutdown::Tasks;
-use crate::snapshot::{self, Redirect, Rewrite, Snapshot};
+use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
 use crate::upstream::{Group, Upstream};
 
@@ -35,6 +36,9 @@ pub(super) enum AssembleError {
         #[source]
         source: FetchError,
     },
+    /// A signing key that was good when the file was read.
+    #[error("[identity]")]
+    Identity(#[source] KeyProblem),
     /// A certificate that was good when the file was read.
     #[error("listener `{listener}`")]
     Tls {
@@ -125,11 +129,22 @@ pub(super) fn assemble(
     let remotes = remotes(&config, before)?;
     let issuers = issuers(&config, before, &remotes)?;
     let groups = groups(&config, before);
+    let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
     let mut snapshots = Vec::with_capacity(crew.len());
     for (number, tasks) in crew.iter().enumerate() {
-        let bench = Bench { config: &config, issuers: &issuers, groups: &groups, metrics, number, commons };
+        let identity = identity_key(&config)?.map(Arc::new); // of its own: a signature counts references to the key
+        let bench = Bench {
+            config: &config,
+            issuers: &issuers,
+            identity,
+            documents: &documents,
+            groups: &groups,
+            metrics,
+            number,
+            commons,
+        };
         let old = before.and_then(|before| before.crew.get(number).map(|carried| (before, carried)));
         let worker = bench.carry(old, tasks)?;
         snapshots.push(bench.snapshot(generation, &worker));
@@ -185,6 +200,10 @@ fn issuers(
     Ok(issuers)
 }
 
+fn identity_key(config: &Config) -> Result<Option<IdentityKey>, AssembleError> {
+    config.identity.as_ref().map(IdentityKey::compile).transpose().map_err(AssembleError::Identity)
+}
+
 fn groups(config: &Config, before: Option<&Assembly>) -> Vec<Arc<Group>> {
     let same = |settings| before?.groups.iter().find(|group| group.settings() == settings).cloned();
     let upstreams = config.upstreams.iter();
@@ -219,6 +238,9 @@ pub(super) fn https_port(listener: &Listener) -> Option<u16> {
 struct Bench<'a> {
     config: &'a Config,
     issuers: &'a [Arc<Issuer>],
+    identity: Option<Arc<IdentityKey>>,
+    /// In the order of the routes.
+    documents: &'a [Option<Document>],
     groups: &'a [Arc<Group>],
     metrics: &'a Metrics,
     number: usize,
@@ -269,11 +291,11 @@ impl Bench<'_> {
     }
 
     fn snapshot(&self, generation: u64, carried: &Carried) -> Snapshot {
-        let rules = self.config.routes.iter().map(|route| Rule {
+        let rules = self.config.routes.iter().zip(self.documents).map(|(route, document)| Rule {
             hosts: route.hosts.clone(),
             path: route.path.clone(),
             methods: route.methods.clone(),
-            value: Arc::new(self.route(route, carried)),
+            value: Arc::new(self.route(route, document.as_ref(), carried)),
         });
         Snapshot {
             generation,
@@ -285,11 +307,11 @@ impl Bench<'_> {
         }
     }
 
-    fn route(&self, route: &Route, carried: &Carried) -> snapshot::Route {
+    fn route(&self, route: &Route, document: Option<&Document>, carried: &Carried) -> snapshot::Route {
         snapshot::Route {
             name: (*route.name).into(),
             policy: Policy::compile(&route.auth, self.issuers),
-            action: self.action(route, carried),
+            action: self.action(route, document, carried),
             body_bytes: route.body_bytes,
             response_headers: route.response_headers.clone(),
             meter: self.metrics.route(self.number, &route.name),
@@ -297,7 +319,7 @@ impl Bench<'_> {
         }
     }
 
-    fn action(&self, route: &Route, carried: &Carried) -> snapshot::Action {
+    fn action(&self, route: &Route, document: Option<&Document>, carried: &Carried) -> snapshot::Action {
         let prefix: Box<str> = route.path.trim_end_matches('/').into();
         match &route.action {
             Action::Upstream { upstream, replace_prefix } => snapshot::Action::Proxy {
@@ -306,6 +328,7 @@ impl Bench<'_> {
                 rewrite: replace_prefix
                     .as_ref()
                     .map(|to| Rewrite { from: prefix, to: to.trim_end_matches('/').into() }),
+                identity: self.identity(route),
             },
             Action::Files(settings) => {
                 let (_, site) = carried
@@ -316,11 +339,21 @@ impl Bench<'_> {
                 snapshot::Action::Files { site: Arc::clone(site), prefix }
             }
             Action::Redirect { to, status } => snapshot::Action::Redirect(Redirect { to: to.clone(), status: *status }),
+            Action::Publish(_) => {
+                let document = document.expect("`documents` made one for every route that publishes");
+                snapshot::Action::Publish(document.clone())
+            }
         }
+    }
+
+    fn identity(&self, route: &Route) -> Option<Identity> {
+        let audience = route.auth.forward.identity.as_deref()?;
+        self.identity.as_ref().map(|key| Identity::new(Arc::clone(key), audience))
     }
 }
 
-/// The headers that carry claims, on any route: removed from every request before anything else is done.
+/// The headers that carry claims or the gateway's own token, on any route: removed from every request before anything else is done.
 fn identity_headers(config: &Config) -> impl Iterator<Item = HeaderName> {
-    config.routes.iter().flat_map(|route| route.auth.identity_headers().cloned())
+    let own = config.identity.iter().map(|identity| &identity.header);
+    config.routes.iter().flat_map(|route| route.auth.identity_headers()).chain(own).cloned()
 }

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::assemble::https_port;
 use crate::auth::{Access, RouteAuth, Rule};
-use crate::config::{Action, Config, Route};
+use crate::config::{Action, Config, Publication, Route};
 use crate::observe::{CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use crate::tls::CertInfo;
 
@@ -113,7 +113,19 @@ pub fn described(config: &Config, route: &Route) -> RouteStatus {
             Action::Upstream { upstream, .. } => format!("upstream {}", config.upstreams[*upstream].name),
             Action::Files(site) => format!("files {}", site.root.display()),
             Action::Redirect { to, status } => format!("{} {to}", status.as_u16()),
+            Action::Publish(publication) => format!("publish {}", published(config, publication)),
         },
+    }
+}
+
+fn published(config: &Config, publication: &Publication) -> String {
+    match publication {
+        Publication::KeySet => "all public keys".to_owned(),
+        Publication::IdentityKey => "the identity key".to_owned(),
+        Publication::ResourceMetadata { resource, issuers, .. } => {
+            let names: Vec<&str> = issuers.iter().map(|index| &*config.issuers[*index].name).collect();
+            format!("the metadata of {resource} (tokens of {})", names.join(" or "))
+        }
     }
 }
 

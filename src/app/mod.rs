@@ -6,6 +6,7 @@
 mod assemble;
 mod board;
 mod control;
+mod publish;
 mod revocation;
 mod upkeep;
 mod watch;

@@ -153,7 +153,7 @@ pub struct Forwarding {
     pub all_claims: Option<HeaderName>,
     /// Whether the token itself is sent on.
     pub token: bool,
-    /// The audience of the gateway's own identity token, where one is to be sent: the upstream's name.
+    /// The audience of the gateway's own identity token, where one is sent: the upstream's name.
     pub identity: Option<Box<str>>,
 }
 

@@ -16,6 +16,7 @@ mod denied;
 mod dpop;
 mod drf;
 mod generation;
+mod identity;
 mod inspect;
 mod introspect;
 mod issuer;
@@ -35,6 +36,7 @@ mod place;
 mod policy;
 mod possession;
 mod preset;
+mod publish;
 mod remote;
 mod revoke;
 mod settings;
@@ -55,6 +57,7 @@ pub use denied::{Cause, Denied, HeaderFault, Holder, JsonFault, Kind, TokenFault
 pub use dpop::{Expectation, NoRandomness, Nonces, Proof, ProofFault, Replay, ReplayWindow, check_proof, the_proof};
 pub use drf::drf_body;
 pub use generation::Generation;
+pub use identity::{Identity, IdentityKey, IdentitySettings, Statement, Unsigned};
 pub use inspect::{Inspection, Step, explain_token, inspect};
 pub use introspect::{IntrospectionSettings, explain_introspected, introspection_url};
 pub use issuer::Issuer;
@@ -64,6 +67,7 @@ pub use permit::Permit;
 pub use policy::Policy;
 pub use possession::Possession;
 pub use preset::{Preset, UnknownPreset};
+pub use publish::{key_set, resource_metadata};
 pub use remote::{Finding, Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus, Severity, check_key_set};
 pub use revoke::{
     Added, DenyList, Entry, EntryFault, LineFault, PreparedRevocations, Presented, RevocationSettings, RevokeError,

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::access::Place;
 use super::bearer::{self, Scheme};
 use super::denied::Cause;
+use super::identity::{Identity, Statement};
 use super::issuer::Issuer;
 use super::json::Value;
 use super::place::{self, Found};
@@ -113,6 +115,13 @@ impl Permit {
             Bearer::Nobody => remove_unverified(headers),
             Bearer::Token(granted) => granted.apply(headers),
         }
+    }
+
+    /// What the gateway says of this request in its own name; of nobody it says nothing. `target` is the path and query as they are sent
+    /// on.
+    pub fn statement<'i>(&self, identity: &'i Identity, method: &Method, target: &str) -> Option<Statement<'i>> {
+        let granted = self.granted()?;
+        Some(identity.about(self.subject(), granted.issuer().name(), method, target))
     }
 
     fn granted(&self) -> Option<&Granted> {

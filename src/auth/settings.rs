@@ -172,6 +172,11 @@ impl IssuerSettings {
             style: Style::Problem,
         }
     }
+
+    /// Whether the configuration itself holds keys that may be published.
+    pub fn has_public_keys(&self) -> bool {
+        self.keys.iter().any(|key| !matches!(key.source, KeySource::Secret(_)))
+    }
 }
 
 /// What is asked about who holds a token. A token that is bound must come with its proof whatever stands here.

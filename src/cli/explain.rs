@@ -112,6 +112,9 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     if let Some(header) = &route.auth.forward.all_claims {
         line("sets", &format!("{header} from all claims"));
     }
+    if let (Some(identity), Some(audience)) = (&config.identity, &route.auth.forward.identity) {
+        line("sets", &format!("{}, signed by the gateway for `{audience}`", identity.header));
+    }
     for (name, value) in &route.response_headers {
         line("answers", &format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
     }

@@ -10,6 +10,7 @@ mod context;
 mod demand;
 mod fetch;
 mod fields;
+mod identity;
 mod introspection;
 mod issuer;
 mod keys;
@@ -18,6 +19,7 @@ mod listen;
 mod overlap;
 mod path;
 mod place;
+mod publish;
 mod remote;
 mod revocation;
 mod route;
@@ -58,9 +60,15 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let (issuers, issuer_spans) =
         named(&mut context, &raw.issuer, |context, name, table| Some(issuer::issuer(context, name, table)));
     let revocation = revocation::revocation(&mut context, &raw.revocation, &names(&raw.issuer));
+    let (identity, identity_spans) = identity::identity(&mut context, &raw.identity).unzip();
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
-    let known = route::Known { issuers: names(&raw.issuer), upstreams: names(&raw.upstream), body_bytes };
+    let known = route::Known {
+        issuers: names(&raw.issuer),
+        upstreams: names(&raw.upstream),
+        identity: !raw.identity.is_absent(),
+        body_bytes,
+    };
     let (routes, route_spans) = route::routes(&mut context, &raw.route, &known);
 
     let config = Config {
@@ -70,6 +78,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         admin: admin.map(|(address, _)| address),
         log,
         revocation,
+        identity,
         issuers,
         upstreams,
         routes,
@@ -78,6 +87,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let spans = Spans {
         listeners: listener_spans,
         admin: admin.map(|(_, span)| span),
+        identity: identity_spans,
         issuers: issuer_spans,
         upstreams: upstream_spans,
         routes: route_spans,
@@ -85,6 +95,10 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let mut problems = context.into_problems();
     problems.extend(indistinct(&config, &spans));
     problems.extend(never_arriving(&config, &spans));
+    problems.extend(identity::clashes(&config, &spans));
+    if raw.identity.is_absent() == config.identity.is_none() {
+        problems.extend(publish::empty(&config, &spans)); // what is wrong with [identity] was said
+    }
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
@@ -191,6 +205,8 @@ fn whole(config: &Config, spans: &Spans) -> Vec<Problem> {
             warnings.push(unused("upstream", &upstream.name, spans.name));
         }
     }
+    warnings.extend(identity::doubts(config, spans));
+    warnings.extend(publish::doubts(config, spans));
     warnings.extend(tokens_in_clear(config, spans));
     warnings
 }

@@ -26,9 +26,9 @@ use toml::de::DeTable;
 
 pub use problem::{Paint, Problem, Problems, Severity, Span};
 pub use sources::{Sources, System};
-pub use spans::{CertificateSpans, IssuerSpans, ListenerSpans, RouteSpans, Spans, UpstreamSpans};
+pub use spans::{CertificateSpans, IdentitySpans, IssuerSpans, ListenerSpans, RouteSpans, Spans, UpstreamSpans};
 pub use unknown::keys;
-pub use values::{Action, Config, HttpsPort, Listener, Route, Server};
+pub use values::{Action, Config, HttpsPort, Listener, Publication, Route, Server};
 
 /// A configuration that may run, with what is needed to say more about it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Asks the stages about what only they can judge: keys, certificates, roots. Their answers become problems at the right place.
 
-use crate::auth::{Issuer, KeySource};
+use crate::auth::{IdentityKey, Issuer, KeySource};
 use crate::fetch::Fetcher;
 use crate::observe::Chain;
 use crate::tls::{Acceptor, Part, development};
@@ -13,6 +13,7 @@ use super::values::{Action, Config};
 /// Everything the stages find wrong with a configuration that reads well.
 pub(super) fn prove(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = keys(config, spans);
+    problems.extend(identity(config, spans));
     problems.extend(certificates(config, spans));
     problems.extend(roots(config, spans, sources));
     problems
@@ -51,6 +52,15 @@ fn keys(config: &Config, spans: &Spans) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn identity(config: &Config, spans: &Spans) -> Option<Problem> {
+    let (settings, at) = config.identity.as_ref().zip(spans.identity)?;
+    if let Err(problem) = IdentityKey::compile(settings) {
+        return Some(Problem::error(at.key, problem.message).hint(problem.hint));
+    }
+    let marked = development::is_development_key(settings.key.expose()) && !config.server.development;
+    marked.then(|| in_earnest(at.key, "key"))
 }
 
 fn certificates(config: &Config, spans: &Spans) -> Vec<Problem> {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
-use super::shapes::{Auth, ClaimValue, Seconds, SecretSource, Workers};
+use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub(super) struct File {
     pub(super) issuer: Entry<Named<Issuer>>,
     /// Tokens that must not pass although they are good. Without this table none is revoked.
     pub(super) revocation: Entry<Revocation>,
+    /// How the gateway signs in its own name who sent a request. Without this table it does not.
+    pub(super) identity: Entry<Identity>,
     /// The application servers: one table `[upstream.NAME]` a group of equal servers.
     pub(super) upstream: Entry<Named<Upstream>>,
     /// What is answered how: one `[[route]]` a rule. Exact host before any host, then the longest path prefix; order does
@@ -281,6 +283,21 @@ pub(super) struct Introspection {
     pub(super) cache_secs: Entry<i64>,
 }
 
+/// How the gateway signs in its own name who sent a request, so that an application that is reached around it can tell.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["key", "issuer"]))]
+pub(super) struct Identity {
+    /// PEM file of the Ed25519 private key (PKCS#8) that signs; watched. Required.
+    pub(super) key: Entry<String>,
+    /// The claim `iss` of the tokens, as in `"https://gateway.example.com"`. Required.
+    pub(super) issuer: Entry<String>,
+    /// Seconds for which a token is good, 1 to 300. Default: 30. Waiting for a connection to the upstream is included.
+    pub(super) lifetime_secs: Entry<i64>,
+    /// Field that carries the token. Default: "X-Portcullis-Identity". It is removed from every client's request first, on every route.
+    pub(super) header: Entry<String>,
+}
+
 /// A group of equal application servers.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -309,7 +326,7 @@ pub(super) struct Upstream {
     pub(super) keep_alive_secs: Entry<Seconds>,
 }
 
-/// One rule: which requests, who may pass, what is done. Exactly one of `upstream`, `files` and `redirect`.
+/// One rule: which requests, who may pass, what is done. Exactly one of `upstream`, `files`, `redirect` and `publish`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("required" = ["name", "path", "auth"]))]
@@ -332,12 +349,18 @@ pub(super) struct Route {
     pub(super) forward_all_claims: Entry<String>,
     /// Whether the upstream gets the token. Default: true, as `Authorization: Bearer TOKEN` wherever it stood.
     pub(super) forward_token: Entry<bool>,
+    /// Whether the upstream gets a token that the gateway itself signs for each request, as `[identity]` says. Default: false. Nobody's
+    /// request on a route where a token is optional carries none.
+    pub(super) identity_token: Entry<bool>,
     /// Name of the `[upstream.NAME]` the request goes to.
     pub(super) upstream: Entry<String>,
     /// Files below a directory.
     pub(super) files: Entry<Files>,
     /// An answer that sends the client elsewhere.
     pub(super) redirect: Entry<Redirect>,
+    /// A document of the gateway's own: "jwks" (the public keys of all issuers that have `public_keys` or `jwks_file`, and the
+    /// gateway's), "identity" (the gateway's alone) or `{ resource_metadata = { .. } }`.
+    pub(super) publish: Entry<Publish>,
     /// What the upstream sees in place of `path`, as in "/". Default: the path as it came.
     pub(super) replace_prefix: Entry<String>,
     /// Fields set on every answer of this route, as in `{ "X-Frame-Options" = "DENY" }`. Default: none.
@@ -452,6 +475,28 @@ pub(super) struct Redirect {
     /// 301, 302, 307 or 308. Default: 308, permanent and with the method kept.
     #[schemars(extend("enum" = [301, 302, 307, 308]))]
     pub(super) status: Entry<i64>,
+}
+
+/// A document that says more than a word can.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["resource_metadata"]))]
+pub(super) struct PublishTable {
+    /// The metadata of a protected resource (RFC 9728), by which clients find out where tokens are to be had.
+    pub(super) resource_metadata: Entry<ResourceMetadata>,
+}
+
+/// The metadata of a protected resource (RFC 9728).
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["resource", "issuers"]))]
+pub(super) struct ResourceMetadata {
+    /// The resource's own URL: https, without a fragment, as in `"https://api.example.com/"`. Required.
+    pub(super) resource: Entry<String>,
+    /// Names of the `[issuer.NAME]` whose tokens are taken; each has an `issuer`, which is told. Required.
+    pub(super) issuers: Entry<Vec<Entry<String>>>,
+    /// Scopes that are worth asking for. Default: none are told.
+    pub(super) scopes_supported: Entry<Vec<Entry<String>>>,
 }
 
 /// The variable or file a secret is read from.

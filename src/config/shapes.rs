@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::json;
 
 use super::entry::{Entry, Named};
-use super::raw::{SecretTable, TokenAuth};
+use super::raw::{PublishTable, SecretTable, TokenAuth};
 
 /// `workers`: a number or a word.
 #[derive(Debug, Clone)]
@@ -140,6 +140,50 @@ impl JsonSchema for Auth {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "const": "public" }, generator.subschema_for::<TokenAuth>()] })
+    }
+}
+
+/// `publish`: a word or a table.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Publish {
+    Word(String),
+    Table(Box<PublishTable>),
+}
+
+impl<'de> Deserialize<'de> for Publish {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Publish;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"jwks\", \"identity\" or a table with `resource_metadata`")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Publish, E> {
+                Ok(Publish::Word(word.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Publish, M::Error> {
+                PublishTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Publish::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Publish {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Publish".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "enum": ["jwks", "identity"] }, generator.subschema_for::<PublishTable>()] })
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Spans {
     pub listeners: Vec<ListenerSpans>,
     /// The admin address, if there is one.
     pub admin: Option<Span>,
+    /// `[identity]`, if there is one.
+    pub identity: Option<IdentitySpans>,
     /// Parallel to `Config::issuers`.
     pub issuers: Vec<IssuerSpans>,
     /// Parallel to `Config::upstreams`.
@@ -42,6 +44,17 @@ pub struct CertificateSpans {
     pub key: Span,
 }
 
+/// Positions in `[identity]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IdentitySpans {
+    /// The table.
+    pub table: Span,
+    /// The key's path.
+    pub key: Span,
+    /// The lifetime, or the table where it has its default.
+    pub lifetime: Span,
+}
+
 /// Positions in one `[issuer.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IssuerSpans {
@@ -69,4 +82,6 @@ pub struct RouteSpans {
     pub path: Span,
     /// The root of `files`, if it serves files.
     pub files_root: Option<Span>,
+    /// What is published, if it publishes.
+    pub publish: Option<Span>,
 }

@@ -27,6 +27,8 @@ pub struct Config {
     pub log: observe::LogSettings,
     /// What is revoked, if anything can be. Which tokens are is not part of the configuration.
     pub revocation: Option<auth::RevocationSettings>,
+    /// How the gateway signs in its own name, if it does.
+    pub identity: Option<auth::IdentitySettings>,
     /// Who signs tokens, in the order of the file.
     pub issuers: Vec<auth::IssuerSettings>,
     /// The application servers, in the order of the file.
@@ -114,5 +116,25 @@ pub enum Action {
         to: Box<str>,
         /// 301, 302, 307 or 308.
         status: http::StatusCode,
+    },
+    /// Answers with a document of the gateway's own.
+    Publish(Publication),
+}
+
+/// What a route publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publication {
+    /// The public keys of every issuer whose keys are in files, and the gateway's own.
+    KeySet,
+    /// The gateway's own public key.
+    IdentityKey,
+    /// The metadata of a protected resource (RFC 9728).
+    ResourceMetadata {
+        /// Its URL.
+        resource: Box<str>,
+        /// Indices into [`Config::issuers`], each with an `issuer`; at least one.
+        issuers: Vec<usize>,
+        /// Scopes to be told.
+        scopes: Vec<Box<str>>,
     },
 }

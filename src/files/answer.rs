@@ -10,12 +10,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::conditional::{self, Validators, Verdict, evaluate, range_applies};
 use super::error::FilesError;
 use super::media_type;
 use super::open::Identity;
 use super::range::{self, Ranged, Span};
 use crate::http::Body;
+use crate::http::conditional::{self, Validators, Verdict, evaluate, range_applies};
 
 /// Everything an answer says about a file but its bytes, made once a file.
 #[derive(Debug)]

@@ -4,12 +4,11 @@
 //! HEAD, the small files kept in memory and the stream of the large ones (RFC 9110 sections 8.8, 13, 14 and 15.3 to
 //! 15.5). Refuses to know: routes and prefixes, status codes of failures, who is asking.
 //!
-//! Deciding is separate from answering: `resolve`, `range` and `conditional` are pure, `open` and `load` touch the file
+//! Deciding is separate from answering: `resolve` and `range` are pure (as is `http::conditional`), `open` and `load` touch the file
 //! system, `answer` makes the response, and `site` tells the story.
 
 mod answer;
 mod cache;
-mod conditional;
 mod error;
 mod load;
 mod media_type;

@@ -1,7 +1,8 @@
-//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary and bodies.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions and bodies.
 
 mod body;
 pub mod boundary;
+pub mod conditional;
 mod framing;
 pub mod hop;
 mod inbound;

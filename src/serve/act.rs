@@ -1,4 +1,4 @@
-//! What a permitted request gets: an upstream's response, a file, or another place to go.
+//! What a permitted request gets: an upstream's response, a file, another place to go, or a document.
 //!
 //! Owns how a request is rewritten for an upstream (RFC 9110 section 7.6, RFC 9112 section 3.2, RFC 9113 section 8.2.3). Takes
 //! the `Permit` by value. Refuses to know how a permit is had and how a failure is answered.
@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, Uri, request};
 
 use super::Limits;
 use super::context::{Client, Exchange};
 use super::failure::Failure;
-use super::redirect;
-use crate::auth::Permit;
+use super::{publish, redirect};
+use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
 use crate::http::{Body, Fate, RequestBody, Target, TargetError, hop};
 use crate::snapshot::{Action, Rewrite, Route};
@@ -51,12 +51,12 @@ async fn answer(
     limits: &Limits,
 ) -> Result<Response<Body>, Failure> {
     match &route.action {
-        Action::Proxy { upstream, name, rewrite } => {
+        Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let passage = Passage { kind: upstream.kind(), rewrite: rewrite.as_ref() };
-            let (request, trailers) = outgoing(exchange, route, &passage, &permit, &client, &target, limits)?;
-            proxy(upstream, request, trailers, &notes).await
+            let passage = Passage { kind: upstream.kind(), rewrite: rewrite.as_ref(), identity: identity.as_ref() };
+            let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, limits)?;
+            proxy(upstream, outgoing, &notes).await
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
@@ -64,26 +64,36 @@ async fn answer(
             Ok(site.answer(&exchange.head.method, path, &exchange.head.headers).await?)
         }
         Action::Redirect(to) => Ok(redirect::to(to, &target, permit.query(target.query()).as_deref())?),
+        Action::Publish(document) => publish::answer(document, &exchange.head.method, &exchange.head.headers),
     }
 }
 
-/// The request as the upstream gets it, and whether the client accepts trailers. What can be refused is refused before the body is
-/// taken: one that nobody takes is held for its client to notice the answer.
-fn outgoing(
+/// The request as the upstream gets it.
+struct Outgoing<'i> {
+    request: Request<RequestBody>,
+    /// Whether the client accepts trailers.
+    trailers: bool,
+    /// What the gateway is to say in its own name when the request leaves.
+    statement: Option<Statement<'i>>,
+}
+
+/// What can be refused is refused before the body is taken: one that nobody takes is held for its client to notice the answer.
+fn outgoing<'i>(
     exchange: Exchange,
     route: &Route,
-    passage: &Passage<'_>,
+    passage: &Passage<'i>,
     permit: &Permit,
     client: &Client,
     target: &Target,
     limits: &Limits,
-) -> Result<(Request<RequestBody>, bool), Failure> {
+) -> Result<Outgoing<'i>, Failure> {
     let Exchange { mut head, body, notes, .. } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
-    refuse_what_it_would(passage.kind, &head.method, &uri, &head.headers)?;
+    let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
+    refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     let body = body.take(route.body_bytes, limits.body_timeout);
     notes.write(|story| story.body = Some(body.watch()));
     frame_anew(&head.method, &mut head.headers, &body);
@@ -91,36 +101,55 @@ fn outgoing(
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
-    Ok((request, trailers))
+    Ok(Outgoing { request, trailers, statement })
 }
 
 /// What the way to the upstream asks of a request.
 struct Passage<'a> {
     kind: Kind,
     rewrite: Option<&'a Rewrite>,
+    identity: Option<&'a Identity>,
 }
 
 /// What the application server would refuse for its length is refused here.
-fn refuse_what_it_would(kind: Kind, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), TargetError> {
+fn refuse_what_it_would(
+    kind: Kind,
+    head: &request::Parts,
+    uri: &Uri,
+    statement: Option<&Statement<'_>>,
+) -> Result<(), TargetError> {
     let Some((line, field)) = kind.line_bytes() else { return Ok(()) };
-    let target = uri.path_and_query().map_or(1, |target| target.as_str().len());
-    if method.as_str().len() + target + " ".len() + " HTTP/1.1".len() > line {
+    if head.method.as_str().len() + on_the_line(uri).len() + " ".len() + " HTTP/1.1".len() > line {
         return Err(TargetError::TooLong);
     }
-    let too_long = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + ": ".len() + value.len() > field;
-    if headers.iter().any(too_long) { Err(TargetError::FieldTooLong) } else { Ok(()) }
+    let too_long = |name: &HeaderName, bytes: usize| name.as_str().len() + ": ".len() + bytes > field;
+    let stated = statement.is_some_and(|statement| too_long(statement.header(), statement.most_bytes()));
+    if stated || head.headers.iter().any(|(name, value)| too_long(name, value.len())) {
+        return Err(TargetError::FieldTooLong);
+    }
+    Ok(())
+}
+
+/// The target as it will stand on the request line.
+fn on_the_line(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 
 async fn proxy(
     upstream: &Upstream,
-    mut request: Request<RequestBody>,
-    trailers: bool,
+    outgoing: Outgoing<'_>,
     notes: &super::context::Notes,
 ) -> Result<Response<Body>, Failure> {
+    let Outgoing { mut request, trailers, statement } = outgoing;
     let watch = request.body().watch();
     request.body_mut().read_ahead().await;
     if !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
         return Err(Failure::of_upstream(UpstreamFailure::RequestBody, watch.fate()));
+    }
+    if let Some(statement) = statement {
+        // Dated now and not before: a slow client may have taken longer over its body than the token lives.
+        let header = statement.header().clone();
+        request.headers_mut().insert(header, statement.sign(UnixSeconds::now())?);
     }
     match upstream.forward(request, trailers).await {
         Ok(forwarded) => {

@@ -4,7 +4,7 @@
 
 use http::HeaderValue;
 
-use crate::auth::Denied;
+use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
 use crate::http::{Fate, TargetError};
 use crate::route::RouteError;
@@ -23,6 +23,12 @@ pub(super) enum Failure {
     LoginNeeded { denied: Denied, location: HeaderValue },
     #[error(transparent)]
     Files(#[from] FilesError),
+    #[error("a document is read, by GET or HEAD")]
+    ReadOnly,
+    #[error("a precondition on a document failed")]
+    PreconditionFailed,
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
     #[error(transparent)]
     Upstream(UpstreamFailure),
     #[error("request body is over the route's limit")]
@@ -54,14 +60,15 @@ impl Failure {
         match self {
             Self::Target(error) => error.reason(),
             Self::Route(RouteError::NotFound) => "no_route",
-            Self::Route(RouteError::MethodNotAllowed { .. }) | Self::Files(FilesError::MethodNotAllowed) => {
-                "method_not_allowed"
-            }
+            Self::Route(RouteError::MethodNotAllowed { .. })
+            | Self::Files(FilesError::MethodNotAllowed)
+            | Self::ReadOnly => "method_not_allowed",
             Self::Denied(denied) | Self::LoginNeeded { denied, .. } => denied.reason(),
             Self::Files(FilesError::NotFound) => "file_not_found",
-            Self::Files(FilesError::PreconditionFailed) => "precondition_failed",
+            Self::Files(FilesError::PreconditionFailed) | Self::PreconditionFailed => "precondition_failed",
             Self::Files(FilesError::RangeNotSatisfiable { .. }) => "range_not_satisfiable",
             Self::Files(FilesError::Io(_)) => "file_io",
+            Self::Unsigned(_) => "unsigned",
             Self::Upstream(failure) => failure.label(),
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",

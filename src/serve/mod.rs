@@ -14,6 +14,7 @@ mod guarded;
 mod ids;
 mod panics;
 mod piece;
+mod publish;
 mod record;
 mod redirect;
 mod respond;

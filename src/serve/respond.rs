@@ -56,7 +56,7 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
         Failure::Target(TargetError::MethodNotSupported) => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        Failure::Files(FilesError::MethodNotAllowed) => {
+        Failure::Files(FilesError::MethodNotAllowed) | Failure::ReadOnly => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
         Failure::Files(FilesError::RangeNotSatisfiable { len }) => {
@@ -78,12 +78,14 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::Route(RouteError::NotFound) | Failure::Files(FilesError::NotFound) => {
             (StatusCode::NOT_FOUND, "nothing is served here")
         }
-        Failure::Route(RouteError::MethodNotAllowed { .. }) | Failure::Files(FilesError::MethodNotAllowed) => {
-            (StatusCode::METHOD_NOT_ALLOWED, "not by this method")
-        }
+        Failure::Route(RouteError::MethodNotAllowed { .. })
+        | Failure::Files(FilesError::MethodNotAllowed)
+        | Failure::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, "not by this method"),
         Failure::Denied(denied) => (denied_status(denied.kind()), "not authorised"),
         Failure::LoginNeeded { .. } => (StatusCode::SEE_OTHER, "log in first"),
-        Failure::Files(FilesError::PreconditionFailed) => (StatusCode::PRECONDITION_FAILED, "a precondition failed"),
+        Failure::Files(FilesError::PreconditionFailed) | Failure::PreconditionFailed => {
+            (StatusCode::PRECONDITION_FAILED, "a precondition failed")
+        }
         Failure::Files(FilesError::RangeNotSatisfiable { .. }) => {
             (StatusCode::RANGE_NOT_SATISFIABLE, "the range lies outside of the file")
         }
@@ -93,7 +95,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
         Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
         Failure::ClientGone => (client_closed_request(), "the client left"),
-        Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
+        Failure::Unsigned(_) | Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
     }
 }
 
@@ -138,7 +140,7 @@ fn denied_status(kind: Kind) -> StatusCode {
 /// ERROR is for what someone must act on; an upstream that fails is a warning; what clients do is no event of ours.
 fn log(failure: &Failure) {
     match failure {
-        Failure::Panicked | Failure::Files(FilesError::Io(_)) => {
+        Failure::Panicked | Failure::Unsigned(_) | Failure::Files(FilesError::Io(_)) => {
             tracing::error!(error = %Chain(failure), "request failed inside the gateway");
         }
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),

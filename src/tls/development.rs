@@ -1,8 +1,8 @@
-//! What a fresh machine needs to start: a certificate for localhost and a signing secret, both marked as worthless.
+//! What a fresh machine needs to start: a certificate for localhost, a signing secret and a signing key, all marked as worthless.
 //!
 //! Owns how they are made, marked and renewed. Refuses to overwrite anything that doesn't carry the mark, and to know
 //! when development is meant: the caller asks for it, and refuses marked files in earnest (`tls::is_development`,
-//! `is_development_secret`).
+//! `is_development_secret`, `is_development_key`).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -39,13 +39,20 @@ pub struct Paths {
     pub key: PathBuf,
     /// The HMAC secret: 64 hexadecimal digits and the mark, no line end, mode 0600.
     pub secret: PathBuf,
+    /// The Ed25519 key of identity tokens, PKCS#8 in PEM, mode 0600.
+    pub identity: PathBuf,
 }
 
 impl Paths {
-    /// The usual names in one directory: `dev.crt`, `dev.key` and `dev.secret`.
+    /// The usual names in one directory: `dev.crt`, `dev.key`, `dev.secret` and `dev.identity`.
     pub fn within(directory: &Path) -> Self {
         let path = |name| directory.join(name);
-        Self { certificate: path("dev.crt"), key: path("dev.key"), secret: path("dev.secret") }
+        Self {
+            certificate: path("dev.crt"),
+            key: path("dev.key"),
+            secret: path("dev.secret"),
+            identity: path("dev.identity"),
+        }
     }
 }
 
@@ -56,12 +63,14 @@ pub struct Made {
     pub certificate: bool,
     /// A secret.
     pub secret: bool,
+    /// A key for identity tokens.
+    pub identity: bool,
 }
 
 /// Makes what is missing. A development certificate that is expired or within a week of it, or that has
 /// lost its key, is made anew.
 ///
-/// A certificate or secret without the mark is left as it is and counts as not made.
+/// What is there without the mark is left as it is and counts as not made.
 ///
 /// # Errors
 /// `AlreadyExists` when the certificate must be made and a key without the mark is in the way; otherwise what the file
@@ -76,8 +85,17 @@ pub fn is_development_secret(secret: &[u8]) -> bool {
     secret.trim_ascii_end().ends_with(SECRET_MARK.as_bytes())
 }
 
+/// Whether this private key is a development key.
+pub fn is_development_key(pem: &[u8]) -> bool {
+    pem.starts_with(KEY_MARK.as_bytes())
+}
+
 fn prepare_at(paths: &Paths, now: SystemTime) -> io::Result<Made> {
-    Ok(Made { certificate: prepare_certificate(paths, now)?, secret: prepare_secret(&paths.secret)? })
+    Ok(Made {
+        certificate: prepare_certificate(paths, now)?,
+        secret: prepare_secret(&paths.secret)?,
+        identity: prepare_identity(&paths.identity)?,
+    })
 }
 
 fn prepare_certificate(paths: &Paths, now: SystemTime) -> io::Result<bool> {
@@ -87,7 +105,7 @@ fn prepare_certificate(paths: &Paths, now: SystemTime) -> io::Result<bool> {
     {
         return Ok(false);
     }
-    if key.is_some_and(|key| !key.starts_with(KEY_MARK.as_bytes())) {
+    if key.is_some_and(|key| !is_development_key(&key)) {
         let message = format!("{} is no development key and is not overwritten", paths.key.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
@@ -104,6 +122,15 @@ fn prepare_secret(path: &Path) -> io::Result<bool> {
     }
     let (high, low) = (u128::from_ne_bytes(random()?), u128::from_ne_bytes(random()?));
     write(path, &format!("{high:032x}{low:032x}{SECRET_MARK}"), 0o600)?;
+    Ok(true)
+}
+
+fn prepare_identity(path: &Path) -> io::Result<bool> {
+    if read(path)?.is_some() {
+        return Ok(false);
+    }
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(io::Error::other)?;
+    write(path, &format!("{KEY_MARK}{}", key.serialize_pem()), 0o600)?;
     Ok(true)
 }
 
@@ -186,9 +213,9 @@ mod tests {
     use super::super::{Acceptor, MinVersion, TlsSettings, UnknownName};
     use super::*;
 
-    const BOTH: Made = Made { certificate: true, secret: true };
-    const NONE: Made = Made { certificate: false, secret: false };
-    const CERTIFICATE: Made = Made { certificate: true, secret: false };
+    const ALL: Made = Made { certificate: true, secret: true, identity: true };
+    const NONE: Made = Made { certificate: false, secret: false, identity: false };
+    const CERTIFICATE: Made = Made { certificate: true, ..NONE };
 
     fn fresh() -> (tempfile::TempDir, Paths) {
         let directory = tempfile::tempdir().unwrap();
@@ -199,7 +226,7 @@ mod tests {
     #[test]
     fn a_fresh_machine_gets_a_marked_certificate_that_serves() {
         let (_directory, paths) = fresh();
-        assert_eq!(prepare(&paths).unwrap(), BOTH);
+        assert_eq!(prepare(&paths).unwrap(), ALL);
         let source = CertificateSource {
             chain_pem: fs::read(&paths.certificate).unwrap(),
             key_pem: fs::read(&paths.key).unwrap(),
@@ -236,12 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn key_and_secret_are_for_their_owner_alone() {
+    fn the_identity_key_is_random_and_marked() {
+        let ((_directory, paths), (_other, others)) = (fresh(), fresh());
+        prepare(&paths).unwrap();
+        prepare(&others).unwrap();
+        let key = fs::read(&paths.identity).unwrap();
+        assert!(is_development_key(&key) && key != fs::read(&others.identity).unwrap());
+    }
+
+    #[test]
+    fn keys_and_secret_are_for_their_owner_alone() {
         let (_directory, paths) = fresh();
         prepare(&paths).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&paths.key), 0o600);
         assert_eq!(mode(&paths.secret), 0o600);
+        assert_eq!(mode(&paths.identity), 0o600);
         assert_eq!(mode(&paths.certificate) & 0o133, 0);
     }
 
@@ -252,7 +289,7 @@ mod tests {
         let entries = fs::read_dir(paths.key.parent().unwrap()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["dev.crt", "dev.key", "dev.secret"]);
+        assert_eq!(names, ["dev.crt", "dev.identity", "dev.key", "dev.secret"]);
     }
 
     #[test]
@@ -295,6 +332,7 @@ mod tests {
         );
         fs::write(&paths.certificate, &expired.chain_pem).unwrap();
         fs::write(&paths.secret, "real").unwrap();
+        fs::write(&paths.identity, "real").unwrap();
         assert_eq!(prepare(&paths).unwrap(), NONE);
         assert_eq!(fs::read(&paths.certificate).unwrap(), expired.chain_pem);
         assert_eq!(fs::read(&paths.secret).unwrap(), b"real");

@@ -293,7 +293,7 @@ async fn a_first_start_makes_what_it_needs_and_greets_with_a_token_that_works() 
     })
     .await;
     let certificate = tls::read(&checkout.path().join("certs/dev.crt"));
-    for (file, mode) in [("dev.crt", 0o644), ("dev.key", 0o600), ("dev.secret", 0o600)] {
+    for (file, mode) in [("dev.crt", 0o644), ("dev.key", 0o600), ("dev.secret", 0o600), ("dev.identity", 0o600)] {
         use std::os::unix::fs::PermissionsExt;
         let permissions = std::fs::metadata(checkout.path().join("certs").join(file)).unwrap().permissions();
         assert_eq!(permissions.mode() & 0o777, mode, "{file}");
@@ -312,6 +312,7 @@ async fn a_first_start_makes_what_it_needs_and_greets_with_a_token_that_works() 
     let request = format!("GET /api/whoami HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
     let whoami = client.ask(request).await;
     assert_eq!((whoami.status(), &whoami.json()["headers"]["x-user-id"]), (200, &"alice".into()));
+    assert!(whoami.json()["headers"]["x-portcullis-identity"].is_string());
 
     let redirect = Client::plain(http.address).await.get("/a?b").await;
     let location = format!("https://site.test:{}/a?b", https.address.port());
@@ -343,8 +344,8 @@ async fn development_material_is_refused_in_earnest() {
     for command in ["check", "run"] {
         let refused = portcullis(checkout.path(), &[command]);
         assert_eq!(refused.status.code(), Some(1));
-        for what in ["this certificate is development material", "this secret is development material"] {
-            assert!(err(&refused).contains(what), "{what}: {}", err(&refused));
+        for what in ["certificate", "secret", "key"].map(|what| format!("this {what} is development material")) {
+            assert!(err(&refused).contains(&what), "{what}: {}", err(&refused));
         }
     }
     std::fs::remove_dir_all(checkout.path().join("certs")).unwrap();

@@ -1,4 +1,4 @@
-//! What a route does: exactly one of `upstream`, `files` and `redirect`.
+//! What a route does: exactly one of `upstream`, `files`, `redirect` and `publish`.
 
 use http::StatusCode;
 
@@ -9,14 +9,15 @@ use super::super::values::Action;
 use super::context::{Context, bare};
 use super::fields;
 use super::path;
+use super::publish::publication;
 use super::route::{Known, reference};
 use crate::files::SiteSettings;
 
 const CACHE_FILE_BYTES: u64 = 64 * 1024;
 const CACHE_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
 const PLACEHOLDERS: [&str; 3] = ["host", "path", "query"];
-const ONE_OF: &str =
-    "give exactly one of `upstream = \"NAME\"`, `files = { root = \"DIR\" }` and `redirect = { to = \"/...\" }`";
+const ONE_OF: &str = "give exactly one of `upstream = \"NAME\"`, `files = { root = \"DIR\" }`, `redirect = { to = \"/...\" }` and \
+                      `publish = \"jwks\"`";
 
 pub(super) fn action(
     context: &mut Context<'_>,
@@ -33,11 +34,17 @@ pub(super) fn action(
         .map(|upstream| Action::Upstream { upstream, replace_prefix });
     let files = context.take(&raw.files).and_then(|(raw, span)| files(context, raw, label, span));
     let redirect = context.take(&raw.redirect).and_then(|(raw, span)| redirect(context, raw, label, span));
-    upstream.or(files.map(Action::Files)).or(redirect)
+    let publish = context.take(&raw.publish).and_then(|(raw, span)| publication(context, raw, label, span, known));
+    upstream.or(files.map(Action::Files)).or(redirect).or(publish.map(Action::Publish))
 }
 
 fn exactly_one(context: &mut Context<'_>, raw: &raw::Route, label: &str, span: Span) {
-    let given = [("upstream", raw.upstream.span()), ("files", raw.files.span()), ("redirect", raw.redirect.span())];
+    let given = [
+        ("upstream", raw.upstream.span()),
+        ("files", raw.files.span()),
+        ("redirect", raw.redirect.span()),
+        ("publish", raw.publish.span()),
+    ];
     let mut given = given.into_iter().filter_map(|(key, span)| Some((key, span?)));
     let Some((key, first)) = given.next() else {
         context.report(Problem::error(span, format!("{label} does nothing")).hint(ONE_OF));

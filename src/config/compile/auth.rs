@@ -292,7 +292,7 @@ impl Rules<'_> {
 }
 
 /// RFC 6749 section 3.3: a scope is printable ASCII without space, quote and backslash.
-fn scopes(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>, key: &str) -> Vec<Box<str>> {
+pub(super) fn scopes(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>, key: &str) -> Vec<Box<str>> {
     let scopes = context.texts(entry, key, "leave the key out to demand none");
     for (scope, span) in &scopes {
         if !scope.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\')) {
@@ -309,25 +309,46 @@ pub(super) fn forwarding(
     raw: &raw::Route,
     auth: Option<&RouteAuth>,
     action: Option<&Action>,
+    known: &Known<'_>,
 ) -> Forwarding {
     let told = [
         ("forward_claims", raw.forward_claims.span()),
         ("forward_all_claims", raw.forward_all_claims.span()),
         ("forward_token", raw.forward_token.span()),
+        ("identity_token", raw.identity_token.span()),
     ];
     for (key, span) in told.into_iter().filter_map(|(key, span)| Some((key, span?))) {
         if auth.is_some_and(RouteAuth::is_public) {
             let problem = Problem::error(span, format!("`{key}` on a public route, which has no token"));
             context.report(problem.hint("remove it, or demand a token with `auth = { issuer = \"...\" }`"));
         }
-        if matches!(action, Some(Action::Files(_) | Action::Redirect { .. })) {
+        if matches!(action, Some(Action::Files(_) | Action::Redirect { .. } | Action::Publish(_))) {
             let problem = Problem::error(span, format!("`{key}` on a route that forwards nothing"));
             context.report(problem.hint("claims and tokens are forwarded to an `upstream`"));
         }
     }
     let claims = fields::forward_claims(context, &raw.forward_claims);
     let all_claims = all_claims(context, &raw.forward_all_claims, &claims);
-    Forwarding { claims, all_claims, token: context.flag(&raw.forward_token, true), identity: None }
+    let identity = audience(context, &raw.identity_token, action, known);
+    Forwarding { claims, all_claims, token: context.flag(&raw.forward_token, true), identity }
+}
+
+/// An identity token is for one upstream, and says so by its name.
+fn audience(
+    context: &mut Context<'_>,
+    entry: &Entry<bool>,
+    action: Option<&Action>,
+    known: &Known<'_>,
+) -> Option<Box<str>> {
+    let (true, span) = context.take(entry)? else { return None };
+    if !known.identity {
+        let problem = Problem::error(span, "there is no key to sign an identity token with");
+        context.report(problem.hint("add a table [identity] with `key` and `issuer`"));
+    }
+    match action {
+        Some(Action::Upstream { upstream, .. }) => known.upstreams.get(*upstream).map(|name| Box::from(*name)),
+        _ => None,
+    }
 }
 
 fn all_claims(context: &mut Context<'_>, entry: &Entry<String>, claims: &[crate::auth::Forward]) -> Option<HeaderName> {

@@ -36,7 +36,7 @@ pub(super) fn login_url(context: &mut Context<'_>, entry: &Entry<String>) -> Opt
     Some(url.into())
 }
 
-fn is_https(url: &str) -> bool {
+pub(super) fn is_https(url: &str) -> bool {
     url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
         && is_visible(url)
 }

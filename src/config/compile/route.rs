@@ -19,6 +19,8 @@ pub(super) struct Known<'a> {
     pub(super) issuers: Vec<&'a str>,
     /// Names of the upstreams, in the order of `Config::upstreams`.
     pub(super) upstreams: Vec<&'a str>,
+    /// Whether there is an `[identity]`.
+    pub(super) identity: bool,
     /// `body_bytes` of `[limits]`.
     pub(super) body_bytes: u64,
 }
@@ -66,7 +68,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let methods = methods(context, &raw.methods);
     let auth = auth::auth(context, raw, &label, span, known);
     let action = action::action(context, raw, &label, span, known);
-    let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref());
+    let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref(), known);
     let response_headers = fields::response_headers(context, &raw.response_headers);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
@@ -74,7 +76,12 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     if let Err((reason, hint)) = path::check(path) {
         context.report(Problem::error(path_span, format!("the path `{path}` {reason}")).hint(hint));
     }
-    let spans = RouteSpans { name: raw.name.span().unwrap_or(span), path: path_span, files_root: files_root(raw) };
+    let spans = RouteSpans {
+        name: raw.name.span().unwrap_or(span),
+        path: path_span,
+        files_root: files_root(raw),
+        publish: raw.publish.span(),
+    };
     let auth = RouteAuth { forward, ..auth? };
     let name = match &raw.name {
         Entry::Given(_, name) => name.as_str().into(),

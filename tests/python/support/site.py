@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 PROJECT = Path(__file__).resolve().parent.parent / "project"
 PASSWORD = "a long enough password"
 
@@ -24,6 +27,7 @@ class Site:
         """Does what a deployment does before the servers start."""
         site = cls(directory, secrets.token_urlsafe(48))
         (directory / "gates").mkdir()
+        site._make_identity_key()
         site._manage("migrate", "--verbosity", "0")
         site._manage("seed", PASSWORD)
         site._manage("collectstatic", "--no-input", "--verbosity", "0")
@@ -34,6 +38,16 @@ class Site:
         """Where `collectstatic` put everything."""
         return self.directory / "static"
 
+    @property
+    def identity_key(self) -> Path:
+        """The private key with which the gateway vouches for requests."""
+        return self.directory / "identity.pem"
+
+    @property
+    def identity_public_key(self) -> Path:
+        """What Django knows of it."""
+        return self.directory / "identity.pub.pem"
+
     @cached_property
     def environment(self) -> dict[str, str]:
         """What the settings read."""
@@ -43,8 +57,17 @@ class Site:
             "DATABASE_PATH": str(self.directory / "db.sqlite3"),
             "STATIC_ROOT": str(self.static_root),
             "GATE_DIR": str(self.directory / "gates"),
+            "CACHE_DIR": str(self.directory / "cache"),
+            "GATEWAY_KEY": str(self.identity_public_key),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def _make_identity_key(self) -> None:
+        key, pem = Ed25519PrivateKey.generate(), serialization.Encoding.PEM
+        plain = serialization.NoEncryption()
+        self.identity_key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+        public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+        self.identity_public_key.write_bytes(public)
 
     def _manage(self, *words: str) -> None:
         done = subprocess.run(

@@ -86,6 +86,16 @@ REST_FRAMEWORK = {
 }
 SIMPLE_JWT = {"ACCESS_TOKEN_LIFETIME": timedelta(hours=1)}
 
+# Who vouches for requests, and as whom it knows this application (see `identity`).
+GATEWAY_KEY = Path(os.environ["GATEWAY_KEY"]).read_text()
+GATEWAY_ISSUER = "https://gateway.example.com"
+GATEWAY_AUDIENCE = "web"
+
+# One for all processes, as Redis or Memcached would be.
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": os.environ["CACHE_DIR"]}
+}
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -16,6 +16,8 @@ urlpatterns = [
     path("api/token/refresh/", TokenRefreshView.as_view()),
     path("api/me/", views.Me.as_view()),
     path("api/staff/", views.Staff.as_view()),
+    path("api/vouched/", views.Vouched.as_view()),
+    path("api/vouched/<str:name>/", views.Vouched.as_view()),
     path("api/uploads/<slug:name>/", views.Upload.as_view()),
     path("api/small-uploads/<slug:name>/", views.Upload.as_view()),
     path("api/streams/<slug:name>/", views.Stream.as_view()),

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from backend import gates
+from backend.identity import GatewayAuthentication
 from backend.models import Note
 
 CHUNK_BYTES = 64 * 1024
@@ -34,6 +35,17 @@ class Staff(APIView):
 
     def get(self, request: Request) -> Response:
         return Response({"user": request.user.get_username()})
+
+
+class Vouched(APIView):
+    """For those alone whom the gateway vouches for."""
+
+    authentication_classes = (GatewayAuthentication,)
+
+    def get(self, request: Request, name: str = "") -> Response:
+        return Response({"user": request.user.get_username(), "name": name, "body": request.data, **_seen(request)})
+
+    post = get
 
 
 class Echo(APIView):

@@ -1,7 +1,7 @@
 //! Whether the preconditions of a request hold for the representation as it is now. Pure.
 //!
 //! Owns: RFC 9110 section 8.8 (validators), 13.1 (the headers) and 13.2.2 (their order). Refuses to know: where
-//! validators come from, status codes, methods: a site only answers GET and HEAD, for which a false `If-None-Match` or
+//! validators come from, status codes, methods: who asks answers GET and HEAD only, for which a false `If-None-Match` or
 //! `If-Modified-Since` is always "not modified".
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,20 +10,20 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// What identifies the current representation to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Validators {
+pub struct Validators {
     /// A strong entity tag, quotes included.
-    pub(super) etag: HeaderValue,
+    pub etag: HeaderValue,
     /// When it was last modified, in whole seconds since the Unix epoch; `None` when the file system knows no such
     /// time.
-    pub(super) modified_secs: Option<u64>,
+    pub modified_secs: Option<u64>,
     /// Whether the modification lies far enough back that no second one can share its time stamp. Only then is a date
     /// as strong as a tag (RFC 9110 section 8.8.2.2).
-    pub(super) settled: bool,
+    pub settled: bool,
 }
 
 /// What the preconditions come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// Answer as if there were no conditions.
     Proceed,
     /// The client has this representation already.
@@ -33,7 +33,7 @@ pub(super) enum Verdict {
 }
 
 /// RFC 9110 section 13.2.2, steps 1 to 4 in their order. An entity tag makes the date of its kind void.
-pub(super) fn evaluate(headers: &HeaderMap, current: &Validators) -> Verdict {
+pub fn evaluate(headers: &HeaderMap, current: &Validators) -> Verdict {
     if !if_match_holds(headers, current) {
         return Verdict::Failed;
     }
@@ -42,7 +42,7 @@ pub(super) fn evaluate(headers: &HeaderMap, current: &Validators) -> Verdict {
 
 /// Step 5, `If-Range` (section 13.1.5): whether `Range` still speaks of this representation. The comparison is strong,
 /// so a weak tag never does, nor a date that another modification could share, nor a header that came twice.
-pub(super) fn range_applies(headers: &HeaderMap, current: &Validators) -> bool {
+pub fn range_applies(headers: &HeaderMap, current: &Validators) -> bool {
     if !headers.contains_key(header::IF_RANGE) {
         return true;
     }
@@ -141,7 +141,7 @@ fn date(value: &HeaderValue) -> Option<u64> {
 }
 
 /// `Last-Modified` for a time in seconds. Times no HTTP date can express give `None`.
-pub(super) fn http_date(secs: u64) -> Option<HeaderValue> {
+pub fn http_date(secs: u64) -> Option<HeaderValue> {
     const END_OF_YEAR_9999: u64 = 253_402_300_800;
     let time: SystemTime = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).filter(|_| secs < END_OF_YEAR_9999)?;
     HeaderValue::try_from(httpdate::fmt_http_date(time)).ok()
