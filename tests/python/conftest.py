@@ -9,6 +9,7 @@ import pytest
 from support.certificates import Authority
 from support.gateway import Gateway
 from support.gunicorn import Gunicorn
+from support.node import Peer
 from support.processes import Daemon
 from support.refusals import Deployment
 from support.site import PASSWORD, Site
@@ -31,6 +32,16 @@ def pytest_runtest_makereport(
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """The only certificate authority that clients trust."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """Signs with jose, in one Node.js process for all stories."""
+    started = Peer("signer.mjs", tmp_path_factory.mktemp("signer"), {})
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +155,13 @@ def deployment(site: Site, login: Callable[[str], dict[str, str]]) -> Deployment
 
 
 def _gateway_before(upstream: Gunicorn, authority: Authority, directory: Path) -> Gateway:
-    return Gateway(directory, authority, upstream.endpoint, upstream.site.static_root, upstream.site.secret)
+    return Gateway(
+        directory=directory,
+        authority=authority,
+        endpoint=upstream.endpoint,
+        static_root=upstream.site.static_root,
+        secret=upstream.site.secret,
+    )
 
 
 def _served(upstream: Gunicorn) -> Iterator[Gunicorn]:
