@@ -4,9 +4,11 @@ import os
 import secrets
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+from support.signing_key import SigningKey
 
 PROJECT = Path(__file__).resolve().parent.parent / "project"
 PASSWORD = "a long enough password"
@@ -18,6 +20,8 @@ class Site:
 
     directory: Path
     secret: str
+    signing_key: SigningKey | None = None
+    """What simplejwt signs with; without one it is the secret."""
 
     @classmethod
     def deploy(cls, directory: Path) -> "Site":
@@ -28,6 +32,10 @@ class Site:
         site._manage("seed", PASSWORD)
         site._manage("collectstatic", "--no-input", "--verbosity", "0")
         return site
+
+    def signing_with(self, key: SigningKey) -> "Site":
+        """The same deployment with another key for its tokens, for the servers started from now on."""
+        return replace(self, signing_key=key)
 
     @property
     def static_root(self) -> Path:
@@ -44,6 +52,7 @@ class Site:
             "STATIC_ROOT": str(self.static_root),
             "GATE_DIR": str(self.directory / "gates"),
             "PYTHONUNBUFFERED": "1",
+            **(self.signing_key.environment if self.signing_key else {}),
         }
 
     def _manage(self, *words: str) -> None:

@@ -85,6 +85,13 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
 }
 SIMPLE_JWT = {"ACCESS_TOKEN_LIFETIME": timedelta(hours=1)}
+if "JWT_PRIVATE_KEY" in os.environ:
+    # Whoever stands in front then needs the public key alone, with which nobody can sign.
+    SIMPLE_JWT |= {
+        "ALGORITHM": "RS256",
+        "SIGNING_KEY": os.environ["JWT_PRIVATE_KEY"],
+        "VERIFYING_KEY": os.environ["JWT_PUBLIC_KEY"],
+    }
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
