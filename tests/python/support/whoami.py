@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -53,16 +54,27 @@ class WhoamiGateway(GatewayProcess):
         yield
         assert self.decisions(route) - before == Counter(expected)
 
-    def outcomes(self, ids: Collection[str]) -> dict[str, str]:
+    def lines(self, ids: Collection[str]) -> list[dict[str, Any]]:
         """What the access log says of the requests with these ids, as soon as all are in it."""
 
-        def look() -> dict[str, str]:
+        def look() -> list[dict[str, Any]]:
             whole = self.access_log.read_text().split("\n")[:-1] if self.access_log.exists() else []
-            lines = [json.loads(line) for line in whole]
-            found = {line["request_id"]: line["outcome"] for line in lines if line["request_id"] in ids}
-            return found if len(found) == len(ids) else {}
+            found = [line for line in map(json.loads, whole) if line["request_id"] in ids]
+            return found if len(found) == len(ids) else []
 
         return wait_until(look, f"{len(ids)} lines in the access log")
+
+    def outcomes(self, ids: Collection[str]) -> dict[str, str]:
+        """What became of the requests with these ids."""
+        return {line["request_id"]: line["outcome"] for line in self.lines(ids)}
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    """Nobody can judge a token now: try again, and keep the token."""
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "www-authenticate" not in answer.headers
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def assert_refused(answer: httpx.Response, status: int) -> None:
