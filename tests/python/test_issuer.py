@@ -16,7 +16,7 @@ from support.forging import b64, part
 from support.gateway import binary
 from support.load import Ledger, Load
 from support.metrics import KEY_SET_AGE
-from support.provider import AUDIENCE, DISCOVERY, KEYS, Provider, new_key
+from support.provider import AUDIENCE, DISCOVERY, KEYS, Provider, new_ec_key, new_key
 from support.waiting import wait_until
 from support.whoami import PERMITTED, WhoamiGateway, assert_refused, assert_unavailable, bearer
 
@@ -184,6 +184,16 @@ def test_a_rotation_under_load_gives_no_wrong_answer(gateway: WhoamiGateway, pro
         assert ledger.statuses() == {200}
 
 
+def test_a_rotation_to_another_algorithm_is_a_rotation(gateway: WhoamiGateway, provider: Provider) -> None:
+    """The configuration names no algorithms, so the keys say which there are; new keys may say others."""
+    old_key, old = provider.keys[0], provider.token()
+    with gateway.client() as client:
+        wait_out_the_cooldown(gateway)
+        provider.publish([new_ec_key(), old_key])
+        new = provider.token()
+        assert [status(client, token) for token in (new, old)] == [200, 200]
+
+
 def test_a_key_that_is_withdrawn_is_forgotten_without_anybody_asking(
     provider: Provider, make_gateway: Callable[..., WhoamiGateway]
 ) -> None:
@@ -223,6 +233,19 @@ def test_an_outage_of_the_provider_is_not_noticed_by_those_who_have_tokens(
             assert status(client, token) == 200
         provider.start()
     assert ledger.statuses() == {200}
+
+
+def test_a_token_whose_key_cannot_be_fetched_is_not_called_bad(gateway: WhoamiGateway, provider: Provider) -> None:
+    """It was signed after a rotation that the gateway has not seen, and the provider is down."""
+    provider.publish([new_key(), provider.keys[0]])
+    new = provider.token()
+    wait_out_the_cooldown(gateway)
+    provider.stop()
+    with gateway.client() as client:
+        for _ in range(3):
+            assert_unavailable(client.get(PATH, headers=bearer(new)))
+        provider.start()
+        wait_until(lambda: status(client, new) == 200, "the gateway to have the new key", within=30)
 
 
 def test_a_start_during_an_outage_uses_the_last_good_keys(

@@ -62,7 +62,11 @@ function serve(keys) {
       devInteractions: { enabled: true },
       introspection: { enabled: true },
       revocation: { enabled: true },
-      resourceIndicators: { enabled: true, getResourceServerInfo, useGrantedResource: () => true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_, resource) => resourceServer(resource, keys[0].alg),
+        useGrantedResource: () => true,
+      },
     },
   }).callback();
 }
@@ -78,8 +82,8 @@ function clients() {
 }
 
 // The audience of both is the gateway's; the form of the token tells them apart.
-function getResourceServerInfo(_, resource) {
+function resourceServer(resource, alg) {
   const form = { 'urn:api:jwt': 'jwt', 'urn:api:opaque': 'opaque' }[resource];
   if (form === undefined) throw new Error(`no such resource: ${resource}`);
-  return { audience: 'api', scope: 'read write', accessTokenFormat: form, jwt: { sign: { alg: 'RS256' } } };
+  return { audience: 'api', scope: 'read write', accessTokenFormat: form, jwt: { sign: { alg } } };
 }

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
 from support.certificates import Authority
 from support.node import Peer
@@ -25,6 +25,14 @@ REDIRECT_URI = "https://site.example/signed-in"
 FORM = re.compile(r'action="([^"]+)"')
 
 Json = dict[str, Any]
+
+
+def new_ec_key() -> Json:
+    """A private key for ES256 as JWK, with a `kid` of its own."""
+    key: Json = ECKey.generate_key("P-256", {"kid": secrets.token_hex(8), "use": "sig", "alg": "ES256"}).as_dict(
+        private=True
+    )
+    return key
 
 
 def new_key() -> Json:
