@@ -9,10 +9,13 @@ import pytest
 from support.certificates import Authority
 from support.gateway import Gateway
 from support.gunicorn import Gunicorn
+from support.node import Peer
 from support.processes import Daemon
+from support.provider import Provider
 from support.refusals import Deployment
 from support.site import PASSWORD, Site
 from support.waiting import free_ports
+from support.whoami import WhoamiGateway
 
 
 @pytest.hookimpl(wrapper=True)
@@ -31,6 +34,16 @@ def pytest_runtest_makereport(
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """The only certificate authority that clients trust."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """Signs with jose, in one Node.js process for all stories."""
+    started = Peer("signer.mjs", tmp_path_factory.mktemp("signer"), {})
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.fixture(scope="session")
@@ -143,8 +156,41 @@ def deployment(site: Site, login: Callable[[str], dict[str, str]]) -> Deployment
     return Deployment(site.secret, pair["access"], pair["refresh"])
 
 
+@pytest.fixture
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    """A provider for this story alone, over plain HTTP."""
+    yield from _provided(Provider(tmp_path_factory.mktemp("provider")))
+
+
+@pytest.fixture
+def secure_provider(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    """A provider with a certificate of the tests' authority."""
+    yield from _provided(Provider(tmp_path_factory.mktemp("provider"), authority))
+
+
+@pytest.fixture
+def make_gateway(authority: Authority, tmp_path: Path) -> Iterator[Callable[..., WhoamiGateway]]:
+    """Makes the gateway of this story, not yet started; ends it with the story."""
+    made: list[WhoamiGateway] = []
+
+    def make(**issuers: str) -> WhoamiGateway:
+        gateway = WhoamiGateway(directory=tmp_path, authority=authority, issuers=issuers)
+        made.append(gateway)
+        return gateway
+
+    yield make
+    for gateway in made:
+        gateway.stop()
+
+
 def _gateway_before(upstream: Gunicorn, authority: Authority, directory: Path) -> Gateway:
-    return Gateway(directory, authority, upstream.endpoint, upstream.site.static_root, upstream.site.secret)
+    return Gateway(
+        directory=directory,
+        authority=authority,
+        endpoint=upstream.endpoint,
+        static_root=upstream.site.static_root,
+        secret=upstream.site.secret,
+    )
 
 
 def _served(upstream: Gunicorn) -> Iterator[Gunicorn]:
@@ -161,3 +207,11 @@ def _guarded(gateway: Gateway) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.stop()
+
+
+def _provided(provider: Provider) -> Iterator[Provider]:
+    try:
+        provider.start()
+        yield provider
+    finally:
+        provider.stop()

@@ -90,18 +90,15 @@ def binary() -> Path:
     return path.resolve()
 
 
-@dataclass
-class Gateway:
-    """One gateway process and the files it reads."""
+@dataclass(kw_only=True)
+class GatewayProcess:
+    """One gateway process and the files it reads, whatever stands behind it."""
 
     directory: Path
     authority: Authority
-    endpoint: str
-    static_root: Path
-    secret: str
     drain_secs: int = 30
-    upstream_keys: str = ""
-    """More lines of the upstream's table."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """What the process finds in its environment, read at its start."""
     port: int = field(init=False)
     admin_port: int = field(init=False)
     serial: int = field(init=False)
@@ -110,7 +107,6 @@ class Gateway:
     def __post_init__(self) -> None:
         self.port, self.admin_port = free_ports(2)
         self.serial = self.install_certificate()
-        self.secret_file.write_text(self.secret)
         self.configure()
 
     # Files an operator edits.
@@ -119,11 +115,6 @@ class Gateway:
     def config_file(self) -> Path:
         """The one configuration file."""
         return self.directory / "gateway.toml"
-
-    @property
-    def secret_file(self) -> Path:
-        """Django's SECRET_KEY."""
-        return self.directory / "django.secret"
 
     @property
     def access_log(self) -> Path:
@@ -152,9 +143,8 @@ class Gateway:
     def start(self) -> None:
         """Starts the process and waits until it says that it is ready."""
         argv: list[str | Path] = [binary(), "run", "--config", self.config_file]
-        self._daemon = Daemon(
-            f"gateway at {self.host}", argv, self.process_log, {"RUST_BACKTRACE": "1"}, self.directory
-        )
+        environment = {"RUST_BACKTRACE": "1", **self.environment}
+        self._daemon = Daemon(f"gateway at {self.host}", argv, self.process_log, environment, self.directory)
         self._daemon.wait_ready(lambda: self.readiness() == httpx.codes.OK)
 
     def stop(self) -> None:
@@ -205,7 +195,8 @@ class Gateway:
 
     def admin(self, path: str) -> httpx.Response:
         """One GET to the admin listener."""
-        return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10, trust_env=False)
+        # Plain HTTP; `verify` only spares httpx the reading of the system's certificates each time.
+        return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10, trust_env=False, verify=False)
 
     def readiness(self) -> int | None:
         """The status of /readyz; `None` when nobody listens there."""
@@ -235,7 +226,7 @@ class Gateway:
         )
 
     def _tables(self) -> str:
-        head = f"""
+        return f"""
     [server]
     workers = 2
     drain_secs = {self.drain_secs}
@@ -250,10 +241,36 @@ class Gateway:
 
     [admin]
     address = "127.0.0.1:{self.admin_port}"
+"""
 
+
+@dataclass(kw_only=True)
+class Gateway(GatewayProcess):
+    """A gateway before the Django project, which trusts the tokens that Django signs."""
+
+    endpoint: str
+    static_root: Path
+    secret: str
+    issuer_keys: str = ""
+    """Whose tokens pass, if it is not whoever has `secret`: lines of the issuer's table."""
+    upstream_keys: str = ""
+    """More lines of the upstream's table."""
+
+    def __post_init__(self) -> None:
+        self.secret_file.write_text(self.secret)
+        super().__post_init__()
+
+    @property
+    def secret_file(self) -> Path:
+        """Django's SECRET_KEY."""
+        return self.directory / "django.secret"
+
+    def _tables(self) -> str:
+        issuer_keys = self.issuer_keys or f'secret = {{ file = "{self.secret_file}" }}'
+        tables = f"""
     [issuer.django]
     preset = "simplejwt"
-    secret = {{ file = "{self.secret_file}" }}
+    {issuer_keys}
 
     [upstream.web]
     kind = "gunicorn"
@@ -262,7 +279,7 @@ class Gateway:
     connect_timeout_secs = 2
     {self.upstream_keys}
 """
-        return head + ROUTES.replace("@STATIC@", str(self.static_root))
+        return super()._tables() + tables + ROUTES.replace("@STATIC@", str(self.static_root))
 
 
 def _serial(secured: ssl.SSLSocket) -> int:

@@ -3,13 +3,13 @@
 import itertools
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
 
-from support.gateway import Gateway
+from support.gateway import GatewayProcess
 from support.waiting import wait_until
 
 
@@ -32,8 +32,17 @@ class Ledger:
 class Load:
     """POSTs from several threads, each on one kept connection or on a fresh one for every request."""
 
-    def __init__(self, gateway: Gateway, path: str, threads: int, keep_connections: bool) -> None:
+    def __init__(
+        self,
+        gateway: GatewayProcess,
+        path: str,
+        threads: int,
+        keep_connections: bool,
+        fields: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """`fields` says what each request carries at the moment it is sent."""
         self.ledger = Ledger()
+        self._fields = fields
         self._gateway = gateway
         self._path = path
         self._keep = keep_connections
@@ -66,10 +75,10 @@ class Load:
 
     def _ask(self, number: int) -> None:
         with self._gateway.client() as client:
-            headers = {} if self._keep else {"Connection": "close"}
+            lasting = {} if self._keep else {"Connection": "close"}
             for count in itertools.count():
                 name = f"{self._run}-{number}-{count}"
-                if self._stop.is_set() or not self._one(client, name, headers):
+                if self._stop.is_set() or not self._one(client, name, {**lasting, **self._fields()}):
                     return
 
     def _one(self, client: httpx.Client, name: str, headers: dict[str, str]) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+DECISIONS = "portcullis_auth_decisions_total"
+KEY_SET_AGE = "portcullis_jwks_age_seconds"
 REQUESTS = "portcullis_requests_total"
 IN_FLIGHT = "portcullis_requests_in_flight"
 GENERATION = "portcullis_config_generation"

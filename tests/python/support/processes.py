@@ -19,19 +19,37 @@ class Daemon:
     running: ClassVar[list["Daemon"]] = []
     """Every daemon not yet stopped, for the report of a failed test."""
 
-    def __init__(self, name: str, argv: Sequence[str | Path], log: Path, env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        log: Path,
+        env: Mapping[str, str],
+        cwd: Path,
+        dialogue: bool = False,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(word) for word in argv],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE if dialogue else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if dialogue else output,
+                stderr=output,
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env},
                 cwd=cwd,
             )
         Daemon.running.append(self)
+
+    def exchange(self, line: str) -> str:
+        """Writes a line to a process that was started for a dialogue, and reads the line it answers with."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"{self.name} ended instead of answering:\n{self.tail()}"
+        return answer.decode()
 
     @property
     def alive(self) -> bool:
@@ -76,5 +94,8 @@ class Daemon:
         return self.log.read_text(errors="replace")[-TAIL_CHARS:]
 
     def _forget(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
         if self in Daemon.running:
             Daemon.running.remove(self)

@@ -4,12 +4,13 @@ import os
 import secrets
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from support.signing_key import SigningKey
 
 PROJECT = Path(__file__).resolve().parent.parent / "project"
 PASSWORD = "a long enough password"
@@ -21,6 +22,8 @@ class Site:
 
     directory: Path
     secret: str
+    signing_key: SigningKey | None = None
+    """What simplejwt signs with; without one it is the secret."""
 
     @classmethod
     def deploy(cls, directory: Path) -> "Site":
@@ -32,6 +35,10 @@ class Site:
         site._manage("seed", PASSWORD)
         site._manage("collectstatic", "--no-input", "--verbosity", "0")
         return site
+
+    def signing_with(self, key: SigningKey) -> "Site":
+        """The same deployment with another key for its tokens, for the servers started from now on."""
+        return replace(self, signing_key=key)
 
     @property
     def static_root(self) -> Path:
@@ -60,6 +67,7 @@ class Site:
             "CACHE_DIR": str(self.directory / "cache"),
             "GATEWAY_KEY": str(self.identity_public_key),
             "PYTHONUNBUFFERED": "1",
+            **(self.signing_key.environment if self.signing_key else {}),
         }
 
     def _make_identity_key(self) -> None:

@@ -38,6 +38,12 @@ def with_claims_changed(token: str, **claims: Any) -> str:
     return f"{header}.{_segment(payload | claims)}.{signature}"
 
 
+def with_header_changed(token: str, **members: Any) -> str:
+    """The token with other members in its header under its old signature."""
+    _, _, rest = token.partition(".")
+    return f"{_segment(jwt.get_unverified_header(token) | members)}.{rest}"
+
+
 def with_signature_changed(token: str) -> str:
     """The token with one bit of its signature turned over."""
     head, _, signature = token.rpartition(".")

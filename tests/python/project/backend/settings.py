@@ -85,6 +85,13 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
 }
 SIMPLE_JWT = {"ACCESS_TOKEN_LIFETIME": timedelta(hours=1)}
+if "JWT_PRIVATE_KEY" in os.environ:
+    # Whoever stands in front then needs the public key alone, with which nobody can sign.
+    SIMPLE_JWT |= {
+        "ALGORITHM": "RS256",
+        "SIGNING_KEY": os.environ["JWT_PRIVATE_KEY"],
+        "VERIFYING_KEY": os.environ["JWT_PUBLIC_KEY"],
+    }
 
 # Who vouches for requests, and as whom it knows this application (see `identity`).
 GATEWAY_KEY = Path(os.environ["GATEWAY_KEY"]).read_text()
