@@ -17,7 +17,8 @@ use super::permit::Permit;
 use super::place::{self, Found};
 use super::policy::{Policy, TokenPolicy};
 use super::possession::Possession;
-use super::revoke::{DenyList, Presented, digest_of};
+use super::revoke::{DenyList, Presented, digest_of, token_digest};
+use super::settings::Algorithm;
 use super::time::UnixSeconds;
 use super::turnstile::Turnstile;
 use super::verify::{Verified, verify};
@@ -154,6 +155,7 @@ impl Authority {
                 let again = self.turnstile.pass(|| self.verify(policy, token, now)).await;
                 again.map_err(|refused| refused.cause)
             }
+            Some(remote) if remote.is_failing() => Err(Cause::KeysUnavailable), // its key may be one that can't be had
             _ => Err(refused.cause),
         }
     }
@@ -166,8 +168,10 @@ impl Authority {
         let issuer = &policy.candidates[candidate].issuer;
         let ring = issuer.ring().map_err(newer_keys_may_help)?;
         let known = jws.header.kid.as_deref().is_some_and(|kid| ring.keys.has(kid));
+        let by_keys = issuer.settings().algorithms.is_empty() && jws.header.alg.parse::<Algorithm>().is_ok();
         let verified = verify(issuer, &ring, jws, now).map_err(|cause| match cause {
             Cause::UnknownKey => newer_keys_may_help(cause),
+            Cause::AlgorithmNotAllowed if by_keys => newer_keys_may_help(cause), // newer keys may say another algorithm
             Cause::BadSignature if !known => newer_keys_may_help(cause), // of a key without `kid`, a newer one may be meant
             cause => final_word(cause),
         })?;
@@ -189,7 +193,7 @@ impl Authority {
         }
         let Vouched { verified, candidate } = vouched;
         let jti = verified.claims.text("jti");
-        let digest = if self.revoked.needs_digest() { digest_of(token) } else { [0; 32] };
+        let digest = if self.revoked.needs_digest() { token_digest(token) } else { [0; 32] };
         let presented = Presented {
             issuer: policy.candidates[*candidate].issuer.name(),
             jti: jti.as_deref(),

@@ -105,10 +105,10 @@ impl FromStr for Algorithm {
 
     /// Byte-exact: RFC 7515 compares `alg` case-sensitively, so `hs256` names nothing.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
-            .ok_or_else(|| UnknownAlgorithm(name.to_owned()))
+        // RFC 9864 section 2.2 names the curve, too; the keys here are of no other.
+        let name_here = if name == "Ed25519" { "EdDSA" } else { name };
+        let found = Self::ALL.into_iter().find(|algorithm| algorithm.name() == name_here);
+        found.ok_or_else(|| UnknownAlgorithm(name.to_owned()))
     }
 }
 

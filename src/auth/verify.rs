@@ -48,9 +48,10 @@ pub(super) fn verify(issuer: &Issuer, ring: &Ring, jws: Jws<'_>, now: UnixSecond
     Ok(verified)
 }
 
-/// `alg` must be, byte for byte, the name of one the issuer is configured for.
+/// `alg` must be, byte for byte, a name of one the issuer is configured for.
 pub(super) fn check_algorithm(ring: &Ring, header: &Header) -> Result<Algorithm, Cause> {
-    ring.algorithms.iter().copied().find(|one| one.name() == &*header.alg).ok_or(Cause::AlgorithmNotAllowed)
+    let named: Option<Algorithm> = header.alg.parse().ok();
+    named.filter(|one| ring.algorithms.contains(one)).ok_or(Cause::AlgorithmNotAllowed)
 }
 
 /// `typ` must be one the issuer is configured for, where it is configured for any.
@@ -274,5 +275,18 @@ mod tests {
         assert_eq!(judged(&issuer(NOW, NOW + 1), &claims), Ok(()));
         assert_eq!(judged(&issuer(NOW + 1, NOW + 2), &claims), Err(Cause::UnknownKey), "not yet");
         assert_eq!(judged(&issuer(NOW - 1, NOW), &claims), Err(Cause::UnknownKey), "no longer");
+    }
+
+    #[test]
+    fn the_curve_may_name_the_algorithm() {
+        let settings = IssuerSettings { keys: vec![fixtures::ed().key()], ..IssuerSettings::named("corp") };
+        let issuer = Issuer::compile(settings).unwrap().0;
+        let claims = format!(r#"{{"exp":{}}}"#, NOW + 9);
+        for alg in ["EdDSA", "Ed25519"] {
+            let token = fixtures::ed().sign(Algorithm::EdDsa, &format!(r#"{{"alg":"{alg}"}}"#), &claims);
+            assert!(fixtures::verified(&issuer, &token).is_ok(), "{alg}");
+        }
+        let token = fixtures::ed().sign(Algorithm::EdDsa, r#"{"alg":"Ed448"}"#, &claims);
+        assert_eq!(fixtures::verified(&issuer, &token).unwrap_err(), Cause::AlgorithmNotAllowed);
     }
 }

@@ -144,9 +144,6 @@ fn log(failure: &Failure) {
             tracing::error!(error = %Chain(failure), "request failed inside the gateway");
         }
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
-        Failure::Denied(denied) if denied.kind() == Kind::Unavailable => {
-            tracing::warn!(cause = %denied.cause(), "tokens cannot be judged");
-        }
         Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => {
             tracing::debug!(cause = %denied.cause(), "denied");
         }

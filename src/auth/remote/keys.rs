@@ -143,6 +143,11 @@ impl RemoteKeys {
         }
     }
 
+    /// Whether the last fetch failed.
+    pub fn is_failing(&self) -> bool {
+        self.lock().last_error.is_some()
+    }
+
     /// How the source is doing.
     pub fn status(&self) -> RemoteStatus {
         let set = self.published.load_full();
@@ -204,7 +209,7 @@ impl RemoteKeys {
                 if state.last_error.as_ref() != Some(&said) {
                     tracing::warn!(
                         source = self.label(),
-                        "the key set is not fetched, the last good one stays: {said}"
+                        "the key set is not fetched, what there was of it stays: {said}"
                     );
                     state.last_error = Some(said);
                 }

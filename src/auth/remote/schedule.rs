@@ -1,7 +1,8 @@
 //! When a key set is fetched: a state machine over an injected clock and injected dice.
 //!
 //! Owns three rules. At most one fetch is under way. A set is fetched again before it expires, or after a growing pause when that
-//! failed. A request may ask for a fetch, but only one in a cool-down is granted, whoever asks. Knows no sockets and no keys.
+//! failed. A request may ask for a fetch, but only one in a cool-down is granted, whoever asks; what was fetched without being asked for
+//! does not count, so that a key is had at once that was put to use just after. Knows no sockets and no keys.
 
 use std::time::Duration;
 
@@ -58,14 +59,17 @@ pub(super) struct Schedule {
     /// A request asked for the next fetch.
     asked: bool,
     due: Instant,
-    ended: Option<Instant>,
+    /// Whether the fetch under way was asked for.
+    answering: bool,
+    /// When the last fetch ended that was asked for.
+    answered: Option<Instant>,
     failures: u32,
 }
 
 impl Schedule {
     /// The first fetch is due at once.
     pub(super) fn new(pace: Pace, now: Instant) -> Self {
-        Self { pace, round: 0, in_flight: false, asked: false, due: now, ended: None, failures: 0 }
+        Self { pace, round: 0, in_flight: false, asked: false, due: now, answering: false, answered: None, failures: 0 }
     }
 
     /// Asks for a fetch, and gives the number of the one whose end answers: that under way, or one that is due from now. `None`
@@ -75,7 +79,7 @@ impl Schedule {
             return Some(self.round);
         }
         if !self.asked && self.due > now {
-            if self.ended.is_some_and(|ended| now.saturating_duration_since(ended) < self.pace.cooldown) {
+            if self.answered.is_some_and(|answered| now.saturating_duration_since(answered) < self.pace.cooldown) {
                 return None;
             }
             self.asked = true;
@@ -95,7 +99,7 @@ impl Schedule {
             return None;
         }
         self.in_flight = true;
-        self.asked = false;
+        self.answering = std::mem::take(&mut self.asked);
         self.round += 1;
         Some(self.round)
     }
@@ -122,7 +126,9 @@ impl Schedule {
 
     fn end(&mut self, now: Instant, pause: Duration) {
         self.in_flight = false;
-        self.ended = Some(now);
+        if std::mem::take(&mut self.answering) {
+            self.answered = Some(now);
+        }
         self.due = now + pause.min(YEAR);
     }
 }
@@ -182,6 +188,9 @@ mod tests {
         schedule.begin(now).unwrap();
         schedule.succeeded(now, Some(Duration::MAX), Dice::new(u16::MAX));
         assert!(schedule.due().unwrap() > now + 1000 * SECOND);
+        assert_eq!(schedule.ask(now), Some(2));
+        schedule.begin(now).unwrap();
+        schedule.succeeded(now, Some(Duration::MAX), Dice::new(u16::MAX));
         assert_eq!(schedule.ask(now + 1000 * SECOND), None);
     }
 
@@ -208,14 +217,16 @@ mod tests {
     #[test]
     fn askers_join_the_fetch_under_way_and_the_cool_down_counts_from_its_end() {
         let (mut schedule, now) = settled(None);
-        assert_eq!(schedule.ask(now + 9 * SECOND), None);
-        let asked = now + 10 * SECOND;
+        let asked = now; // what was fetched unasked stands in nobody's way
         assert_eq!((schedule.ask(asked), schedule.ask(asked)), (Some(2), Some(2)));
         assert_eq!(schedule.due(), Some(asked));
         assert_eq!(schedule.begin(asked), Some(2));
         assert_eq!((schedule.ask(asked + 5 * SECOND), schedule.due(), schedule.begin(asked)), (Some(2), None, None));
         schedule.failed(asked + 7 * SECOND, Dice::new(0));
-        assert_eq!(schedule.ask(asked + 7 * SECOND), None);
+        let cooled = asked + 17 * SECOND;
+        schedule.due = cooled + SECOND;
+        assert_eq!(schedule.ask(cooled - SECOND), None);
+        assert_eq!(schedule.ask(cooled), Some(3));
     }
 
     #[test]
@@ -257,7 +268,7 @@ mod tests {
         fn the_rules_hold_in_every_order(steps in proptest::collection::vec(step(), 1..200)) {
             let mut now = Instant::now();
             let mut schedule = Schedule::new(pace(), now);
-            let (mut under_way, mut granted, mut ended) = (false, false, None);
+            let (mut under_way, mut granted, mut answering, mut answered) = (false, false, false, None);
             for step in steps {
                 match step {
                     Step::Wait(millis) => now += Duration::from_millis(millis),
@@ -266,7 +277,7 @@ mod tests {
                         let answer = schedule.ask(now);
                         prop_assert!(answer.is_none_or(|of| of == round + u64::from(!under_way)));
                         if !under_way && due.unwrap() > now && answer.is_some() && !granted {
-                            prop_assert!(ended.is_none_or(|ended| now - ended >= pace().cooldown));
+                            prop_assert!(answered.is_none_or(|answered| now - answered >= pace().cooldown));
                             granted = true;
                         }
                     }
@@ -274,20 +285,23 @@ mod tests {
                         let due = schedule.due();
                         let begun = schedule.begin(now);
                         prop_assert_eq!(begun.is_some(), !under_way && due.unwrap() <= now);
-                        under_way |= begun.is_some();
-                        granted &= !under_way;
+                        if begun.is_some() {
+                            (under_way, answering) = (true, std::mem::take(&mut granted));
+                        }
                     }
                     Step::Succeed(max_age, bits) if under_way => {
                         schedule.succeeded(now, max_age.map(Duration::from_secs), Dice::new(bits));
                         let pause = schedule.due().unwrap() - now;
                         prop_assert!(pause >= pace().refresh_min && pause <= pace().refresh_max);
-                        (under_way, ended) = (false, Some(now));
+                        under_way = false;
+                        answered = if answering { Some(now) } else { answered };
                     }
                     Step::Fail(bits) if under_way => {
                         schedule.failed(now, Dice::new(bits));
                         let pause = schedule.due().unwrap() - now;
                         prop_assert!(pause >= FIRST_RETRY.mul_f64(0.75) && pause <= LAST_RETRY);
-                        (under_way, ended) = (false, Some(now));
+                        under_way = false;
+                        answered = if answering { Some(now) } else { answered };
                     }
                     Step::Succeed(..) | Step::Fail(_) => {}
                 }

@@ -112,7 +112,7 @@ pub(super) enum Key<'a> {
 impl Entry {
     /// The revocation of one token, given as it is; only its digest is kept.
     pub fn of_token(token: &str, until: Option<u64>) -> Self {
-        Self { revoked: Revoked::Token { digest: digest_of(token.as_bytes()) }, until }
+        Self { revoked: Revoked::Token { digest: token_digest(token.as_bytes()) }, until }
     }
 
     /// Reads `{"jti": ...}`, `{"sub": ..., "before": ...}`, `{"token": ...}` or `{"token_sha256": ...}`, with `issuer` and `until`. Unknown
@@ -195,7 +195,7 @@ impl Draft {
             "token" => {
                 let token = value.as_str().ok_or(EntryFault::Type("token"))?.trim();
                 let token = Some(token).filter(|token| !token.is_empty()).ok_or(EntryFault::Type("token"))?;
-                self.digest = Some(digest_of(token.as_bytes()));
+                self.digest = Some(token_digest(token.as_bytes()));
             }
             "token_sha256" => {
                 self.digest = Some(read_digest(value.as_str().ok_or(EntryFault::Type("token_sha256"))?)?);
@@ -271,6 +271,16 @@ pub(super) fn read_digest(text: &str) -> Result<[u8; 32], EntryFault> {
 /// Two hexadecimal digits; `from_str_radix` alone would take a sign.
 fn byte(digits: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok().filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// What revokes a token: the SHA-256 of what was signed, which is all before the last dot of a JWS, and of the whole of any other token.
+/// A signature may have a twin that verifies as well: with ECDSA, whoever has (r, s) has (r, n - s).
+pub(in crate::auth) fn token_digest(token: &[u8]) -> [u8; 32] {
+    let mut dots = memchr::memchr_iter(b'.', token);
+    match (dots.next(), dots.next(), dots.next()) {
+        (Some(_), Some(last), None) => digest_of(&token[..last]),
+        _ => digest_of(token),
+    }
 }
 
 /// The SHA-256 of a token's bytes.
@@ -401,5 +411,14 @@ mod tests {
         let entry = read(r#"{"jti":"a","until":100}"#).unwrap();
         assert!(entry.holds_at(UnixSeconds::from_secs(159)));
         assert!(!entry.holds_at(UnixSeconds::from_secs(160)));
+    }
+
+    #[test]
+    fn the_digest_of_a_signed_token_is_of_what_was_signed() {
+        assert_eq!(token_digest(b"a.b.c"), token_digest(b"a.b.d"), "a signature may have a twin");
+        assert_ne!(token_digest(b"a.b.c"), token_digest(b"a.c.c"));
+        assert_ne!(token_digest(b"opaque.1"), token_digest(b"opaque.2"), "no signed token has two parts");
+        assert_eq!(token_digest(b"a.b.c"), digest_of(b"a.b"));
+        assert_eq!(Entry::of_token("a.b.c", None), Entry::of_token("a.b.d", None));
     }
 }

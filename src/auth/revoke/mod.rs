@@ -18,8 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::time::UnixSeconds;
-pub(super) use entry::digest_of;
 pub use entry::{Entry, EntryFault, Revoked};
+pub(super) use entry::{digest_of, token_digest};
 use index::Index;
 use journal::{Change, Journal};
 pub use line::LineFault;
