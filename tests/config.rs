@@ -59,6 +59,7 @@ fn contents(name: &Path) -> Vec<u8> {
         Some("crt") => MADE.cert.pem().into_bytes(),
         Some("key") => MADE.signing_key.serialize_pem().into_bytes(),
         Some("pem") => MADE.signing_key.public_key_pem().into_bytes(),
+        Some("json") if name.starts_with("rsa.json") => RSA_KEY_SET.as_bytes().to_vec(),
         Some("json") => KEY_SET.as_bytes().to_vec(),
         Some("txt") if name.starts_with("malformed.txt") => b"jti a\nsub alice\n".to_vec(),
         Some("txt") => b"jti a\nsub alice before=1800000000 issuer=elsewhere\n".to_vec(),
@@ -71,6 +72,9 @@ const KEY_SET: &str = r#"{"keys":[
     {"kty":"OKP","crv":"Ed25519","kid":"ed","use":"sig","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
     {"kty":"EC","crv":"P-256","kid":"ec","use":"sig","alg":"ES256",
      "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
+/// The RSA key of RFC 7517 appendix A.1.
+const RSA_KEY_SET: &str = r#"{"keys":[{"kty":"RSA","kid":"2011-04-29","alg":"RS256","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}]}"#;
 
 fn manifest() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -283,6 +287,16 @@ fn the_simplejwt_preset_is_what_simplejwt_issues() {
     assert_eq!(changed.required_claims, ["jti".into()]);
     assert_eq!(changed.leeway_secs, 5);
     assert_eq!(issuer("require = { token_type = \"sliding\" }\n").require.len(), 2);
+}
+
+#[test]
+fn every_preset_is_in_the_schema_and_has_a_row_in_the_documentation() {
+    let names = auth::Preset::ALL.map(auth::Preset::name);
+    assert_eq!(config::schema()["$defs"]["Issuer"]["properties"]["preset"]["enum"], serde_json::json!(names));
+    let page = read("docs/configuration.md");
+    for name in names {
+        assert!(page.lines().any(|line| line.starts_with(&format!("| `{name}` |"))), "{name}");
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub use jwk::{JwkFault, PublicJwk};
 pub use mint::{MintError, SigningKey, mint};
 pub use permit::Permit;
 pub use policy::Policy;
-pub use preset::{Preset, UnknownPreset};
+pub use preset::{Answer, Preset, UnknownPreset, Wanted};
 pub use remote::{Finding, Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus, Severity, check_key_set};
 pub use revoke::{
     Added, DenyList, Entry, EntryFault, LineFault, PreparedRevocations, Presented, RevocationSettings, RevokeError,

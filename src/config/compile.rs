@@ -15,6 +15,7 @@ mod listen;
 mod overlap;
 mod path;
 mod place;
+mod preset;
 mod revocation;
 mod route;
 mod server;

@@ -48,7 +48,7 @@ pub(super) fn auth(
         }
         RawAuth::Token(table) => split(context, table, label, span, known)?,
         RawAuth::Word(word) => {
-            let access = word_access(context, word, span, known)?;
+            let access = word_access(context, "auth", word, span, known)?;
             (access.clone(), access)
         }
     };
@@ -59,18 +59,18 @@ fn any_issuer<'k>(known: &Known<'k>) -> &'k str {
     known.issuers.first().copied().unwrap_or("NAME")
 }
 
-fn word_access(context: &mut Context<'_>, word: &str, span: Span, known: &Known<'_>) -> Option<Access> {
+fn word_access(context: &mut Context<'_>, key: &str, word: &str, span: Span, known: &Known<'_>) -> Option<Access> {
     if word == "public" {
         return Some(Access::Public);
     }
     let hint = match known.issuers.iter().find(|name| **name == word) {
-        Some(name) => format!("did you mean `auth = {{ issuer = \"{name}\" }}`?"),
+        Some(name) => format!("did you mean `{key} = {{ issuer = \"{name}\" }}`?"),
         None => format!(
             "write \"public\" to let everybody pass, or `{{ issuer = \"{}\" }}` to demand a token",
             any_issuer(known)
         ),
     };
-    context.report(Problem::error(span, format!("`{word}` is no value of `auth`")).hint(hint));
+    context.report(Problem::error(span, format!("`{word}` is no value of `{key}`")).hint(hint));
     None
 }
 
@@ -91,15 +91,17 @@ fn by_method(
         let remedy = format!("add `{key} = \"public\"` or `{key} = {{ issuer = \"{}\" }}`", any_issuer(known));
         let (auth, span) = context.demand(entry, span, &missing, &remedy)?;
         match auth {
-            RawAuth::Word(word) => word_access(context, word, span, known),
+            RawAuth::Word(word) => word_access(context, key, word, span, known),
             RawAuth::Token(table) => {
                 if let Some(at) = table.read.span().or(table.write.span()) {
                     context.report(Problem::error(at, format!("`read` or `write` inside of `{key}`")).hint(hint));
+                    return None;
                 }
                 let (read, write) = split(context, table, label, span, known)?;
                 if read != write {
                     let message = "this permission tells reading from writing, and so do `read` and `write`";
-                    context.report(Problem::error(span, message).hint("use the one or the other"));
+                    let at = table.permission.span().unwrap_or(span);
+                    context.report(Problem::error(at, message).hint("use the one or the other"));
                 }
                 Some(write)
             }
@@ -157,6 +159,7 @@ fn policy(
 ) -> Option<PolicySettings> {
     let named = !raw.issuer.is_absent() || !raw.issuers.is_absent();
     let outer = outer_issuers(context, raw, known);
+    let before = context.reported();
     let mut rules = Rules { known, outer: &outer, named: outer.clone() };
     let rule = rules.table(
         context,
@@ -170,7 +173,7 @@ fn policy(
         named,
     );
     let issuers = rules.named;
-    if issuers.is_empty() && named {
+    if issuers.is_empty() && (named || context.reported() > before) {
         return None; // what is wrong with the names was said
     }
     if issuers.is_empty() {
@@ -221,7 +224,7 @@ struct Rules<'k> {
 }
 
 impl Rules<'_> {
-    /// `settled`: whether it is clear by now whose tokens this is about.
+    /// `settled`: whether it is clear by now whose tokens this is about. One table of `all` says it for all that must be met with it.
     fn table(&mut self, context: &mut Context<'_>, raw: &Conditions<'_>, settled: bool) -> Rule {
         let mut rules: Vec<Rule> = demands(context, raw.require).into_iter().map(Rule::Claim).collect();
         let needed = scopes(context, raw.scopes, "scopes");
@@ -232,7 +235,9 @@ impl Rules<'_> {
         if !accepted.is_empty() {
             rules.push(Rule::AnyScope(accepted));
         }
-        for (table, span) in context.list(raw.all, "all", "leave the key out to ask nothing more") {
+        let together = context.list(raw.all, "all", "leave the key out to ask nothing more");
+        let settled = settled || together.iter().any(|(table, _)| !table.issuer.is_absent());
+        for (table, span) in together {
             rules.push(self.inner(context, table, span, settled));
         }
         let tables = context.list(raw.any, "any", "leave the key out, or write the alternatives");
@@ -243,13 +248,12 @@ impl Rules<'_> {
     }
 
     fn any(&mut self, context: &mut Context<'_>, tables: &[(&raw::RuleTable, Span)], settled: bool) -> Rule {
-        let mut alternatives: Vec<Rule> = Vec::new();
-        for (table, span) in tables {
-            if alternatives.iter().any(|earlier| *earlier == Rule::All(Vec::new())) {
-                let problem = Problem::warning(*span, "this alternative is never needed: an earlier one asks nothing");
-                context.report(problem.hint("remove it, or the one that asks nothing"));
-            }
-            alternatives.push(self.inner(context, table, *span, settled));
+        let before = context.reported();
+        let alternatives: Vec<Rule> =
+            tables.iter().map(|(table, span)| self.inner(context, table, *span, settled)).collect();
+        // What is wrong was left out, so that nothing can be said of the rest.
+        if context.reported() == before {
+            needless(context, &alternatives, tables);
         }
         Rule::Any(alternatives)
     }
@@ -283,6 +287,31 @@ impl Rules<'_> {
         };
         rules.splice(0..0, index.map(Rule::From));
         Rule::All(rules)
+    }
+}
+
+/// An alternative that asks all that another asks never lets anybody in whom the other would not.
+fn needless(context: &mut Context<'_>, alternatives: &[Rule], tables: &[(&raw::RuleTable, Span)]) {
+    let asked = |rule: &Rule| match rule {
+        Rule::All(rules) => rules.clone(),
+        other => vec![other.clone()],
+    };
+    let asked: Vec<Vec<Rule>> = alternatives.iter().map(asked).collect();
+    for (index, this) in asked.iter().enumerate() {
+        let less = |(other, rules): &(usize, &Vec<Rule>)| {
+            *other != index
+                && rules.iter().all(|rule| this.contains(rule))
+                && (*other < index || rules.len() < this.len())
+        };
+        if let Some((other, rules)) = asked.iter().enumerate().find(less) {
+            let message = if rules.is_empty() {
+                "this alternative is never needed: another asks nothing"
+            } else {
+                "this alternative is never needed: another asks no more than a part of it"
+            };
+            let problem = Problem::warning(tables[index].1, message).note(tables[other].1, "the other is here");
+            context.report(problem.hint("remove the one or the other"));
+        }
     }
 }
 
