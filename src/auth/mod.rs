@@ -37,6 +37,8 @@ mod settings;
 mod time;
 mod turnstile;
 mod verify;
+mod wanted;
+mod words;
 
 #[cfg(test)]
 mod attacks;
@@ -55,7 +57,7 @@ pub use jwk::{JwkFault, PublicJwk};
 pub use mint::{MintError, SigningKey, mint};
 pub use permit::Permit;
 pub use policy::Policy;
-pub use preset::{Answer, Preset, UnknownPreset, Wanted};
+pub use preset::{Preset, UnknownPreset};
 pub use remote::{Finding, Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus, Severity, check_key_set};
 pub use revoke::{
     Added, DenyList, Entry, EntryFault, LineFault, PreparedRevocations, Presented, RevocationSettings, RevokeError,
@@ -63,3 +65,4 @@ pub use revoke::{
 };
 pub use settings::*;
 pub use time::UnixSeconds;
+pub use wanted::{Answer, Wanted};

@@ -1,11 +1,11 @@
 //! Settings that come in one word.
 //!
-//! Owns what the tokens of well-known products look like, and what a product leaves to its operator to say. A preset only fills in settings;
-//! it opens no path around them. Knows no TOML: how a key is written is the configuration's.
+//! Owns what the tokens of well-known products look like. A preset only fills in settings; it opens no path around them.
 
 use std::str::FromStr;
 
 use super::settings::{Algorithm, Demand, IssuerSettings, Style};
+use super::wanted::{self, Wanted};
 
 /// A named set of issuer settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,30 +27,6 @@ pub enum Preset {
     Google,
     /// Access tokens in the profile of RFC 9068: `typ` as in section 2.1, the claims of section 2.2, and the checks of section 4.
     Rfc9068,
-}
-
-/// What a preset leaves to the operator, because nobody else knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// The ways to say it, the usual one first; one is enough.
-    pub any_of: &'static [Answer],
-    /// What it is needed for, or what passes without it.
-    pub reason: &'static str,
-    /// What to write.
-    pub remedy: &'static str,
-    /// Whether the preset would not keep its promise without.
-    pub needed: bool,
-}
-
-/// A way to say what a preset wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// The `iss` that is expected.
-    Issuer,
-    /// The audiences that are accepted.
-    Audiences,
-    /// A demand on this claim.
-    Claim(&'static str),
 }
 
 /// A name that is no preset.
@@ -115,66 +91,14 @@ impl Preset {
 
     /// What is left to the operator.
     pub fn wants(self) -> &'static [Wanted] {
-        const AUTH0: Wanted = Wanted {
-            any_of: &[Answer::Audiences],
-            reason: "nothing else tells access tokens from ID tokens",
-            remedy: "write the API's identifier, as `audiences = [\"https://api.example.com/\"]`",
-            needed: true,
-        };
-        const KEYCLOAK: Wanted = Wanted {
-            any_of: &[Answer::Audiences, Answer::Claim("azp")],
-            reason: "tokens of every client of the realm pass",
-            remedy: "add an audience mapper to the client scope and write `audiences = [\"...\"]`, or `require = { azp = \"CLIENT\" }`",
-            needed: false,
-        };
-        const COGNITO: Wanted = Wanted {
-            any_of: &[Answer::Claim("client_id"), Answer::Audiences],
-            reason: "tokens of every app client of the user pool pass",
-            remedy: "write the app client's id, as `require = { client_id = \"...\" }`: these access tokens have no `aud`",
-            needed: false,
-        };
-        const ENTRA: [Wanted; 2] = [
-            Wanted {
-                any_of: &[Answer::Issuer, Answer::Claim("tid")],
-                reason: "one set of keys signs for every tenant, so tokens of any of them would pass",
-                remedy: "write `issuer = \"https://login.microsoftonline.com/TENANT-ID/v2.0\"`, or `require = { tid = [..] }` for several tenants",
-                needed: true,
-            },
-            Wanted {
-                any_of: &[Answer::Audiences],
-                reason: "one set of keys signs for every application, so tokens for any of them would pass",
-                remedy: "write the application (client) id of the API, as `audiences = [\"00000000-...\"]`",
-                needed: true,
-            },
-        ];
-        const GOOGLE: Wanted = Wanted {
-            any_of: &[Answer::Audiences],
-            reason: "one set of keys signs for every site, so tokens given to any of them would pass",
-            remedy: "write your OAuth client's id, as `audiences = [\"....apps.googleusercontent.com\"]`",
-            needed: true,
-        };
-        const RFC9068: [Wanted; 2] = [
-            Wanted {
-                any_of: &[Answer::Issuer],
-                reason: "RFC 9068 section 4 has it compared",
-                remedy: "write the authorization server's issuer identifier, as `issuer = \"https://id.example.com/\"`",
-                needed: true,
-            },
-            Wanted {
-                any_of: &[Answer::Audiences],
-                reason: "RFC 9068 section 4 has it compared",
-                remedy: "write the identifier this resource is known by, as `audiences = [\"https://api.example.com/\"]`",
-                needed: true,
-            },
-        ];
         match self {
             Self::SimpleJwt => &[],
-            Self::Keycloak => &[KEYCLOAK],
-            Self::Auth0 => &[AUTH0],
-            Self::Cognito => &[COGNITO],
-            Self::Entra => &ENTRA,
-            Self::Google => &[GOOGLE],
-            Self::Rfc9068 => &RFC9068,
+            Self::Keycloak => &wanted::KEYCLOAK,
+            Self::Auth0 => &wanted::AUTH0,
+            Self::Cognito => &wanted::COGNITO,
+            Self::Entra => &wanted::ENTRA,
+            Self::Google => &wanted::GOOGLE,
+            Self::Rfc9068 => &wanted::RFC9068,
         }
     }
 
@@ -204,8 +128,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::{Value, json};
 
-    use super::super::Issuer;
     use super::super::fixtures::{self, NOW};
+    use super::super::{Answer, Issuer};
     use super::*;
 
     #[test]
