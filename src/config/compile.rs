@@ -18,6 +18,7 @@ mod place;
 mod preset;
 mod revocation;
 mod route;
+mod rule;
 mod server;
 mod upstream;
 
