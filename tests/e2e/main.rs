@@ -18,6 +18,7 @@ mod idle;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod policies;
 mod pool;
 mod revocation;
 #[path = "static.rs"]
