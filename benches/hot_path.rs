@@ -15,8 +15,9 @@ use criterion::{BatchSize, Criterion, Throughput};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Version, request};
 use portcullis::auth::{
-    self, Access, Algorithm, Asking, Authority, ClaimPath, Denied, Forward, Forwarding, Issuer, IssuerSettings,
-    KeySource, Permit, Policy, PolicySettings, RouteAuth, Secret, SigningKey, UnixSeconds, mint,
+    self, Access, Algorithm, Asking, Authority, ClaimPath, Denied, DenyList, Forward, Forwarding, Issuer,
+    IssuerSettings, KeySource, Permit, Policy, PolicySettings, Possession, RouteAuth, Secret, SigningKey, UnixSeconds,
+    mint,
 };
 use portcullis::http::{Boundary, Framing, Target, TargetError, Violation, hop};
 use portcullis::observe::{AccessLog, LogFormat, LogSettings, Metrics, Record, Vocabulary};
@@ -96,12 +97,12 @@ fn authorize(criterion: &mut Criterion, signer: &Signer) {
     let sent = headers_with(&token(signer, 1));
     let mut group = criterion.benchmark_group("authorize");
 
-    let remembers = Authority::new(1024);
+    let remembers = authority(1024);
     group.bench_function(format!("hit/{}", signer.algorithm), |bencher| {
         bencher.iter(|| judge(&remembers, &policy, black_box(&sent), &target).expect("a permit"));
         assert_eq!(remembers.cached_tokens(), 1, "every call but the first must be a hit");
     });
-    let forgets = Authority::new(0);
+    let forgets = authority(0);
     group.bench_function(format!("miss/{}", signer.algorithm), |bencher| {
         bencher.iter(|| judge(&forgets, &policy, black_box(&sent), &target).expect("a permit"));
     });
@@ -112,6 +113,11 @@ fn authorize(criterion: &mut Criterion, signer: &Signer) {
         bencher.iter(|| judge(&remembers, &policy, black_box(&forged), &target).expect_err("a forged token"));
     });
     group.finish();
+}
+
+fn authority(cache_entries: usize) -> Authority {
+    let possession = Possession::new(60).expect("the system has randomness");
+    Authority::new(cache_entries, Arc::new(DenyList::empty()), Arc::new(possession))
 }
 
 fn target() -> Target {
@@ -135,7 +141,7 @@ fn judge(authority: &Authority, policy: &Policy, headers: &HeaderMap, target: &T
 fn permit(criterion: &mut Criterion) {
     let signer = secret_signer();
     let headers = headers_with(&token(&signer, 1));
-    let permit = judge(&Authority::new(1), &policy(&signer), &headers, &target()).expect("the token is good");
+    let permit = judge(&authority(1), &policy(&signer), &headers, &target()).expect("the token is good");
     criterion.bench_function("permit/apply", |bencher| {
         bencher.iter_batched_ref(|| headers.clone(), |headers| permit.apply(headers), BatchSize::SmallInput);
     });

@@ -405,11 +405,14 @@ fn assignment(text: &str) -> Option<&str> {
 
 /// The text with one example active, and what it cannot stand beside out of its table.
 fn with_example(lines: &[&str], index: usize) -> String {
-    const RIVALS: [&[&str]; 2] =
-        [&["secret", "public_keys", "jwks_file", "algorithms"], &["upstream", "redirect", "forward_claims"]];
+    const RIVALS: [&[&str]; 2] = [
+        &["secret", "public_keys", "jwks_file", "jwks_url", "discovery", "keys", "algorithms"],
+        &["upstream", "redirect", "forward_claims"],
+    ];
     let active = example(lines[index]).unwrap();
     let key = active.split(' ').next().unwrap();
-    let rivals = RIVALS.into_iter().find(|group| group[..2].contains(&key) || group[2] == key).unwrap_or(&[]);
+    let is_rival = |group: &&[&str]| group[..group.len() - 1].contains(&key);
+    let rivals = RIVALS.into_iter().find(is_rival).unwrap_or(&[]);
     let start = lines[..index].iter().rposition(|line| line.starts_with('[')).unwrap();
     let end = lines[index..].iter().position(|line| line.starts_with('[')).map_or(lines.len(), |length| index + length);
     let kept = |at: usize, line: &&str| {

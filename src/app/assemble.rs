@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::auth::{Authority, DenyList, Issuer, KeyProblem, Policy};
+use crate::auth::{Authority, DenyList, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
+use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
 use crate::http::Boundary;
 use crate::observe::{Metrics, NO_ROUTE};
@@ -27,6 +28,13 @@ pub(super) enum AssembleError {
     /// A key that was good when the file was read; `config` checks them first.
     #[error("issuer `{issuer}`: {}", problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
     Keys { issuer: Box<str>, problems: Vec<KeyProblem> },
+    /// The authorities for an issuer's key set can't be used.
+    #[error("issuer `{issuer}`")]
+    Fetch {
+        issuer: Box<str>,
+        #[source]
+        source: FetchError,
+    },
     /// A certificate that was good when the file was read.
     #[error("listener `{listener}`")]
     Tls {
@@ -51,8 +59,18 @@ pub(super) struct Assembly {
     groups: Vec<Arc<Group>>,
     crew: Vec<Carried>,
     acceptors: HashMap<Box<str>, Acceptor>,
-    /// The one list of the process, the same in every generation.
-    revoked: Arc<DenyList>,
+    /// One for each published key set, whichever issuers verify with it.
+    remotes: Vec<Arc<RemoteKeys>>,
+    commons: Commons,
+}
+
+/// What all workers share in every generation.
+#[derive(Debug, Clone)]
+pub(super) struct Commons {
+    /// What is revoked.
+    pub(super) revoked: Arc<DenyList>,
+    /// Which proofs of possession were used.
+    pub(super) possession: Arc<Possession>,
 }
 
 /// What one worker carries over.
@@ -79,9 +97,19 @@ impl Assembly {
         &self.config
     }
 
-    /// What is revoked.
-    pub(super) fn revoked(&self) -> &Arc<DenyList> {
-        &self.revoked
+    /// What all workers share.
+    pub(super) fn commons(&self) -> &Commons {
+        &self.commons
+    }
+
+    /// The published key sets to be kept fresh.
+    pub(super) fn remotes(&self) -> &[Arc<RemoteKeys>] {
+        &self.remotes
+    }
+
+    /// The issuers, in the order of the configuration.
+    pub(super) fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
     }
 }
 
@@ -92,26 +120,50 @@ pub(super) fn assemble(
     generation: u64,
     metrics: &Metrics,
     crew: &[Tasks],
-    revoked: &Arc<DenyList>,
+    commons: &Commons,
 ) -> Result<Assembled, AssembleError> {
-    let issuers = issuers(&config, before)?;
+    let remotes = remotes(&config, before)?;
+    let issuers = issuers(&config, before, &remotes)?;
     let groups = groups(&config, before);
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
     let mut snapshots = Vec::with_capacity(crew.len());
     for (number, tasks) in crew.iter().enumerate() {
-        let bench = Bench { config: &config, issuers: &issuers, groups: &groups, metrics, number };
+        let bench = Bench { config: &config, issuers: &issuers, groups: &groups, metrics, number, commons };
         let old = before.and_then(|before| before.crew.get(number).map(|carried| (before, carried)));
         let worker = bench.carry(old, tasks)?;
         snapshots.push(bench.snapshot(generation, &worker));
         carried.push(worker);
     }
     let kept = acceptors.iter().map(|(name, acceptor)| (name.clone(), acceptor.clone())).collect();
-    let assembly = Assembly { config, issuers, groups, crew: carried, acceptors: kept, revoked: Arc::clone(revoked) };
+    let assembly =
+        Assembly { config, issuers, groups, crew: carried, acceptors: kept, remotes, commons: commons.clone() };
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
 }
 
-fn issuers(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Issuer>>, AssembleError> {
+/// A key set whose settings did not change is carried over with its keys, whatever else changed about its issuers.
+fn remotes(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<RemoteKeys>>, AssembleError> {
+    let mut remotes: Vec<Arc<RemoteKeys>> = Vec::new();
+    for issuer in &config.issuers {
+        let Some(settings) = &issuer.remote else { continue };
+        if remotes.iter().any(|known| known.settings() == settings) {
+            continue;
+        }
+        let same = before.and_then(|before| before.remotes.iter().find(|known| known.settings() == settings));
+        let failed = |source| AssembleError::Fetch { issuer: issuer.name.clone(), source };
+        remotes.push(match same {
+            Some(same) => Arc::clone(same),
+            None => Arc::new(RemoteKeys::new(settings.clone()).map_err(failed)?),
+        });
+    }
+    Ok(remotes)
+}
+
+fn issuers(
+    config: &Config,
+    before: Option<&Assembly>,
+    remotes: &[Arc<RemoteKeys>],
+) -> Result<Vec<Arc<Issuer>>, AssembleError> {
     let mut issuers = Vec::with_capacity(config.issuers.len());
     for settings in &config.issuers {
         let same = before.and_then(|before| {
@@ -120,7 +172,13 @@ fn issuers(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Issuer>
         });
         let compile = || {
             let failed = |problems| AssembleError::Keys { issuer: settings.name.clone(), problems };
-            Issuer::compile(settings.clone()).map(|(issuer, _)| Arc::new(issuer)).map_err(failed)
+            let (issuer, _) = Issuer::compile(settings.clone()).map_err(failed)?;
+            let remote =
+                settings.remote.as_ref().and_then(|wanted| remotes.iter().find(|one| one.settings() == wanted));
+            Ok(Arc::new(match remote {
+                Some(remote) => issuer.fed_by(Arc::clone(remote)),
+                None => issuer,
+            }))
         };
         issuers.push(same.map_or_else(compile, Ok)?);
     }
@@ -164,13 +222,17 @@ struct Bench<'a> {
     groups: &'a [Arc<Group>],
     metrics: &'a Metrics,
     number: usize,
+    commons: &'a Commons,
 }
 
 impl Bench<'_> {
     fn carry(&self, old: Option<(&Assembly, &Carried)>, tasks: &Tasks) -> Result<Carried, AssembleError> {
         let entries = self.config.server.token_cache_entries;
         let authority = old.filter(|(before, _)| before.config.server.token_cache_entries == entries).map_or_else(
-            || Arc::new(Authority::new(entries).counted_on(self.metrics.worker(self.number))),
+            || {
+                let Commons { revoked, possession } = self.commons.clone();
+                Arc::new(Authority::new(entries, revoked, possession).counted_on(self.metrics.worker(self.number)))
+            },
             |(_, carried)| Arc::clone(&carried.authority),
         );
         let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();

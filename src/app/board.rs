@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::assemble::https_port;
 use crate::auth::{Access, RouteAuth, Rule};
 use crate::config::{Action, Config, Route};
-use crate::observe::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
+use crate::observe::{CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use crate::tls::CertInfo;
 
 /// The state operators see.
@@ -14,18 +14,20 @@ use crate::tls::CertInfo;
 pub(super) struct Board {
     begun: Instant,
     status: Mutex<Status>,
+    key_sets: KeySets,
 }
 
 impl Board {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(key_sets: KeySets) -> Self {
         let status = Status { version: env!("CARGO_PKG_VERSION"), ..Status::default() };
-        Self { begun: Instant::now(), status: Mutex::new(status) }
+        Self { begun: Instant::now(), status: Mutex::new(status), key_sets }
     }
 
     /// What is to be shown now.
     pub(super) fn status(&self) -> Status {
         let mut status = self.write(|status| status.clone());
         status.uptime = self.begun.elapsed();
+        status.key_sets = self.key_sets.status();
         status
     }
 

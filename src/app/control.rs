@@ -4,6 +4,7 @@
 //! at ERROR, and shows on the board and in the metrics.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::AppError;
-use super::assemble::{Assembled, Assembly, assemble, https_port};
+use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
 use super::revocation::RevocationDesk;
+use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
+use crate::auth::Possession;
 use crate::config::{self, Config, Listener};
 use crate::listen::{ConnectionLimit, Inherited, bind_all};
 use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
@@ -49,6 +52,7 @@ pub(super) struct Control {
     /// Yields `None` when the last worker has ended.
     workers_done: mpsc::Receiver<()>,
     admin: CancellationToken,
+    upkeep: Upkeep,
     revocations: Arc<RevocationDesk>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
@@ -68,7 +72,7 @@ impl Control {
         level: LevelHandle,
         mut inherited: Inherited,
     ) -> Result<Self, AppError> {
-        let board = Arc::new(Board::new());
+        let board = Arc::new(Board::new(metrics.key_sets().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let admin = serve_admin(&config, &metrics, &board, &revocations)?;
         let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
@@ -76,8 +80,10 @@ impl Control {
             tracing::warn!(%address, "an inherited socket belongs to no listener");
         }
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let first = assemble(config, None, 1, &metrics, &tasks, revocations.list())
-            .map_err(|error| AppError::Assemble(error.into()))?;
+        let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
+        let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
+        let first =
+            assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
@@ -108,6 +114,7 @@ impl Control {
             drain: trigger,
             workers_done,
             admin,
+            upkeep: Upkeep::default(),
             revocations,
             list_refused: None,
             refused: None,
@@ -231,7 +238,7 @@ impl Control {
             .then(|| self.revocations.prepare(config.revocation.as_ref()))
             .transpose()?;
         let next =
-            assemble(config, Some(&self.assembly), self.generation + 1, &self.metrics, &tasks, self.assembly.revoked())
+            assemble(config, Some(&self.assembly), self.generation + 1, &self.metrics, &tasks, self.assembly.commons())
                 .map_err(|error| AppError::Assemble(error.into()))?;
         // Binding comes last of what can fail: connections queue at a socket from the moment it is bound.
         let config = next.assembly.config();
@@ -272,6 +279,10 @@ impl Control {
         if config.server.drain != running.server.drain {
             config.server.drain = running.server.drain;
             kept.push("[server] drain_secs");
+        }
+        if config.server.dpop_window_secs != running.server.dpop_window_secs {
+            config.server.dpop_window_secs = running.server.dpop_window_secs;
+            kept.push("[server] dpop_window_secs");
         }
         if config.limits.connections != running.limits.connections {
             config.limits.connections = running.limits.connections;
@@ -331,9 +342,11 @@ impl Control {
         }
     }
 
-    fn announce(&self, certificates: &[crate::tls::CertInfo]) {
+    fn announce(&mut self, certificates: &[crate::tls::CertInfo]) {
         self.metrics.published(self.generation, SystemTime::now());
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
+        self.upkeep.keep_fresh(self.assembly.remotes());
+        self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.board.published(self.generation, self.config(), certificates);
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(

@@ -7,6 +7,7 @@ mod assemble;
 mod board;
 mod control;
 mod revocation;
+mod upkeep;
 mod watch;
 mod worker;
 

@@ -195,7 +195,7 @@ impl Door {
                 let accepted = serve::Accepted {
                     peer,
                     secure: true,
-                    client_certificate: None,
+                    client_certificate: shaken.client_certificate,
                     http2: shaken.alpn_h2,
                     to_https: None,
                 };

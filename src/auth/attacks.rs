@@ -23,8 +23,8 @@ fn reason(policy: &Policy, token: &str) -> &'static str {
         Ok(_) => "passed",
         Err(denied) => denied.reason(),
     };
-    let remembering = Authority::new(16);
-    let verdict = judge(&Authority::new(0));
+    let remembering = fixtures::authority(16);
+    let verdict = judge(&fixtures::authority(0));
     assert_eq!([judge(&remembering), judge(&remembering)], [verdict; 2], "the cache must not change the verdict");
     let steps = explain_token(policy, &Method::GET, token, now);
     if let Some(wrong) = steps.iter().find(|step| !step.ok) {

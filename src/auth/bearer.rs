@@ -16,8 +16,9 @@ pub(super) enum Scheme {
     Dpop,
 }
 
-/// The credentials of one `Authorization` field; `None` for another scheme, which is not this room's to judge.
-pub(super) fn credentials(field: &[u8]) -> Result<Option<(Scheme, &str)>, Cause> {
+/// The credentials of one `Authorization` field; `None` for another scheme, which is not this room's to judge. Whether the token is
+/// [`well_formed`] is asked only of one that is not known already: a known one is equal to one that was.
+pub(super) fn credentials(field: &[u8]) -> Result<Option<(Scheme, &[u8])>, Cause> {
     let end = field.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(field.len());
     let (name, rest) = field.split_at(end);
     let scheme = if name.eq_ignore_ascii_case(b"bearer") {
@@ -31,17 +32,22 @@ pub(super) fn credentials(field: &[u8]) -> Result<Option<(Scheme, &str)>, Cause>
     if rest[..rest.len() - token.len()].contains(&b'\t') {
         return Err(Cause::MalformedHeader(HeaderFault::Characters));
     }
-    self::token(token).map(|token| Some((scheme, token)))
+    bounded(token).map(|token| Some((scheme, token)))
 }
 
-/// One token that stands alone.
-pub(super) fn token(token: &[u8]) -> Result<&str, Cause> {
+/// A token that is there and not too long to be looked at.
+pub(super) fn bounded(token: &[u8]) -> Result<&[u8], Cause> {
     if token.is_empty() {
         return Err(Cause::MalformedHeader(HeaderFault::NoToken));
     }
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Cause::OversizedToken);
     }
+    Ok(token)
+}
+
+/// One b64token and nothing else.
+pub(super) fn well_formed(token: &[u8]) -> Result<&str, Cause> {
     if token.contains(&b' ') || token.contains(&b'\t') {
         return Err(Cause::MalformedHeader(HeaderFault::ExtraParts));
     }
@@ -81,7 +87,8 @@ mod tests {
     use super::*;
 
     fn read(field: &[u8]) -> Result<Option<(Scheme, String)>, Cause> {
-        credentials(field).map(|found| found.map(|(scheme, token)| (scheme, token.to_owned())))
+        let Some((scheme, token)) = credentials(field)? else { return Ok(None) };
+        well_formed(token).map(|token| Some((scheme, token.to_owned())))
     }
 
     #[test]
@@ -114,20 +121,20 @@ mod tests {
 
     #[test]
     fn an_oversized_token_is_refused_before_it_is_read() {
-        assert_eq!(token("a".repeat(MAX_TOKEN_BYTES).as_bytes()).unwrap().len(), MAX_TOKEN_BYTES);
-        assert_eq!(token("a".repeat(MAX_TOKEN_BYTES + 1).as_bytes()).unwrap_err(), Cause::OversizedToken);
+        assert_eq!(bounded("a".repeat(MAX_TOKEN_BYTES).as_bytes()).unwrap().len(), MAX_TOKEN_BYTES);
+        assert_eq!(bounded("a".repeat(MAX_TOKEN_BYTES + 1).as_bytes()).unwrap_err(), Cause::OversizedToken);
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(!token(&bytes).is_ok_and(str::is_empty));
-            prop_assert!(!matches!(credentials(&bytes), Ok(Some((_, "")))));
+            prop_assert!(!well_formed(&bytes).is_ok_and(str::is_empty));
+            prop_assert!(!matches!(credentials(&bytes), Ok(Some((_, b"")))));
         }
 
         #[test]
         fn what_is_accepted_is_a_b64token(rest in "[ \t]{1,3}[a-zA-Z0-9._~+/= ,\"-]{0,40}") {
-            if let Ok(Some((_, token))) = credentials(format!("Bearer{rest}").as_bytes()) {
+            if let Ok(Some((_, token))) = read(format!("Bearer{rest}").as_bytes()) {
                 prop_assert!(!token.is_empty() && is_b64token(token.as_bytes()));
             }
         }

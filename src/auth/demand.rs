@@ -157,7 +157,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Authority, Forward, Policy, Rule, fixtures};
+    use super::super::{Forward, Policy, Rule, fixtures};
     use super::*;
 
     fn verdict(test: &Test, claims: &str) -> Verdict {
@@ -317,7 +317,7 @@ mod tests {
         };
         let claims = r#""user_id":1,"realm":{"roles":["a","b"],"ids":[1,90071992547409931],"null":null}"#;
         let request = fixtures::Request::bearing(&fixtures::django_token(claims));
-        let judged = |policy: &Policy| fixtures::judge(&Authority::new(0), policy, &request.asking());
+        let judged = |policy: &Policy| fixtures::judge(&fixtures::authority(0), policy, &request.asking());
         let mut headers = request.headers().clone();
         judged(&policy(forwards)).unwrap().apply(&mut headers);
         assert_eq!(

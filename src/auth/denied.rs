@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::bearer::Scheme;
+use super::dpop::{ProofFault, Replay};
 pub use super::json::JsonFault;
 use super::settings::Style;
 
@@ -17,6 +18,7 @@ pub struct Denied {
     cause: Cause,
     scheme: Scheme,
     challenge: Arc<Challenge>,
+    nonce: Option<Box<str>>,
 }
 
 /// What went wrong; one variant a rule.
@@ -90,7 +92,16 @@ pub enum Cause {
     Revoked,
     /// The token is bound to a key or certificate and came without proof of it.
     #[error("the token is bound to {0}, which the request does not prove to hold")]
-    BoundToken(&'static str),
+    BoundToken(Holder),
+    /// The proof of possession does not hold.
+    #[error("the proof of possession does not hold")]
+    Proof(#[source] Box<ProofFault>),
+    /// The proof of possession was used before, or no more can be remembered.
+    #[error(transparent)]
+    Replay(Replay),
+    /// The proof of possession holds no nonce of this gateway, or an old one.
+    #[error("the proof of possession needs a fresh nonce")]
+    NonceNeeded,
     /// A proof of possession came with a token that is bound to no key, or binding is demanded and there is none.
     #[error("the token is bound to no key")]
     UnboundToken,
@@ -100,6 +111,20 @@ pub enum Cause {
     /// The issuer's keys are not to be had now.
     #[error("the issuer's keys are not available")]
     KeysUnavailable,
+}
+
+/// What a token is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Holder {
+    /// The holder of a key.
+    #[error("a key")]
+    Key,
+    /// The holder of a client certificate.
+    #[error("a client certificate")]
+    Certificate,
+    /// Something this gateway knows no proof for.
+    #[error("something unknown")]
+    Unknown,
 }
 
 /// What is wrong with a Bearer header field.
@@ -155,6 +180,10 @@ pub enum Kind {
     InsufficientScope,
     /// The token is good, its holder may not pass here.
     Forbidden,
+    /// The proof of possession is not good: `invalid_dpop_proof` (RFC 9449 section 7.1).
+    InvalidProof,
+    /// The proof of possession needs a nonce: `use_dpop_nonce` (RFC 9449 section 9).
+    NonceNeeded,
     /// Another site sent the request: no token would help.
     CrossOrigin,
     /// Nothing can be said of the token now; the client may try again.
@@ -171,11 +200,13 @@ pub(super) struct Challenge {
     pub(super) scope: Box<str>,
     pub(super) resource_metadata: Option<Box<str>>,
     pub(super) login_url: Option<Box<str>>,
+    /// How a token is to be presented where none was.
+    pub(super) scheme: Scheme,
 }
 
 impl Denied {
     /// Every value of [`Self::reason`], for metrics to resolve their series once.
-    pub const REASONS: [&'static str; 25] = [
+    pub const REASONS: [&'static str; 42] = [
         "missing_credentials",
         "malformed_header",
         "two_credentials",
@@ -201,10 +232,38 @@ impl Denied {
         "unbound_token",
         "cross_origin",
         "keys_unavailable",
+        "proof_missing",
+        "proof_repeated",
+        "proof_malformed",
+        "proof_type",
+        "proof_algorithm",
+        "proof_no_key",
+        "proof_key",
+        "proof_signature",
+        "proof_claim",
+        "proof_method",
+        "proof_address",
+        "proof_too_old",
+        "proof_future",
+        "proof_token",
+        "proof_replayed",
+        "proof_memory_full",
+        "proof_nonce",
     ];
 
     pub(super) fn new(cause: Cause, scheme: Scheme, challenge: Arc<Challenge>) -> Self {
-        Self { cause, scheme, challenge }
+        let scheme = if cause.is_about_proof() { Scheme::Dpop } else { scheme };
+        Self { cause, scheme, challenge, nonce: None }
+    }
+
+    /// The same refusal with the nonce to use in the next proof.
+    pub(super) fn with_nonce(self, nonce: String) -> Self {
+        Self { nonce: Some(nonce.into()), ..self }
+    }
+
+    /// The nonce to use in the next proof (RFC 9449 section 9).
+    pub fn nonce(&self) -> Option<&str> {
+        self.nonce.as_deref()
     }
 
     /// What went wrong, for logs; its text names claims but never their values.
@@ -262,6 +321,11 @@ impl Denied {
 }
 
 impl Cause {
+    /// Whether a proof of possession is what lacks or fails.
+    fn is_about_proof(&self) -> bool {
+        matches!(self, Self::BoundToken(Holder::Key) | Self::Proof(_) | Self::Replay(_) | Self::NonceNeeded)
+    }
+
     /// The cause as one of [`Denied::REASONS`].
     pub fn reason(&self) -> &'static str {
         match self {
@@ -287,6 +351,9 @@ impl Cause {
             Self::UnusableClaim(_) => "unusable_claim",
             Self::Revoked => "revoked",
             Self::BoundToken(_) => "bound_token",
+            Self::Proof(fault) => fault.reason(),
+            Self::Replay(replay) => replay.reason(),
+            Self::NonceNeeded => "proof_nonce",
             Self::UnboundToken => "unbound_token",
             Self::CrossOrigin => "cross_origin",
             Self::KeysUnavailable => "keys_unavailable",
@@ -318,7 +385,9 @@ impl Cause {
             Self::InsufficientScope => Kind::InsufficientScope,
             Self::DemandUnmet(_) | Self::UnusableClaim(_) => Kind::Forbidden,
             Self::CrossOrigin => Kind::CrossOrigin,
-            Self::KeysUnavailable => Kind::Unavailable,
+            Self::Proof(_) | Self::Replay(Replay::Seen) => Kind::InvalidProof,
+            Self::NonceNeeded => Kind::NonceNeeded,
+            Self::KeysUnavailable | Self::Replay(Replay::Full) => Kind::Unavailable,
         }
     }
 }
@@ -331,6 +400,8 @@ impl fmt::Display for Kind {
             Self::InvalidToken => "invalid token",
             Self::InsufficientScope => "insufficient scope",
             Self::Forbidden => "forbidden",
+            Self::InvalidProof => "invalid proof",
+            Self::NonceNeeded => "nonce needed",
             Self::CrossOrigin => "cross-origin",
             Self::Unavailable => "unavailable",
         })
@@ -364,7 +435,10 @@ mod tests {
             Cause::InsufficientScope,
             Cause::UnusableClaim("a".into()),
             Cause::Revoked,
-            Cause::BoundToken("a key"),
+            Cause::BoundToken(Holder::Key),
+            Cause::Replay(Replay::Seen),
+            Cause::Replay(Replay::Full),
+            Cause::NonceNeeded,
             Cause::UnboundToken,
             Cause::CrossOrigin,
             Cause::KeysUnavailable,
@@ -373,7 +447,7 @@ mod tests {
 
     #[test]
     fn the_list_of_reasons_is_exactly_what_causes_say() {
-        let said: Vec<_> = one_of_each().iter().map(Cause::reason).collect();
+        let said: Vec<_> = one_of_each().iter().map(Cause::reason).chain(ProofFault::REASONS).collect();
         let mut listed = Denied::REASONS.to_vec();
         assert!(said.iter().all(|reason| listed.contains(reason)));
         assert!(listed.iter().all(|reason| said.contains(reason)));
@@ -391,6 +465,7 @@ mod tests {
             scope: "read write".into(),
             resource_metadata: None,
             login_url: Some("https://id.example.com/?next={url}".into()),
+            scheme: Scheme::Bearer,
         });
         let denied = |cause| Denied::new(cause, Scheme::Bearer, Arc::clone(&challenge));
         assert_eq!(denied(Cause::InsufficientScope).scope(), Some("read write"));

@@ -4,6 +4,7 @@
 //! answers 401 for every body here but the last, `bad_authorization_header` included.
 
 use super::denied::{Cause, Denied, HeaderFault};
+use super::dpop::Replay;
 
 const NOT_PROVIDED: &str = r#"{"detail":"Authentication credentials were not provided."}"#;
 const BAD_HEADER: &str =
@@ -56,9 +57,12 @@ pub fn drf_body(denied: &Denied) -> &'static str {
         | Cause::ClaimRefused(_)
         | Cause::Revoked
         | Cause::BoundToken(_)
+        | Cause::Proof(_)
+        | Cause::Replay(Replay::Seen)
+        | Cause::NonceNeeded
         | Cause::UnboundToken => not_valid!("Token is invalid"),
         Cause::CrossOrigin => CROSS_ORIGIN,
-        Cause::KeysUnavailable => UNAVAILABLE,
+        Cause::KeysUnavailable | Cause::Replay(Replay::Full) => UNAVAILABLE,
         Cause::DemandUnmet(_) | Cause::InsufficientScope | Cause::UnusableClaim(_) => NOT_PERMITTED,
     }
 }
@@ -81,6 +85,7 @@ mod tests {
             scope: Box::default(),
             resource_metadata: None,
             login_url: None,
+            scheme: Scheme::Bearer,
         };
         drf_body(&Denied::new(cause, Scheme::Bearer, Arc::new(challenge)))
     }

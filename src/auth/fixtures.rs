@@ -21,6 +21,8 @@ use super::jwks;
 use super::jws::Jws;
 use super::material::Material;
 use super::mint::in_library;
+use super::possession::Possession;
+use super::revoke::DenyList;
 use super::settings::KeySettings;
 use super::verify::{Verified, verify};
 use super::{
@@ -276,6 +278,12 @@ impl Request {
             now: self.now,
         }
     }
+}
+
+/// A judge to itself, to which nothing is revoked.
+pub(super) fn authority(cache_entries: usize) -> Authority {
+    let possession = Arc::new(Possession::new(60).unwrap());
+    Authority::new(cache_entries, Arc::new(DenyList::empty()), possession)
 }
 
 /// What `authority` says, waited for.

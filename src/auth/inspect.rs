@@ -11,6 +11,7 @@ use super::json::Value;
 use super::jws::Jws;
 use super::permit::identity_of;
 use super::policy::{Candidate, Policy, TokenPolicy};
+use super::settings::Demanded;
 use super::time::UnixSeconds;
 use super::verify::{Verified, check_algorithm, check_signature, check_typ};
 
@@ -107,12 +108,22 @@ fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
     trace.step("audience", verified.check_audience(issuer), |()| "`aud` is in order".to_owned());
     trace.step("required claims", verified.check_presence(issuer), |()| "all present".to_owned());
     trace.step("issuer demands", verified.check_demands(issuer), |()| "all met".to_owned());
+    trace.step("possession", binding(issuer, &verified), |words| (*words).to_owned());
     trace.step("route demands", policy.check_rule(&verified.claims, *index), |()| "all met".to_owned());
     trace.step("forwarded claims", identity_of(policy, &verified), |identity| {
         let names: Vec<&str> = identity.iter().map(|(name, _)| name.as_str()).collect();
         if names.is_empty() { "none".to_owned() } else { format!("set {}", names.join(", ")) }
     });
     trace.0
+}
+
+/// What a request would have to prove besides; only a token that is not bound where it must be is refused here.
+fn binding(issuer: &Issuer, verified: &Verified) -> Result<&'static str, Cause> {
+    match (&verified.bound_to, issuer.settings().binding.demanded) {
+        (Some(_), _) => Ok("it is bound: a request must also prove to come from its holder"),
+        (None, Demanded::Nothing) => Ok("it is bound to nobody: whoever bears it may use it"),
+        (None, _) => Err(Cause::UnboundToken),
+    }
 }
 
 struct Trace(Vec<Step>);

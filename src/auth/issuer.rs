@@ -1,28 +1,27 @@
 //! One issuer, compiled: its rules and its admitted keys.
 //!
-//! Owns what may stand in one issuer together: no shared secret beside public keys, no key that serves no algorithm, no two keys of
-//! one type with one `kid`. Reads no files; the settings carry the bytes. RFC 8725 sections 3.1, 3.2 and 3.5.
+//! Owns which keys are in force now: those of the configuration, or those the issuer publishes. Reads no files and fetches nothing.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwapOption, Guard};
-use aws_lc_rs::digest;
 
+use super::admission::{Admitted, KeyProblem, admit_configured, admit_published};
 use super::denied::Cause;
+use super::generation::Generation;
 use super::jwk::PublicJwk;
-use super::jwks;
-use super::keys::{KeyRing, Validity, VerifyingKey};
-use super::material::{BadKey, Material};
-use super::pem;
-use super::settings::{Algorithm, Demand, Family, IssuerSettings, KeySettings, KeySource};
+use super::keys::KeyRing;
+use super::remote::RemoteKeys;
+use super::settings::{Algorithm, IssuerSettings};
 
 /// An issuer whose tokens can be verified.
 pub struct Issuer {
     settings: IssuerSettings,
     rules: Generation,
     ring: ArcSwapOption<Ring>,
+    remote: Option<Arc<RemoteKeys>>,
 }
 
 /// The keys an issuer has now, with what they were admitted for.
@@ -32,24 +31,8 @@ pub(super) struct Ring {
     pub(super) algorithms: Box<[Algorithm]>,
     /// The hash that keys the token cache; a changed key or rule changes it.
     pub(super) generation: Generation,
-}
-
-/// The content hash of an issuer's rules and keys: equal exactly when every token would be judged alike.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Generation([u8; 16]);
-
-/// What is wrong with a key source, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct KeyProblem {
-    /// The index into [`IssuerSettings::keys`]; 0 when the problem lies in how the sources go together.
-    pub source_index: usize,
-    /// What is wrong.
-    pub message: String,
-    /// The remedy.
-    pub hint: String,
-    /// Whether the issuer cannot be used with it.
-    pub fatal: bool,
+    /// Of the published set, where there is one.
+    version: Option<u64>,
 }
 
 impl Issuer {
@@ -57,21 +40,27 @@ impl Issuer {
     ///
     /// A source an operator wrote by hand (secret, PEM) must be right as a whole; of a key set, the bad members are left out.
     pub fn compile(settings: IssuerSettings) -> Result<(Self, Vec<KeyProblem>), Vec<KeyProblem>> {
-        let mut admission = Admission::default();
-        for (index, key) in settings.keys.iter().enumerate() {
-            admission.read(index, key);
-        }
-        let (ring, problems) = admission.finish(&settings);
-        if problems.iter().any(|problem| problem.fatal) {
-            return Err(problems);
-        }
         let rules = Generation::of_rules(&settings);
-        let generation = rules.with_keys(&settings.keys, &ring.algorithms);
+        let (ring, problems) = if settings.remote.is_some() {
+            (None, Vec::new())
+        } else {
+            let Admitted { keys, algorithms, problems } = admit_configured(&settings);
+            if problems.iter().any(|problem| problem.fatal) {
+                return Err(problems);
+            }
+            let generation = rules.with_keys(&settings.keys, &algorithms);
+            (Some(Arc::new(Ring { keys, algorithms, generation, version: None })), problems)
+        };
         let mut settings = settings;
         settings.keys = Vec::new();
         settings.typ.iter_mut().for_each(|typ| *typ = normal_typ(typ));
-        let ring = ArcSwapOption::from_pointee(Ring { generation, ..ring });
-        Ok((Self { settings, rules, ring }, problems))
+        Ok((Self { settings, rules, ring: ArcSwapOption::new(ring), remote: None }, problems))
+    }
+
+    /// The same issuer with the keys it publishes, which `remote` keeps fresh.
+    #[must_use]
+    pub fn fed_by(self, remote: Arc<RemoteKeys>) -> Self {
+        Self { remote: Some(remote), ..self }
     }
 
     /// The name of its table in the configuration.
@@ -99,9 +88,33 @@ impl Issuer {
         &self.settings
     }
 
+    /// The keys that are fetched, where they are.
+    pub fn remote(&self) -> Option<&Arc<RemoteKeys>> {
+        self.remote.as_ref()
+    }
+
     /// The keys to verify with now. A guard, not a clone: no count is shared between workers.
     pub(super) fn ring(&self) -> Result<Current, Cause> {
+        if let Some(remote) = &self.remote {
+            self.follow(remote)?;
+        }
         Current::of(self.ring.load())
+    }
+
+    /// Takes up what the issuer publishes, if it has changed. Whoever asks first after a change does it for all.
+    fn follow(&self, remote: &RemoteKeys) -> Result<(), Cause> {
+        let version = remote.version().ok_or(Cause::KeysUnavailable)?;
+        if self.ring.load().as_ref().is_some_and(|ring| ring.version == Some(version)) {
+            return Ok(());
+        }
+        let published = remote.current().ok_or(Cause::KeysUnavailable)?;
+        let Admitted { keys, algorithms, problems } = admit_published(&self.settings, &published.members);
+        for problem in problems {
+            tracing::warn!(issuer = %self.settings.name, hint = problem.hint, "{}", problem.message);
+        }
+        let generation = self.rules.with_published(published.version, &algorithms);
+        self.ring.store(Some(Arc::new(Ring { keys, algorithms, generation, version: Some(published.version) })));
+        Ok(())
     }
 }
 
@@ -110,7 +123,8 @@ pub(super) struct Current(Guard<Option<Arc<Ring>>>);
 
 impl Current {
     fn of(guard: Guard<Option<Arc<Ring>>>) -> Result<Self, Cause> {
-        if guard.is_some() { Ok(Self(guard)) } else { Err(Cause::KeysUnavailable) }
+        let usable = guard.as_ref().is_some_and(|ring| ring.keys.len() > 0);
+        if usable { Ok(Self(guard)) } else { Err(Cause::KeysUnavailable) }
     }
 }
 
@@ -137,241 +151,6 @@ pub(super) fn normal_typ(typ: &str) -> Box<str> {
     lower.strip_prefix("application/").unwrap_or(&lower).into()
 }
 
-/// A key on its way in.
-struct Entry {
-    source: usize,
-    label: String,
-    from_set: bool,
-    validity: Validity,
-    kid: Option<Box<str>>,
-    alg: Option<Algorithm>,
-    material: Material,
-}
-
-#[derive(Default)]
-struct Admission {
-    entries: Vec<Entry>,
-    problems: Vec<KeyProblem>,
-}
-
-impl Admission {
-    fn read(&mut self, source: usize, key: &KeySettings) {
-        let validity = Validity { not_before: key.not_before, not_after: key.not_after };
-        let entry = |label: &str, material| Entry {
-            source,
-            label: label.to_owned(),
-            from_set: false,
-            validity,
-            kid: None,
-            alg: None,
-            material,
-        };
-        match &key.source {
-            KeySource::Secret(secret) => match Material::secret(secret.expose()) {
-                Ok(material) => self.entries.push(entry("", material)),
-                Err(bad) => self.report(source, "", bad, true),
-            },
-            KeySource::Pem { bytes, label } => match pem::read(bytes) {
-                Ok(keys) => self.entries.extend(keys.into_iter().map(|material| entry(label, material))),
-                Err(bad) => self.report(source, label, bad, true),
-            },
-            KeySource::Jwks { bytes, label } => match jwks::read(bytes, jwks::Origin::File) {
-                Ok((members, complaints)) => {
-                    for bad in complaints {
-                        self.report(source, label, bad, false);
-                    }
-                    self.entries.extend(members.into_iter().map(|member| Entry {
-                        from_set: true,
-                        kid: member.kid,
-                        alg: member.alg,
-                        ..entry(label, member.material)
-                    }));
-                }
-                Err(bad) => self.report(source, label, bad, true),
-            },
-        }
-    }
-
-    /// The ring of what was read, and everything that is wrong with it; its generation is the caller's to give.
-    fn finish(mut self, settings: &IssuerSettings) -> (Ring, Vec<KeyProblem>) {
-        let algorithms = self.algorithms(settings);
-        self.refuse_mixed_families(&algorithms);
-        let keys = self.bind(&algorithms);
-        self.note_unserved(&algorithms, &keys);
-        let ring = Ring { keys: KeyRing::new(keys), algorithms: algorithms.into(), generation: Generation([0; 16]) };
-        (ring, self.problems)
-    }
-
-    /// The configured list, or what the keys themselves say; in the order of [`Algorithm::ALL`], each once.
-    fn algorithms(&self, settings: &IssuerSettings) -> Vec<Algorithm> {
-        let said_by_keys = || self.entries.iter().map(|key| key.alg.unwrap_or_else(|| key.material.usual_algorithm()));
-        let wanted: Vec<Algorithm> =
-            if settings.algorithms.is_empty() { said_by_keys().collect() } else { settings.algorithms.clone() };
-        Algorithm::ALL.into_iter().filter(|algorithm| wanted.contains(algorithm)).collect()
-    }
-
-    /// With both kinds in one issuer, a public key could be offered as an HMAC secret.
-    fn refuse_mixed_families(&mut self, algorithms: &[Algorithm]) {
-        let (shared, public): (Vec<_>, Vec<_>) =
-            algorithms.iter().copied().partition(|one: &Algorithm| one.family() == Family::Hmac);
-        if let (Some(shared), Some(public)) = (shared.first(), public.first()) {
-            let bad = BadKey::new(
-                format!("one issuer cannot accept both {shared} (a shared secret) and {public} (a public key)"),
-                "make two issuers, or set `algorithms` to those the tokens really use",
-            );
-            self.report(0, "", bad, true);
-        }
-    }
-
-    /// Ties every key to the algorithms it will verify; a key tied to none is left out.
-    fn bind(&mut self, algorithms: &[Algorithm]) -> Vec<VerifyingKey> {
-        let mut kept: Vec<(Family, VerifyingKey)> = Vec::new();
-        for entry in std::mem::take(&mut self.entries) {
-            let family = entry.material.family();
-            let taken = kept.iter().any(|(other, key)| *other == family && key.kid.is_some() && key.kid == entry.kid);
-            let bound = if taken { Err(duplicate_kid(&entry)) } else { algorithms_of(&entry, algorithms) };
-            let bound = bound.and_then(|own| VerifyingKey::bind(&entry.material, entry.kid.clone(), &own));
-            match bound {
-                Ok(key) => kept.push((family, key.valid(entry.validity))),
-                Err(bad) => self.report(entry.source, &entry.label, bad, !entry.from_set),
-            }
-        }
-        kept.into_iter().map(|(_, key)| key).collect()
-    }
-
-    fn note_unserved(&mut self, algorithms: &[Algorithm], keys: &[VerifyingKey]) {
-        if keys.is_empty() {
-            if !self.problems.iter().any(|problem| problem.fatal) {
-                let bad = BadKey::new(
-                    "the issuer has no usable key, so no token could ever pass",
-                    "give it a `secret`, `public_keys` or a key set with a signing key of its algorithms",
-                );
-                self.report(0, "", bad, true);
-            }
-            return;
-        }
-        for algorithm in algorithms {
-            if !keys.iter().any(|key| key.serves(*algorithm)) {
-                let bad = BadKey::new(
-                    format!("{algorithm} is accepted, but no key can verify it"),
-                    format!("remove {algorithm} from `algorithms`, or add its key"),
-                );
-                self.report(0, "", bad, false);
-            }
-        }
-    }
-
-    fn report(&mut self, source_index: usize, label: &str, bad: BadKey, fatal: bool) {
-        let message = if label.is_empty() { bad.message } else { format!("{label}: {}", bad.message) };
-        self.problems.push(KeyProblem { source_index, message, hint: bad.hint, fatal });
-    }
-}
-
-/// The issuer's algorithms this key will verify: its own where it names one, else every one of its kind.
-fn algorithms_of(entry: &Entry, algorithms: &[Algorithm]) -> Result<Box<[Algorithm]>, BadKey> {
-    let may = |one: &&Algorithm| entry.alg.is_none_or(|own| own == **one) && entry.material.fits(**one);
-    let bound: Box<[Algorithm]> = algorithms.iter().filter(may).copied().collect();
-    if bound.is_empty() {
-        let names = algorithms.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
-        let own = entry.alg.unwrap_or_else(|| entry.material.usual_algorithm());
-        return Err(BadKey::new(
-            format!("the {} serves none of the issuer's algorithms ({names})", entry.material.noun()),
-            format!("add {own} to `algorithms` if the issuer signs with it, or remove the key"),
-        ));
-    }
-    bound.iter().try_for_each(|one| entry.material.long_enough_for(*one))?;
-    Ok(bound)
-}
-
-fn duplicate_kid(entry: &Entry) -> BadKey {
-    let kid = entry.kid.as_deref().unwrap_or_default();
-    BadKey::new(
-        format!(
-            "a second {} has the `kid` `{}`; the first one stays in use",
-            entry.material.noun(),
-            kid.escape_debug()
-        ),
-        "give every key of one type its own `kid`",
-    )
-}
-
-impl Generation {
-    /// Every rule goes in, each with its length, so that no two configurations read alike.
-    fn of_rules(settings: &IssuerSettings) -> Self {
-        let mut hash = ContentHash::new();
-        hash.part(settings.name.as_bytes());
-        hash.list(settings.issuer.iter().map(|text| text.as_bytes()));
-        hash.list(settings.audiences.iter().map(|text| text.as_bytes()));
-        hash.list(settings.required_claims.iter().map(|text| text.as_bytes()));
-        hash.list(settings.typ.iter().map(|text| text.as_bytes()));
-        hash.part(settings.subject_claim.as_bytes());
-        hash.part(&settings.leeway_secs.to_be_bytes());
-        hash.part(&[u8::from(settings.require_exp)]);
-        for demand in &settings.require {
-            hash.demand(demand);
-        }
-        hash.finish()
-    }
-
-    /// The rules with these keys, verifying these algorithms.
-    fn with_keys(self, keys: &[KeySettings], algorithms: &[Algorithm]) -> Self {
-        let mut hash = ContentHash::new();
-        hash.part(&self.0);
-        hash.list(algorithms.iter().map(|one| one.name().as_bytes()));
-        for key in keys {
-            hash.key(key);
-        }
-        hash.finish()
-    }
-}
-
-impl fmt::Debug for Generation {
-    /// The hash covers secrets; it is compared, never shown.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Generation(..)")
-    }
-}
-
-struct ContentHash(digest::Context);
-
-impl ContentHash {
-    fn new() -> Self {
-        Self(digest::Context::new(&digest::SHA256))
-    }
-
-    fn finish(self) -> Generation {
-        let mut short = [0; 16];
-        short.copy_from_slice(&self.0.finish().as_ref()[..16]);
-        Generation(short)
-    }
-
-    fn part(&mut self, bytes: &[u8]) {
-        self.0.update(&bytes.len().to_be_bytes());
-        self.0.update(bytes);
-    }
-
-    fn list<'a>(&mut self, parts: impl ExactSizeIterator<Item = &'a [u8]>) {
-        self.0.update(&parts.len().to_be_bytes());
-        parts.for_each(|part| self.part(part));
-    }
-
-    fn demand(&mut self, demand: &Demand) {
-        self.part(b"demand");
-        self.part(demand.canonical().as_bytes());
-    }
-
-    fn key(&mut self, key: &KeySettings) {
-        for end in [key.not_before, key.not_after] {
-            self.part(end.map(|at| at.as_secs().to_string()).unwrap_or_default().as_bytes());
-        }
-        match &key.source {
-            KeySource::Secret(secret) => [b"secret", secret.expose()].into_iter().for_each(|bytes| self.part(bytes)),
-            KeySource::Pem { bytes, .. } => [&b"pem"[..], bytes].into_iter().for_each(|bytes| self.part(bytes)),
-            KeySource::Jwks { bytes, .. } => [&b"jwks"[..], bytes].into_iter().for_each(|bytes| self.part(bytes)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -380,6 +159,7 @@ mod tests {
     use super::super::UnixSeconds;
     use super::super::fixtures;
     use super::super::settings::Secret;
+    use super::super::settings::{Demand, KeySettings, KeySource};
     use super::*;
 
     fn secret(bytes: usize) -> KeySource {

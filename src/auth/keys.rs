@@ -65,6 +65,11 @@ impl KeyRing {
         self.0.len()
     }
 
+    /// Whether a key is called so.
+    pub(super) fn has(&self, kid: &str) -> bool {
+        self.0.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
     /// Every key that may be published, in order.
     pub(super) fn public(&self) -> impl Iterator<Item = &PublicJwk> {
         self.0.iter().filter_map(|key| key.public.as_ref())

@@ -5,6 +5,7 @@
 //! files, no sockets and no clock: the time is an argument.
 
 mod access;
+mod admission;
 mod asking;
 mod authority;
 mod bearer;
@@ -14,6 +15,7 @@ mod demand;
 mod denied;
 mod dpop;
 mod drf;
+mod generation;
 mod inspect;
 mod issuer;
 mod json;
@@ -30,6 +32,7 @@ mod pem;
 mod permit;
 mod place;
 mod policy;
+mod possession;
 mod preset;
 mod remote;
 mod revoke;
@@ -46,17 +49,20 @@ mod attacks;
 mod fixtures;
 
 pub use access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
+pub use admission::KeyProblem;
 pub use asking::Asking;
 pub use authority::Authority;
-pub use denied::{Cause, Denied, HeaderFault, JsonFault, Kind, TokenFault};
+pub use denied::{Cause, Denied, HeaderFault, Holder, JsonFault, Kind, TokenFault};
 pub use dpop::{Expectation, NoRandomness, Nonces, Proof, ProofFault, Replay, ReplayWindow, check_proof, the_proof};
 pub use drf::drf_body;
+pub use generation::Generation;
 pub use inspect::{Inspection, Step, explain_token, inspect};
-pub use issuer::{Generation, Issuer, KeyProblem};
+pub use issuer::Issuer;
 pub use jwk::{JwkFault, PublicJwk};
 pub use mint::{MintError, SigningKey, mint};
 pub use permit::Permit;
 pub use policy::Policy;
+pub use possession::Possession;
 pub use preset::{Preset, UnknownPreset};
 pub use remote::{Finding, Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus, Severity, check_key_set};
 pub use revoke::{

@@ -26,7 +26,11 @@ impl OriginGuard {
         if matches!(single(asking.headers, &SEC_FETCH_SITE), Some("same-origin" | "none")) {
             return true;
         }
-        let said = single(asking.headers, &ORIGIN).or_else(|| single(asking.headers, &REFERER).map(origin_of));
+        let said = if asking.headers.contains_key(ORIGIN) {
+            single(asking.headers, &ORIGIN)
+        } else {
+            single(asking.headers, &REFERER).map(origin_of)
+        };
         said.is_some_and(|origin| self.origins.iter().any(|known| **known == *origin) || is_own(origin, asking))
     }
 }
@@ -87,6 +91,7 @@ mod tests {
             (vec![("origin", "null")], false),
             (vec![("origin", "null"), ("referer", "https://gateway.test/")], false),
             (vec![("origin", "https://gateway.test"), ("origin", "https://evil.example")], false),
+            (vec![("origin", "a"), ("origin", "a"), ("referer", "https://gateway.test/")], false),
             (vec![("referer", "https://gateway.test/page?x")], true),
             (vec![("referer", "https://evil.example/https://gateway.test/")], false),
             (vec![("referer", "https://gateway.test@evil.example/")], false),

@@ -174,11 +174,11 @@ fn canonical(headers: &HeaderMap, found: &Found<'_>) -> HeaderValue {
         Scheme::Bearer => "Bearer ",
         Scheme::Dpop => "DPoP ",
     };
-    let is_so = |sent: &&HeaderValue| sent.as_bytes().strip_prefix(scheme.as_bytes()) == Some(found.token.as_bytes());
+    let is_so = |sent: &&HeaderValue| sent.as_bytes().strip_prefix(scheme.as_bytes()) == Some(found.token);
     let sent = headers.get(AUTHORIZATION).filter(|_| *found.place == Place::Authorization).filter(is_so);
     let mut value = sent.cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&format!("{scheme}{}", found.token))
-            .expect("a b64token is visible ASCII, as `bearer::token` proved")
+        HeaderValue::from_bytes(&[scheme.as_bytes(), found.token].concat())
+            .expect("a verified token is visible ASCII, as `bearer::well_formed` proved")
     });
     value.set_sensitive(true);
     value
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn the_field_of_a_canonical_request_is_shared_not_copied() {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"))]);
-        let found = Found { token: "a.b.c", place: &Place::Authorization, scheme: Scheme::Bearer };
+        let found = Found { token: b"a.b.c", place: &Place::Authorization, scheme: Scheme::Bearer };
         let value = canonical(&headers, &found);
         assert_eq!(value.as_bytes().as_ptr(), headers[AUTHORIZATION].as_bytes().as_ptr());
         assert!(value.is_sensitive());

@@ -4,6 +4,7 @@
 //! refused. RFC 6750 section 2, RFC 6265 section 4.2, RFC 6455 section 11.3.4.
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use percent_encoding::percent_decode;
 
 use super::access::Place;
 use super::asking::Asking;
@@ -16,7 +17,7 @@ pub(super) const WEBSOCKET_PROTOCOL: &str = "bearer";
 /// A token and where it stood.
 #[derive(Debug)]
 pub(super) struct Found<'r> {
-    pub(super) token: &'r str,
+    pub(super) token: &'r [u8],
     pub(super) place: &'r Place,
     pub(super) scheme: Scheme,
 }
@@ -33,22 +34,23 @@ pub(super) fn find<'r>(places: &'r [Place], asking: &Asking<'r>) -> Result<Found
     found.ok_or(Cause::MissingCredentials)
 }
 
-fn look<'r>(place: &Place, asking: &Asking<'r>) -> Result<Option<(Scheme, &'r str)>, Cause> {
+fn look<'r>(place: &Place, asking: &Asking<'r>) -> Result<Option<(Scheme, &'r [u8])>, Cause> {
     match place {
         Place::Authorization => authorization(asking.headers),
-        Place::Cookie(name) => bare(only(cookies(asking.headers, name))?),
+        // Some applications log out by an empty cookie instead of an expired one.
+        Place::Cookie(name) => bare(only(cookies(asking.headers, name))?.filter(|token| !token.is_empty())),
         Place::Header(name) => bare(only(asking.headers.get_all(name).iter().map(HeaderValue::as_bytes))?),
         Place::Query(name) => bare(only(parameters(asking.target.query(), name))?),
         Place::WebSocketProtocol => websocket_protocol(asking.headers),
     }
 }
 
-fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Cause> {
+fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &[u8])>, Cause> {
     only(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))?.map_or(Ok(None), bearer::credentials)
 }
 
-fn bare(field: Option<&[u8]>) -> Result<Option<(Scheme, &str)>, Cause> {
-    field.map(|token| Ok((Scheme::Bearer, bearer::token(token)?))).transpose()
+fn bare(field: Option<&[u8]>) -> Result<Option<(Scheme, &[u8])>, Cause> {
+    field.map(|token| Ok((Scheme::Bearer, bearer::bounded(token)?))).transpose()
 }
 
 fn only<T>(mut all: impl Iterator<Item = T>) -> Result<Option<T>, Cause> {
@@ -59,12 +61,12 @@ fn only<T>(mut all: impl Iterator<Item = T>) -> Result<Option<T>, Cause> {
 /// The values of every cookie of this name, over all lines: a browser's own and one planted by a sibling domain look alike.
 fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r [u8]> {
     let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    pairs.filter_map(move |pair| cookie(pair.trim_ascii(), name))
 }
 
 fn parameters<'r>(query: Option<&'r str>, name: &str) -> impl Iterator<Item = &'r [u8]> {
     let pairs = query.into_iter().flat_map(|query| query.split('&'));
-    pairs.filter_map(move |pair| Some(pair.strip_prefix(name)?.strip_prefix('=')?.as_bytes()))
+    pairs.filter_map(move |pair| parameter(pair.as_bytes(), name))
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
@@ -72,7 +74,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-fn websocket_protocol(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Cause> {
+fn websocket_protocol(headers: &HeaderMap) -> Result<Option<(Scheme, &[u8])>, Cause> {
     let announced = || protocols(headers).filter(|name| *name == WEBSOCKET_PROTOCOL.as_bytes()).count();
     let mut names = protocols(headers).skip_while(|name| *name != WEBSOCKET_PROTOCOL.as_bytes());
     if names.next().is_none() {
@@ -91,7 +93,7 @@ pub(super) fn remove(place: &Place, headers: &mut HeaderMap) {
         Place::Header(name) => drop(headers.remove(name)),
         Place::Cookie(name) => rewrite(headers, &COOKIE, b"; ", |headers| {
             let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-            let other = |pair: &&[u8]| !pair.is_empty() && named(pair, name.as_bytes()).is_none();
+            let other = |pair: &&[u8]| !pair.is_empty() && cookie(pair, name).is_none();
             pairs.map(<[u8]>::trim_ascii).filter(other).map(<[u8]>::to_vec).collect()
         }),
         Place::WebSocketProtocol => rewrite(headers, &SEC_WEBSOCKET_PROTOCOL, b", ", |headers| {
@@ -108,13 +110,29 @@ pub(super) fn remove(place: &Place, headers: &mut HeaderMap) {
 
 /// The query without the parameter that held the token; `None` when nothing is left.
 pub(super) fn without_parameter(query: &str, name: &str) -> Option<String> {
-    let other = |pair: &&str| named(pair.as_bytes(), name.as_bytes()).is_none();
+    let other = |pair: &&str| parameter(pair.as_bytes(), name).is_none();
     let rest: Vec<&str> = query.split('&').filter(other).collect();
     (!rest.is_empty()).then(|| rest.join("&"))
 }
 
-fn named<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
-    pair.strip_prefix(name)?.strip_prefix(b"=")
+/// The value of a cookie that an application would call so: they strip white space around names, some of them that beyond ASCII too.
+fn cookie<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    let (found, value) = split(pair)?;
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || !byte.is_ascii();
+    let start = found.iter().position(|byte| !blank(byte))?;
+    let end = found.iter().rposition(|byte| !blank(byte))? + 1;
+    (&found[start..end] == name.as_bytes()).then_some(value)
+}
+
+/// The value of a parameter that is called so, however its name is escaped.
+fn parameter<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    let (found, value) = split(pair)?;
+    percent_decode(found).eq(name.bytes()).then_some(value)
+}
+
+fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = memchr::memchr(b'=', pair)?;
+    Some((&pair[..equals], &pair[equals + 1..]))
 }
 
 fn rewrite(
@@ -152,7 +170,7 @@ mod tests {
 
     fn found(uri: &str, fields: &[(&'static str, &str)]) -> Result<String, Cause> {
         let request = Request::new(Method::GET, uri, fields);
-        find(&places(), &request.asking()).map(|found| found.token.to_owned())
+        find(&places(), &request.asking()).and_then(|found| bearer::well_formed(found.token).map(str::to_owned))
     }
 
     #[test]
@@ -180,6 +198,9 @@ mod tests {
             ("/", vec![("x-token", "a"), ("x-token", "b")]),
             ("/?access_token=a&access_token=a", vec![]),
             ("/?access_token=a", vec![("x-token", "a")]),
+            ("/?access_token=a&access%5Ftoken=b", vec![]),
+            ("/", vec![("cookie", "jwt=a; jwt =b")]),
+            ("/", vec![("cookie", "jwt=a;\u{a0}jwt\t\u{2003}=b")]),
             ("/", vec![("sec-websocket-protocol", "bearer, a, bearer, b")]),
         ] {
             assert_eq!(found(uri, &fields).unwrap_err(), Cause::TwoCredentials, "{uri} {fields:?}");
@@ -192,6 +213,7 @@ mod tests {
             ("/", vec![]),
             ("/?xaccess_token=a", vec![("cookie", "xjwt=a; jwtx=b")]),
             ("/", vec![("sec-websocket-protocol", "chat")]),
+            ("/", vec![("cookie", "a=1; jwt=")]),
         ] {
             assert_eq!(found(uri, &fields).unwrap_err(), Cause::MissingCredentials, "{uri} {fields:?}");
         }
@@ -221,5 +243,7 @@ mod tests {
         assert_eq!(left(protocol, "sec-websocket-protocol", "bearer, x"), None);
         assert_eq!(without_parameter("a=1&t=x&b=2", "t").unwrap(), "a=1&b=2");
         assert_eq!(without_parameter("t=x", "t"), None);
+        assert_eq!(left(cookie, "cookie", "a=1; jwt =x;jwt\u{a0}=y").unwrap(), "a=1");
+        assert_eq!(without_parameter("a=%74&%74=x&%=1", "t").unwrap(), "a=%74&%=1");
     }
 }

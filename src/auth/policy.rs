@@ -9,11 +9,14 @@ use http::Method;
 
 use super::access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
 use super::asking::is_safe;
+use super::bearer::Scheme;
 use super::claims::Claims;
 use super::demand::{Verdict, judge};
 use super::denied::{Cause, Challenge};
 use super::issuer::Issuer;
 use super::json::Value;
+use super::place;
+use super::settings::Demanded;
 
 /// Who may pass.
 #[derive(Debug, Clone)]
@@ -69,13 +72,24 @@ impl Policy {
         self.read.is_none() && self.write.is_none()
     }
 
-    /// The issuer whose tokens are asked for, where it is only one.
+    /// The issuer whose token everyone bears who passes, where it is only one.
     pub fn issuer(&self) -> Option<&Issuer> {
-        let policy = self.write.as_deref().or(self.read.as_deref())?;
-        match &*policy.candidates {
-            [only] => Some(&only.issuer),
+        let only = |policy: &Option<Arc<TokenPolicy>>| match policy.as_deref()? {
+            TokenPolicy { candidates, optional: false, .. } if candidates.len() == 1 => Some(candidates[0].index),
             _ => None,
-        }
+        };
+        (only(&self.read)? == only(&self.write)?).then_some(())?;
+        Some(&self.read.as_ref()?.candidates[0].issuer)
+    }
+
+    /// A query without what stands where a token may, for whoever else is to be told of it.
+    pub fn without_token(&self, method: &Method, query: Option<&str>) -> Option<String> {
+        let places = self.asked(method).map_or(&[][..], |policy| &policy.places);
+        let parameters = places.iter().filter_map(|place| match place {
+            Place::Query(name) => Some(name),
+            _ => None,
+        });
+        parameters.fold(query.map(str::to_owned), |query, name| place::without_parameter(&query?, name))
     }
 
     pub(super) fn read(&self) -> Option<&TokenPolicy> {
@@ -105,6 +119,7 @@ impl TokenPolicy {
             scope: scopes.join(" ").into_boxed_str(),
             resource_metadata: settings.resource_metadata.clone(),
             login_url: settings.login_url.clone(),
+            scheme: if candidates.iter().all(demands_key) { Scheme::Dpop } else { Scheme::Bearer },
         };
         Self {
             candidates,
@@ -123,21 +138,32 @@ impl TokenPolicy {
         if self.candidates.len() == 1 {
             return Ok(0); // its own check of `iss` says what is wrong
         }
-        let claims = claims()?;
+        self.meant(&claims()?).ok_or(Cause::WrongIssuer)
+    }
+
+    /// Whether a token with these claims, known to be good to the issuer at this position, is that issuer's here.
+    pub(super) fn is_meant(&self, position: usize, claims: &Claims) -> bool {
+        self.candidates.len() == 1 || self.meant(claims) == Some(position)
+    }
+
+    fn meant(&self, claims: &Claims) -> Option<usize> {
         let iss = claims.find("iss").and_then(Value::as_str);
         let named = |candidate: &Candidate| match (&candidate.issuer.settings().issuer, &iss) {
             (Some(expected), Some(found)) => **expected == **found,
             _ => false,
         };
         let unnamed = |candidate: &Candidate| candidate.issuer.settings().issuer.is_none();
-        let found = self.candidates.iter().position(named).or_else(|| self.candidates.iter().position(unnamed));
-        found.ok_or(Cause::WrongIssuer)
+        self.candidates.iter().position(named).or_else(|| self.candidates.iter().position(unnamed))
     }
 
     /// The route's own demands, asked of every request, cached token or not.
     pub(super) fn check_rule(&self, claims: &Claims, issuer: usize) -> Result<(), Cause> {
         check(&self.rule, claims, issuer)
     }
+}
+
+fn demands_key(candidate: &Candidate) -> bool {
+    candidate.issuer.settings().binding.demanded == Demanded::Key
 }
 
 fn collect_scopes<'r>(rule: &'r Rule, into: &mut Vec<&'r str>) {

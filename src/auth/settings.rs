@@ -8,6 +8,7 @@ use std::str::FromStr;
 pub use super::demand::{Demand, Test};
 pub use super::number::Number;
 pub use super::path::{ClaimPath, PathProblem};
+use super::remote::RemoteSettings;
 use super::time::UnixSeconds;
 
 /// A JWS algorithm this gateway verifies (RFC 7518 section 3.1, RFC 8037). The list is closed on purpose: `none` is not on it.
@@ -117,6 +118,10 @@ pub struct IssuerSettings {
     pub name: Box<str>,
     /// Where its verification keys come from, in the order they are tried for a token without `kid`.
     pub keys: Vec<KeySettings>,
+    /// Where the keys are published instead, if they are fetched; `keys` is then empty.
+    pub remote: Option<RemoteSettings>,
+    /// Whether a token must be bound to its holder, and how that is proved.
+    pub binding: Binding,
     /// The `iss` a token must carry, byte for byte; `None` leaves the claim unread.
     pub issuer: Option<Box<str>>,
     /// A token's `aud` must hold one of these; empty leaves the claim unread.
@@ -149,6 +154,8 @@ impl IssuerSettings {
             realm: name.clone(),
             name,
             keys: Vec::new(),
+            remote: None,
+            binding: Binding::default(),
             issuer: None,
             audiences: Vec::new(),
             algorithms: Vec::new(),
@@ -161,6 +168,29 @@ impl IssuerSettings {
             style: Style::Problem,
         }
     }
+}
+
+/// What is asked about who holds a token. A token that is bound must come with its proof whatever stands here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Binding {
+    /// Whether every token must be bound.
+    pub demanded: Demanded,
+    /// Whether a proof must hold a nonce that this gateway issued (RFC 9449 section 9).
+    pub nonce: bool,
+}
+
+/// How every token of an issuer must be bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Demanded {
+    /// It may be a plain bearer token.
+    #[default]
+    Nothing,
+    /// To a key, by `cnf.jkt` (RFC 9449).
+    Key,
+    /// To a client certificate, by `cnf.x5t#S256` (RFC 8705).
+    Certificate,
+    /// To one of both.
+    Either,
 }
 
 /// How a refusal reads to the client.

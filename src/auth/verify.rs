@@ -9,6 +9,7 @@ use super::denied::Cause;
 use super::issuer::{Issuer, Ring, normal_typ};
 use super::jws::{Header, Jws};
 use super::keys::{Validity, VerifyingKey};
+use super::possession::Confirmation;
 use super::settings::Algorithm;
 use super::time::UnixSeconds;
 
@@ -25,6 +26,8 @@ pub(super) struct Verified {
     pub(super) claims: Claims,
     pub(super) subject: Option<Box<str>>,
     pub(super) issued_at: Option<UnixSeconds>,
+    /// What it is bound to.
+    pub(super) bound_to: Option<Box<Confirmation>>,
     /// When the key that signed it may be used.
     pub(super) key: Validity,
     exp: Option<UnixSeconds>,
@@ -80,7 +83,8 @@ impl Verified {
         let claims = Claims::parse(payload)?;
         let subject = claims.text(&issuer.settings().subject_claim).map(|text| text.into_owned().into_boxed_str());
         let (exp, nbf, issued_at) = (claims.date("exp")?, claims.date("nbf")?, claims.date("iat")?);
-        Ok(Self { claims, subject, issued_at, key: Validity::default(), exp, nbf })
+        let bound_to = Confirmation::of(&claims);
+        Ok(Self { claims, subject, issued_at, bound_to, key: Validity::default(), exp, nbf })
     }
 
     /// `now < exp + leeway` and `now >= nbf - leeway`; asked of every request, cached token or not.

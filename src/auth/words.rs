@@ -6,6 +6,7 @@ use super::access::{OriginGuard, Place, Rule};
 use super::demand;
 use super::issuer::Issuer;
 use super::policy::{Candidate, Policy, TokenPolicy};
+use super::settings::Demanded;
 
 impl Policy {
     /// The policy in words, for `explain`: one clause a line, reads and writes apart where they ask different things, no final newline.
@@ -94,6 +95,12 @@ fn issuer(issuer: &Issuer) -> (String, Vec<String>) {
     }
     lines.extend(settings.required_claims.iter().map(|name| format!("claim `{name}` is present")));
     lines.extend(settings.require.iter().map(demand::in_words));
+    match settings.binding.demanded {
+        Demanded::Nothing => {}
+        Demanded::Key => lines.push("it is bound to a key, which the request proves to hold (DPoP)".to_owned()),
+        Demanded::Certificate => lines.push("it is bound to the client's certificate".to_owned()),
+        Demanded::Either => lines.push("it is bound to a key (DPoP) or to the client's certificate".to_owned()),
+    }
     if settings.leeway_secs > 0 {
         lines.push(format!("dates are forgiven {} seconds", settings.leeway_secs));
     }

@@ -12,8 +12,12 @@ use http::{Method, Request, Uri, header};
 
 use super::{fail, print, token_of};
 use crate::app::described;
-use crate::auth::{Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, UnixSeconds, explain_token};
+use crate::auth::{
+    Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, UnixSeconds,
+    explain_token,
+};
 use crate::config::{self, Config, Problems, Route};
+use crate::fetch::FetchError;
 use crate::http::{Target, TargetError};
 use crate::route::{RouteError, Router, Rule};
 
@@ -43,6 +47,10 @@ enum ExplainError {
     Target(#[source] TargetError),
     #[error("cannot read the token")]
     Token(#[source] io::Error),
+    #[error("the issuer's keys can't be fetched")]
+    Fetch(#[source] FetchError),
+    #[error("the system gives no runtime to fetch keys with")]
+    Runtime(#[source] io::Error),
     #[error("the issuer's keys can't be used: {0:?}")]
     Keys(Vec<KeyProblem>),
 }
@@ -128,7 +136,32 @@ fn forwarded(forward: &Forwarding) -> Vec<(&'static str, String)> {
 }
 
 fn policy(config: &Config, route: &Route) -> Result<Policy, ExplainError> {
-    let compile = |settings: &IssuerSettings| Issuer::compile(settings.clone()).map(|(issuer, _)| Arc::new(issuer));
-    let issuers: Result<Vec<_>, _> = config.issuers.iter().map(compile).collect();
-    Ok(Policy::compile(&route.auth, &issuers.map_err(ExplainError::Keys)?))
+    let asked: Vec<usize> = route.auth.issuers().collect();
+    let compile = |(index, settings): (usize, &IssuerSettings)| {
+        let (issuer, _) = Issuer::compile(settings.clone()).map_err(ExplainError::Keys)?;
+        let remote = settings.remote.as_ref().filter(|_| asked.contains(&index)).map(fetched).transpose()?;
+        Ok(Arc::new(match remote {
+            Some(remote) => issuer.fed_by(Arc::new(remote)),
+            None => issuer,
+        }))
+    };
+    let issuers: Result<Vec<_>, _> = config.issuers.iter().enumerate().map(compile).collect();
+    Ok(Policy::compile(&route.auth, &issuers?))
+}
+
+/// The keys an issuer publishes now. What is wrong with them, the trace of a token says.
+fn fetched(settings: &RemoteSettings) -> Result<RemoteKeys, ExplainError> {
+    let remote = RemoteKeys::new(settings.clone()).map_err(ExplainError::Fetch)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExplainError::Runtime)?;
+    let came = runtime.block_on(async {
+        tokio::select! {
+            came = remote.refetch() => came,
+            () = remote.keep_fresh() => false,
+        }
+    });
+    if !came {
+        let error = remote.status().last_error.unwrap_or_else(|| "no answer in time".to_owned());
+        tracing::warn!(url = settings.source.location().as_str(), error, "the issuer's keys cannot be fetched");
+    }
+    Ok(remote)
 }

@@ -10,12 +10,14 @@ mod context;
 mod demand;
 mod fields;
 mod issuer;
+mod keys;
 mod link;
 mod listen;
 mod overlap;
 mod path;
 mod place;
 mod preset;
+mod remote;
 mod revocation;
 mod route;
 mod rule;
@@ -30,7 +32,7 @@ use super::raw;
 use super::sources::Sources;
 use super::spans::Spans;
 use super::values::Config;
-use crate::auth::IssuerSettings;
+use crate::auth::{IssuerSettings, Place};
 use context::Context;
 
 /// A configuration that may run.
@@ -81,6 +83,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     };
     let mut problems = context.into_problems();
     problems.extend(indistinct(&config, &spans));
+    problems.extend(never_arriving(&config, &spans));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
@@ -126,6 +129,26 @@ fn indistinct(config: &Config, spans: &Spans) -> Vec<Problem> {
                     problems.push(Problem::error(at.name, message).hint(hint));
                 }
                 seen.push(issuer);
+            }
+        }
+    }
+    problems.dedup();
+    problems
+}
+
+/// A field that speaks for the client is removed from every request, so no token arrives in it on any route.
+fn never_arriving(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let identity = |header| config.routes.iter().find(|route| route.auth.identity_headers().any(|one| one == header));
+    let mut problems = Vec::new();
+    for (route, at) in config.routes.iter().zip(&spans.routes) {
+        for place in route.auth.policies().flat_map(|policy| &policy.places) {
+            let Place::Header(header) = place else { continue };
+            if let Some(other) = identity(header) {
+                let (name, other) = (&route.name, &other.name);
+                let message = format!("the route `{name}` waits for tokens in `{header}`, where none arrives");
+                let hint =
+                    format!("the route `{other}` forwards claims in it, so clients may not send it: name another");
+                problems.push(Problem::error(at.name, message).hint(hint));
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Asks the stages about what only they can judge: keys, certificates, roots. Their answers become problems at the right place.
 
 use crate::auth::{Issuer, KeySource};
+use crate::fetch::Fetcher;
+use crate::observe::Chain;
 use crate::tls::{Acceptor, Part, development};
 
 use super::problem::{Problem, Span};
@@ -33,6 +35,12 @@ fn keys(config: &Config, spans: &Spans) -> Vec<Problem> {
             };
             made.hint(problem.hint)
         }));
+        if let Some(remote) = &issuer.remote
+            && let Err(error) = Fetcher::new(&remote.fetch)
+        {
+            let problem = Problem::error(span_of(0), format!("nothing can be fetched from there: {}", Chain(&error)));
+            problems.push(problem.hint("check `ca_file`: it must hold the PEM certificates of the authorities"));
+        }
         if config.server.development {
             continue;
         }

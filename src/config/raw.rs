@@ -54,6 +54,9 @@ pub(super) struct Server {
     /// Verified tokens remembered by each worker, 0 to 16777216. Default: 32768. Time claims are checked again on every
     /// hit; 0 verifies every signature anew.
     pub(super) token_cache_entries: Entry<i64>,
+    /// Seconds for which a `DPoP` proof is good after it was made, 5 to 600. Default: 60. Each can be used once; a restart is needed to
+    /// change it.
+    pub(super) dpop_window_secs: Entry<i64>,
 }
 
 /// How long a client may take and how much it may send.
@@ -171,7 +174,8 @@ pub(super) struct Revocation {
     pub(super) entries: Entry<i64>,
 }
 
-/// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys` and `jwks_file`.
+/// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys`,
+/// `keys`, `jwks_file`, `jwks_url` and `discovery`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_field_names)] // `issuer.issuer` is the claim `iss`, named as RFC 7519 names it
@@ -187,7 +191,38 @@ pub(super) struct Issuer {
     pub(super) public_keys: Entry<Vec<Entry<String>>>,
     /// File of a JSON Web Key Set (RFC 7517); watched.
     pub(super) jwks_file: Entry<String>,
-    /// The `iss` a token must carry, byte for byte. Default: not looked at; Google's under the preset "google".
+    /// URL of the issuer's JSON Web Key Set; fetched and kept fresh in the background.
+    pub(super) jwks_url: Entry<String>,
+    /// The issuer's identifier, as `"https://id.example.com/"`: its metadata (`OpenID` Connect Discovery or RFC 8414) says where the
+    /// keys are. It is also the default of `issuer`.
+    pub(super) discovery: Entry<String>,
+    /// Several keys in order, each with the time in which it may be used: for the rotation of keys without `kid`.
+    pub(super) keys: Entry<Vec<Entry<TimedKey>>>,
+    /// PEM file of the authorities that may vouch for what is fetched over https; watched. Default: the system's.
+    pub(super) ca_file: Entry<String>,
+    /// Whether keys may be fetched over http, where anybody on the way can forge them. Default: false.
+    pub(super) plain_http: Entry<bool>,
+    /// Seconds a fetch may take in all, 0.1 to 60. Default: 5.
+    pub(super) fetch_timeout_secs: Entry<Seconds>,
+    /// Least seconds between two fetches that no token asks for, 1 to 86400. Default: 60. Within these bounds the issuer's
+    /// Cache-Control decides.
+    pub(super) refresh_min_secs: Entry<Seconds>,
+    /// Most seconds, likewise, 1 to 604800. Default: 3600. A key that the issuer withdraws is accepted no longer than that.
+    pub(super) refresh_max_secs: Entry<Seconds>,
+    /// Least seconds between the end of a fetch and the next that a token with an unknown key causes, 1 to 3600. Default: 10.
+    pub(super) refetch_cooldown_secs: Entry<Seconds>,
+    /// Seconds for which the last good keys serve while the issuer is down, 60 to 2592000. Default: 86400. Then 503.
+    pub(super) max_stale_secs: Entry<Seconds>,
+    /// File in which the last good keys are kept, so that a start while the issuer is down can serve. Default: none.
+    pub(super) last_good_file: Entry<String>,
+    /// How every token must be bound to its holder: to a "key" (`DPoP`), a "certificate" (mutual TLS) or "either". Default: "no"; a
+    /// token that is bound must come with its proof all the same.
+    #[schemars(extend("enum" = ["no", "key", "certificate", "either"]))]
+    pub(super) binding: Entry<String>,
+    /// Whether a `DPoP` proof must hold a nonce that this gateway issued. Default: false. It ends the use of proofs made in advance.
+    pub(super) dpop_nonce: Entry<bool>,
+    /// The `iss` a token must carry, byte for byte. Default: not looked at; that of `discovery`, and Google's under the
+    /// preset "google".
     pub(super) issuer: Entry<String>,
     /// A token's `aud` must hold one of these. Default: not looked at, with a warning.
     pub(super) audiences: Entry<Vec<Entry<String>>>,
@@ -212,6 +247,20 @@ pub(super) struct Issuer {
     pub(super) subject_claim: Entry<String>,
     /// The `realm` of a challenge. Default: "portcullis"; "api" under the preset "simplejwt".
     pub(super) realm: Entry<String>,
+}
+
+/// A key, and when it may be used. Exactly one of `secret` and `public_key`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TimedKey {
+    /// The HMAC secret: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub(super) secret: Entry<SecretSource>,
+    /// PEM file of a public key or certificate.
+    pub(super) public_key: Entry<String>,
+    /// From when on it may be used, as in "2026-12-01T00:00:00Z". Default: always.
+    pub(super) not_before: Entry<String>,
+    /// Until when it may be used, likewise. Default: for ever.
+    pub(super) not_after: Entry<String>,
 }
 
 /// A group of equal application servers.

@@ -11,10 +11,8 @@ use super::problem::{Problem, Span};
 use super::suggest;
 
 /// Keys of other gateways and of the plan, which people will try.
-const ELSEWHERE: [(&str, &str); 4] = [
-    ("discovery", "keys are read from files: save the issuer's key set and name it in `jwks_file`"),
-    ("jwks_url", "keys are read from files: save the issuer's key set and name it in `jwks_file`"),
-    ("jwks", "the key set's file is named in `jwks_file`"),
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("jwks", "a key set is named in `jwks_url`, or in `jwks_file`"),
     ("public_key", "public keys are a list: `public_keys = [\"key.pem\"]`"),
 ];
 

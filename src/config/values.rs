@@ -51,6 +51,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// Verified tokens each worker remembers; 0 remembers none.
     pub token_cache_entries: usize,
+    /// Seconds for which a `DPoP` proof is good.
+    pub dpop_window_secs: u64,
 }
 
 /// One address clients connect to.

@@ -23,6 +23,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use super::key_sets::KeySets;
 use cells::{AuthCells, Count, EndpointCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
@@ -138,6 +139,21 @@ const REVOCATIONS: Family =
     Family::gauge("portcullis_revocations", "Revocations held, by what they deny: a jti, a sub or a token.", &["kind"]);
 const REVOCATION_CHANGES: Family =
     Family::counter("portcullis_revocation_changes_total", "Changes of the list of revocations.", &[]);
+const KEY_SET_KEYS: Family = Family::gauge(
+    "portcullis_jwks_keys",
+    "Keys in use of an issuer's fetched key set; 0 when none can be had.",
+    &["issuer"],
+);
+const KEY_SET_AGE: Family = Family::gauge(
+    "portcullis_jwks_age_seconds",
+    "Since an issuer's key set was last fetched; absent if it never was.",
+    &["issuer"],
+);
+const KEY_SET_FETCHES: Family = Family::counter(
+    "portcullis_jwks_fetches_total",
+    "Fetches of an issuer's key set, by outcome: ok or failed.",
+    &["issuer", "outcome"],
+);
 const BUILD_INFO: Family =
     Family::gauge("portcullis_build_info", "Always 1; the label says which version runs.", &["version"]);
 
@@ -152,6 +168,9 @@ pub const FAMILIES: &[&Family] = &[
     &TOKEN_CACHE_LOOKUPS,
     &REVOCATIONS,
     &REVOCATION_CHANGES,
+    &KEY_SET_KEYS,
+    &KEY_SET_AGE,
+    &KEY_SET_FETCHES,
     &UPSTREAM_CONNECTIONS_OPENED,
     &UPSTREAM_CONNECTION_REUSES,
     &UPSTREAM_ERRORS,
@@ -250,6 +269,11 @@ impl Metrics {
         self.ledger.last_refused.store(false, Ordering::Relaxed);
     }
 
+    /// Whom to ask about fetched key sets.
+    pub fn key_sets(&self) -> &KeySets {
+        &self.ledger.key_sets
+    }
+
     /// Replaces the certificates served: label and expiry of each. Of two with one label the earlier expiry shows.
     pub fn certificates<'a>(&self, served: impl IntoIterator<Item = (&'a str, SystemTime)>) {
         let mut expiries = BTreeMap::new();
@@ -315,6 +339,7 @@ struct Ledger {
     /// By `jti`, by `sub` and by token.
     revocations: Mutex<[usize; 3]>,
     revocation_changes: Count,
+    key_sets: KeySets,
 }
 
 impl Ledger {
@@ -335,6 +360,7 @@ impl Ledger {
             certificates: Mutex::default(),
             revocations: Mutex::default(),
             revocation_changes: Count::default(),
+            key_sets: KeySets::default(),
         }
     }
 
@@ -358,6 +384,14 @@ impl Ledger {
             sheet.put(&REVOCATIONS, &[kind], u64::try_from(count).unwrap_or(u64::MAX));
         }
         sheet.put(&REVOCATION_CHANGES, &[], self.revocation_changes.value());
+        for set in self.key_sets.status() {
+            sheet.put(&KEY_SET_KEYS, &[&set.issuer], u64::try_from(set.keys).unwrap_or(u64::MAX));
+            if let Some(age) = set.age {
+                sheet.put(&KEY_SET_AGE, &[&set.issuer], age.as_secs());
+            }
+            sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
+            sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
+        }
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));

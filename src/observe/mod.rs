@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod chain;
+mod key_sets;
 mod metrics;
 mod settings;
 mod tracing;
@@ -16,6 +17,7 @@ pub use admin::{
     StatusSource, Why,
 };
 pub use chain::Chain;
+pub use key_sets::{KeySetStatus, KeySets};
 pub use metrics::{
     AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, Handshake, Held, Kind, ListenerMeter, METHODS,
     Metrics, NO_ROUTE, RouteMeter, RouteNumbers, STATUSES, TlsVersion, UpstreamFailure, Vocabulary, WorkerMeter,

@@ -33,28 +33,13 @@ pub(super) async fn act(
     limits: &Limits,
 ) -> Result<Response<Body>, Failure> {
     exchange.notes.write(|story| {
+        story.private = permit.is_private();
         story.subject = permit.subject().map(Into::into);
         if route.policy.issuer().is_none() {
             story.issuer = permit.issuer().map(|issuer| issuer.name().into());
         }
     });
-    let private = permit.is_private();
-    let mut response = answer(route, permit, client, target, exchange, limits).await?;
-    if private {
-        keep_private(response.headers_mut());
-    }
-    Ok(response)
-}
-
-/// RFC 6750 section 2.3: what was asked for with a token in the URL is in no shared cache.
-fn keep_private(headers: &mut HeaderMap) {
-    let closed = |value: &HeaderValue| {
-        let value = value.as_bytes().to_ascii_lowercase();
-        [&b"private"[..], b"no-store"].iter().any(|word| memchr::memmem::find(&value, word).is_some())
-    };
-    if !headers.get_all(header::CACHE_CONTROL).iter().any(closed) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
-    }
+    answer(route, permit, client, target, exchange, limits).await
 }
 
 async fn answer(
@@ -78,7 +63,7 @@ async fn answer(
             let path = path.strip_prefix('/').unwrap_or(path);
             Ok(site.answer(&exchange.head.method, path, &exchange.head.headers).await?)
         }
-        Action::Redirect(to) => Ok(redirect::to(to, &target)?),
+        Action::Redirect(to) => Ok(redirect::to(to, &target, permit.query(target.query()).as_deref())?),
     }
 }
 

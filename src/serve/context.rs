@@ -14,7 +14,7 @@ use super::activity::Activity;
 use super::failure::Failure;
 use super::ids::RequestIds;
 use super::unread::Unread;
-use crate::auth::{Asking, Denied, UnixSeconds};
+use crate::auth::{Asking, Denied, Policy, UnixSeconds};
 use crate::http::{BodyWatch, Target, TargetError};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
@@ -93,11 +93,14 @@ impl Exchange {
         }
     }
 
-    /// A refusal, or the way to the login for a browser that shows its user a page.
-    pub(super) fn refused(&self, denied: Denied, target: &Target, client: &Client) -> Failure {
+    /// A refusal, or the way to the login for a browser that shows its user a page. A token in the page's URL is not handed on: it is
+    /// nobody else's to see, and coming back with it would fail again.
+    pub(super) fn refused(&self, denied: Denied, policy: &Policy, target: &Target, client: &Client) -> Failure {
         let Some(login) = denied.login_url().filter(|_| wants_page(&self.head)) else { return denied.into() };
         let scheme = if client.secure { "https" } else { "http" };
-        let page = format!("{scheme}://{}{}", target.authority(), target.path_and_query());
+        let query = policy.without_token(&self.head.method, target.query());
+        let query = query.map_or_else(String::new, |query| format!("?{query}"));
+        let page = format!("{scheme}://{}{}{query}", target.authority(), target.raw_path());
         let page = utf8_percent_encode(&page, NON_ALPHANUMERIC).to_string();
         match HeaderValue::from_str(&login.replacen("{url}", &page, 1)) {
             Ok(location) => Failure::LoginNeeded { denied, location },
@@ -150,6 +153,8 @@ pub(super) struct Story {
     pub(super) target: Option<Target>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) in_flight: Option<Held>,
+    /// Whether the answer is in no shared cache, whatever the upstream and the route say.
+    pub(super) private: bool,
     pub(super) subject: Option<Box<str>>,
     /// The issuer of the token, where a route takes those of several.
     pub(super) issuer: Option<Box<str>>,
@@ -172,6 +177,7 @@ impl Notes {
             target: None,
             route: None,
             in_flight: None,
+            private: false,
             subject: None,
             issuer: None,
             upstream: None,

@@ -30,7 +30,7 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
     exchange.notes.write(|story| story.auth = Some(begun.elapsed()));
     let permit = permit.map_err(|denied| {
         found.decisions.denied(denied.reason());
-        exchange.refused(denied, &target, &client)
+        exchange.refused(denied, &found.policy, &target, &client)
     })?;
     found.decisions.permitted();
     act(found, permit, client, target, exchange, &snapshot.limits).await

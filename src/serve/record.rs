@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::USER_AGENT;
+use http::header::{CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -127,6 +127,9 @@ impl Open {
     fn answer(&mut self, response: &mut Response<Body>) {
         self.status = response.status().as_u16();
         finish(response, &self.notes, self.version, self.connection.worker.drain.started());
+        if self.method == Method::HEAD {
+            without_content(response);
+        }
         if self.version < Version::HTTP_2 && self.has_body && !self.body_is_read() {
             close(response.headers_mut()); // another request can't follow a body that nobody reads
         }
@@ -189,6 +192,18 @@ impl Drop for Open {
                 user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             });
         });
+    }
+}
+
+/// RFC 9110 section 9.3.2: the same answer without its content, of which only the length is told. HTTP/2 sends what it is given.
+fn without_content(response: &mut Response<Body>) {
+    if response.body().is_end_stream() {
+        return;
+    }
+    let length = response.body().size_hint().exact();
+    *response.body_mut() = Body::empty();
+    if let Some(length) = length {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
 }
 

@@ -21,9 +21,9 @@ pub(super) fn to_https(target: &Target, port: u16) -> Response<Body> {
     answer(StatusCode::PERMANENT_REDIRECT, location)
 }
 
-/// Sends the client where `redirect` says.
-pub(super) fn to(redirect: &Redirect, target: &Target) -> Result<Response<Body>, TargetError> {
-    let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+/// Sends the client where `redirect` says, with what is to be handed on of its query.
+pub(super) fn to(redirect: &Redirect, target: &Target, query: Option<&str>) -> Result<Response<Body>, TargetError> {
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let location =
         redirect.to.replace("{host}", target.host()).replace("{path}", target.raw_path()).replace("{query}", &query);
     let location = HeaderValue::from_str(&location).map_err(|_| TargetError::Malformed)?;
@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn placeholders_are_filled_with_the_clients_own_bytes() {
         let redirect = Redirect { to: "https://www.{host}{path}{query}".into(), status: StatusCode::MOVED_PERMANENTLY };
-        let response = to(&redirect, &target("/x?y=1", "a.example:80")).expect("a location");
+        let target = target("/x?y=1", "a.example:80");
+        let response = to(&redirect, &target, target.query()).expect("a location");
         assert_eq!(response.status(), StatusCode::MOVED_PERMANENTLY);
         assert_eq!(response.headers()[LOCATION], "https://www.a.example/x?y=1");
     }

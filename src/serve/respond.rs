@@ -4,8 +4,8 @@
 //! it says of a failure is what the client may know: no addresses, versions, paths or claims.
 
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Method, Response, StatusCode, Version};
 
@@ -22,6 +22,10 @@ use crate::upstream::UpstreamFailure;
 /// RFC 9457.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// RFC 9449 section 8.2.
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+/// RFC 9449 section 7.1: what a proof may be signed with, most usual first.
+const DPOP_ALGORITHMS: &str = ", algs=\"ES256 ES384 EdDSA PS256 PS384 PS512 RS256 RS384 RS512\"";
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// How soon a client may try again when the gateway had no room.
@@ -124,7 +128,7 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
 
 fn denied_status(kind: Kind) -> StatusCode {
     match kind {
-        Kind::Missing | Kind::InvalidToken => StatusCode::UNAUTHORIZED,
+        Kind::Missing | Kind::InvalidToken | Kind::InvalidProof | Kind::NonceNeeded => StatusCode::UNAUTHORIZED,
         Kind::BadRequest => StatusCode::BAD_REQUEST,
         Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin => StatusCode::FORBIDDEN,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -163,6 +167,9 @@ fn refuse(denied: &Denied) -> Response<Body> {
     if token_would_help && (denied.style() == Style::Problem || status == StatusCode::UNAUTHORIZED) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge(denied));
     }
+    if let Some(nonce) = denied.nonce() {
+        response.headers_mut().insert(DPOP_NONCE, HeaderValue::from_str(nonce).expect("base64url is visible ASCII"));
+    }
     if denied.kind() == Kind::Unavailable {
         response.headers_mut().insert(RETRY_AFTER, KEYS_RETRY_SECS);
     }
@@ -184,6 +191,8 @@ fn denied_detail(kind: Kind) -> &'static str {
         Kind::Missing => "a bearer token is needed",
         Kind::BadRequest => "the credentials are malformed",
         Kind::InvalidToken => "the bearer token is not valid here",
+        Kind::InvalidProof => "the proof of possession is not valid",
+        Kind::NonceNeeded => "the proof of possession needs the nonce of this answer",
         Kind::InsufficientScope => "the bearer token has not the scope that is needed",
         Kind::Forbidden => "the bearer token does not permit this",
         Kind::CrossOrigin => "the request was sent by another site",
@@ -197,11 +206,15 @@ fn challenge(denied: &Denied) -> HeaderValue {
         (Style::Drf, _) | (_, Kind::Missing | Kind::CrossOrigin | Kind::Unavailable) => "",
         (_, Kind::BadRequest) => ", error=\"invalid_request\"",
         (_, Kind::InvalidToken) => ", error=\"invalid_token\"",
+        (_, Kind::InvalidProof) => ", error=\"invalid_dpop_proof\"",
+        (_, Kind::NonceNeeded) => ", error=\"use_dpop_nonce\"",
         (_, Kind::InsufficientScope | Kind::Forbidden) => ", error=\"insufficient_scope\"",
     };
     let scope = denied.scope().map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
     let metadata = denied.resource_metadata().map(|url| format!(", resource_metadata=\"{url}\"")).unwrap_or_default();
-    HeaderValue::from_str(&format!("{} realm=\"{realm}\"{code}{scope}{metadata}", denied.scheme()))
+    let scheme = denied.scheme();
+    let algorithms = if scheme == "DPoP" { DPOP_ALGORITHMS } else { "" };
+    HeaderValue::from_str(&format!("{scheme} realm=\"{realm}\"{code}{scope}{metadata}{algorithms}"))
         .unwrap_or(HeaderValue::from_static("Bearer realm=\"portcullis\""))
 }
 
@@ -230,6 +243,8 @@ fn allow_value(allow: &[Method]) -> HeaderValue {
 /// What every answer carries: the request id, the route's own fields, and `Connection: close` where no other request may follow.
 pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, draining: bool) {
     let headers = response.headers_mut();
+    // What a refusal says of caches holds against the route: an answer to one client's credentials is no other's.
+    let said = headers.get(CACHE_CONTROL).cloned();
     notes.write(|story| {
         if let Some(id) = &story.request_id {
             headers.insert(REQUEST_ID, id.clone());
@@ -239,9 +254,31 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
                 headers.insert(name, value.clone());
             }
         }
+        if let Some(said) = said.filter(|_| story.outcome != "ok") {
+            headers.insert(CACHE_CONTROL, said);
+        }
+        if story.private {
+            keep_private(headers);
+        }
     });
     if version < Version::HTTP_2 && draining {
         close(headers);
+    }
+}
+
+/// RFC 6750 section 2.3: what was asked for with a token in the URL is in no shared cache. `private="..."` is about single fields and
+/// closes nothing (RFC 9111 section 5.2.2.7), and a name in a quoted string is no directive.
+fn keep_private(headers: &mut HeaderMap) {
+    let closed = |value: &HeaderValue| {
+        let unquoted = value.as_bytes().split(|byte| *byte == b'"').step_by(2).collect::<Vec<_>>().join(&b'"');
+        let closes = |directive: &[u8]| {
+            let name = directive.trim_ascii();
+            name.eq_ignore_ascii_case(b"private") || name.eq_ignore_ascii_case(b"no-store")
+        };
+        unquoted.split(|byte| *byte == b',').any(closes)
+    };
+    if !headers.get_all(CACHE_CONTROL).iter().any(closed) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
     }
 }
 

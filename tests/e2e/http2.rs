@@ -8,46 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::h2::{answer, ask, connect, get, request, whole};
 use crate::support::origin::{HELLO, Origin};
 use crate::support::{eventually, tls, token, within};
-
-/// One HTTP/2 connection.
-async fn connect<B>(gateway: &Gateway) -> SendRequest<B>
-where
-    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
-{
-    let stream = tls::connect(gateway.https, &gateway.roots(), &[b"h2"]).await.expect("a handshake");
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (sender, connection) =
-        http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    sender
-}
-
-fn get(path: &str) -> Request<Full<Bytes>> {
-    Request::get(format!("https://site.test{path}")).body(Full::default()).unwrap()
-}
-
-async fn whole(response: Response<Incoming>) -> (StatusCode, String) {
-    let status = response.status();
-    let body = within("a body", response.into_body().collect()).await.expect("a whole body").to_bytes();
-    (status, String::from_utf8_lossy(&body).into_owned())
-}
-
-async fn ask(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, String) {
-    whole(within("an answer", sender.send_request(request)).await.expect("an answer")).await
-}
 
 /// An origin that answers with the target it was asked for.
 async fn echo() -> Origin {
@@ -160,6 +132,18 @@ async fn refusals_are_the_same_as_over_http_1() {
     assert_eq!(ask(&mut sender, trace).await.0, 405);
     assert!(origin.bytes().is_empty());
     assert_eq!(ask(&mut sender, get("/")).await.0, 200, "the connection has seen worse");
+}
+
+#[tokio::test]
+async fn an_answer_to_head_has_no_content_whoever_made_it() {
+    let origin = Origin::once("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    let gateway = Setup::before(&origin).start().await;
+    let mut sender = connect(&gateway).await;
+    for (path, status) in [("/private/", 401), ("/a//b", 400), ("/", 200)] {
+        let answer = answer(&mut sender, request("HEAD", path, &[])).await;
+        assert!(answer.headers()["content-length"] != "0", "{path}: the length a GET would have");
+        assert_eq!(whole(answer).await, (StatusCode::from_u16(status).unwrap(), String::new()), "{path}");
+    }
 }
 
 #[tokio::test]

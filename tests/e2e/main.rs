@@ -8,16 +8,19 @@
 
 mod support;
 
+mod answers;
 mod auth;
 mod bodies;
 mod boundary;
 mod cli;
+mod flood;
 mod framing;
 mod http2;
 mod idle;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod places;
 mod policies;
 mod pool;
 mod revocation;

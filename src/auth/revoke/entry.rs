@@ -112,7 +112,7 @@ pub(super) enum Key<'a> {
 impl Entry {
     /// The revocation of one token, given as it is; only its digest is kept.
     pub fn of_token(token: &str, until: Option<u64>) -> Self {
-        Self { revoked: Revoked::Token { digest: digest_of(token) }, until }
+        Self { revoked: Revoked::Token { digest: digest_of(token.as_bytes()) }, until }
     }
 
     /// Reads `{"jti": ...}`, `{"sub": ..., "before": ...}`, `{"token": ...}` or `{"token_sha256": ...}`, with `issuer` and `until`. Unknown
@@ -195,7 +195,7 @@ impl Draft {
             "token" => {
                 let token = value.as_str().ok_or(EntryFault::Type("token"))?.trim();
                 let token = Some(token).filter(|token| !token.is_empty()).ok_or(EntryFault::Type("token"))?;
-                self.digest = Some(digest_of(token));
+                self.digest = Some(digest_of(token.as_bytes()));
             }
             "token_sha256" => {
                 self.digest = Some(read_digest(value.as_str().ok_or(EntryFault::Type("token_sha256"))?)?);
@@ -273,9 +273,10 @@ fn byte(digits: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok().filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-fn digest_of(token: &str) -> [u8; 32] {
+/// The SHA-256 of a token's bytes.
+pub(in crate::auth) fn digest_of(token: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, token).as_ref());
     bytes
 }
 

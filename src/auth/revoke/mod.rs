@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::time::UnixSeconds;
+pub(super) use entry::digest_of;
 pub use entry::{Entry, EntryFault, Revoked};
 use index::Index;
 use journal::{Change, Journal};

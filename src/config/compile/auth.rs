@@ -140,6 +140,11 @@ fn split(
     if permission == Permission::Admin {
         settings.rule = Rule::All(vec![settings.rule, Rule::Claim(Demand::equals("is_staff", true))]);
     }
+    if let (Some(permission), Some(at), true) = (raw.permission.span(), raw.optional.span(), settings.optional) {
+        let message = "`optional` lets everybody pass whom the `permission` keeps out";
+        let problem = Problem::error(at, message).note(permission, "the permission is here");
+        context.report(problem.hint("leave the one or the other out"));
+    }
     let optional = settings.optional || permission == Permission::AuthenticatedOrReadOnly;
     let read = PolicySettings { optional, ..settings.clone() };
     Some((Access::Token(Box::new(read)), Access::Token(Box::new(settings))))

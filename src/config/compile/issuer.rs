@@ -3,12 +3,15 @@
 use super::super::entry::{Entry, Name};
 use super::super::problem::{Problem, Span};
 use super::super::raw;
-use super::super::shapes::SecretSource;
 use super::super::spans::IssuerSpans;
 use super::context::{Context, bare};
 use super::demand::demands;
-use super::preset;
-use crate::auth::{Algorithm, ClaimPath, Demand, Family, IssuerSettings, KeySettings, KeySource, Preset, Secret};
+use super::keys::{self, Kind};
+use super::{preset, remote};
+use crate::auth::{
+    Algorithm, Binding, ClaimPath, Demand, Demanded, Family, IssuerSettings, KeySettings, KeySource, Preset,
+    RemoteSettings, RemoteSource,
+};
 
 /// Seconds of clock difference forgiven where neither file nor preset says another number.
 const LEEWAY_SECS: u64 = 30;
@@ -16,14 +19,13 @@ const LEEWAY_SECS: u64 = 30;
 const USUAL_LEEWAY_SECS: i64 = 60;
 const MOST_LEEWAY_SECS: i64 = 300;
 const REALM: &str = "portcullis";
-const REMEDY: &str = "check the path (it is relative to this file) and that the gateway's account may read it";
-
 pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> (IssuerSettings, IssuerSpans) {
     let presets = Preset::ALL.map(|preset| (preset.name(), Some(preset)));
     let preset = context.choice(&raw.preset, "preset", &presets, None);
     let base = base(name, preset);
-    let keys = keys(context, name, raw);
-    let algorithms = algorithms(context, &raw.algorithms, kind(raw));
+    let keys = keys::keys(context, name, raw);
+    let remote = remote(context, raw, keys::kind(raw));
+    let algorithms = algorithms(context, &raw.algorithms, keys::kind(raw));
     let audiences = context.texts(&raw.audiences, "audiences", "leave the key out to accept any audience");
     match preset {
         Some(preset) => preset::complete(context, raw, preset, &base, name.span),
@@ -35,12 +37,18 @@ pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) 
     let written = context.texts(&raw.required_claims, "required_claims", "leave the key out to demand none");
     let required_claims = if raw.required_claims.is_absent() { base.required_claims.clone() } else { bare(written) };
     let token_types = context.texts(&raw.token_types, "token_types", "leave the key out to accept any type");
-    let (keys, key_spans): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    let (keys, mut key_spans): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    key_spans.extend(remote.as_ref().map(|(_, span)| *span));
+    let remote = remote.map(|(remote, _)| remote);
+    let issuer = context.text(&raw.issuer, "issuer").map(|(text, _)| Box::<str>::from(text));
+    let shared = keys.iter().any(|key: &KeySettings| matches!(key.source, KeySource::Secret(_)));
     let settings = IssuerSettings {
-        keys: keys.into_iter().map(KeySettings::from).collect(),
-        issuer: context.text(&raw.issuer, "issuer").map(|(text, _)| text.into()).or_else(|| base.issuer.clone()),
+        keys,
+        issuer: issuer.or_else(|| discovered(remote.as_ref())).or_else(|| base.issuer.clone()),
+        remote,
+        binding: binding(context, raw),
         audiences: bare(audiences),
-        algorithms: if algorithms.is_empty() { fitting(&base.algorithms, kind(raw)) } else { algorithms },
+        algorithms: if algorithms.is_empty() { fitting(&base.algorithms, shared) } else { algorithms },
         leeway_secs: leeway(context, &raw.leeway_secs, base.leeway_secs),
         required_claims,
         require: merged(demands_of(&base, &subject_claim), demands(context, &raw.require)),
@@ -53,8 +61,7 @@ pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) 
 }
 
 /// The preset's algorithms, where the keys are of their kind; else what the keys themselves say.
-fn fitting(algorithms: &[Algorithm], kind: Option<Kind>) -> Vec<Algorithm> {
-    let shared = kind == Some(Kind::Secret);
+fn fitting(algorithms: &[Algorithm], shared: bool) -> Vec<Algorithm> {
     let fit = |one: &&Algorithm| (one.family() == Family::Hmac) == shared;
     algorithms.iter().filter(fit).copied().collect()
 }
@@ -71,6 +78,33 @@ fn leeway(context: &mut Context<'_>, entry: &Entry<i64>, default: u64) -> u64 {
         );
     }
     seconds
+}
+
+/// RFC 8414 section 3.3: the metadata must be of whom they were asked for, so their issuer signs the tokens too.
+fn discovered(remote: Option<&RemoteSettings>) -> Option<Box<str>> {
+    match &remote?.source {
+        RemoteSource::Discovery(location) => Some(location.as_str().into()),
+        RemoteSource::KeySet(_) => None,
+    }
+}
+
+fn remote(context: &mut Context<'_>, raw: &raw::Issuer, kind: Option<Kind>) -> Option<(RemoteSettings, Span)> {
+    if matches!(kind, Some(Kind::JwksUrl | Kind::Discovery)) {
+        return remote::remote(context, raw);
+    }
+    remote::refuse_without_url(context, raw);
+    None
+}
+
+fn binding(context: &mut Context<'_>, raw: &raw::Issuer) -> Binding {
+    let words = [
+        ("no", Demanded::Nothing),
+        ("key", Demanded::Key),
+        ("certificate", Demanded::Certificate),
+        ("either", Demanded::Either),
+    ];
+    let demanded = context.choice(&raw.binding, "binding", &words, Demanded::Nothing);
+    Binding { demanded, nonce: context.flag(&raw.dpop_nonce, false) }
 }
 
 /// What holds where the table is silent.
@@ -107,126 +141,6 @@ fn merged(preset: Vec<Demand>, mut written: Vec<Demand>) -> Vec<Demand> {
     all
 }
 
-/// Which of the three keys the table uses.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Secret,
-    PublicKeys,
-    JwksFile,
-}
-
-fn kind(raw: &raw::Issuer) -> Option<Kind> {
-    used(raw).first().map(|(kind, ..)| *kind)
-}
-
-/// The ways to give keys that the table uses; exactly one is right.
-fn used(raw: &raw::Issuer) -> Vec<(Kind, &'static str, Span)> {
-    [
-        (Kind::Secret, "secret", raw.secret.span()),
-        (Kind::PublicKeys, "public_keys", raw.public_keys.span()),
-        (Kind::JwksFile, "jwks_file", raw.jwks_file.span()),
-    ]
-    .into_iter()
-    .filter_map(|(kind, key, span)| Some((kind, key, span?)))
-    .collect()
-}
-
-fn keys(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> Vec<(KeySource, Span)> {
-    let used = used(raw);
-    let hint =
-        "give exactly one of `secret = { env = \"NAME\" }`, `public_keys = [\"PATH\"]` and `jwks_file = \"PATH\"`";
-    let Some(((kind, key, span), others)) = used.split_first() else {
-        context.report(Problem::error(name.span, format!("the issuer `{}` has no keys", name.text)).hint(hint));
-        return Vec::new();
-    };
-    for (_, other, at) in others {
-        let problem = Problem::error(*at, format!("`{other}` beside `{key}`: an issuer has one kind of keys"));
-        context.report(problem.note(*span, format!("`{key}` is here")).hint(hint));
-    }
-    match kind {
-        Kind::Secret => secret(context, &raw.secret).into_iter().collect(),
-        Kind::PublicKeys => public_keys(context, &raw.public_keys),
-        Kind::JwksFile => jwks(context, &raw.jwks_file).into_iter().collect(),
-    }
-}
-
-fn public_keys(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<(KeySource, Span)> {
-    context
-        .texts(entry, "public_keys", "name at least one PEM file")
-        .into_iter()
-        .filter_map(|(path, span)| {
-            let bytes = context.read(&path, span, REMEDY)?;
-            Some((KeySource::Pem { bytes, label: path.into() }, span))
-        })
-        .collect()
-}
-
-fn jwks(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
-    let (path, span) = context.text(entry, "jwks_file")?;
-    let bytes = context.read(path, span, REMEDY)?;
-    Some((KeySource::Jwks { bytes, label: path.to_owned() }, span))
-}
-
-fn secret(context: &mut Context<'_>, entry: &Entry<SecretSource>) -> Option<(KeySource, Span)> {
-    let hint = "write `secret = { env = \"NAME\" }` or `secret = { file = \"PATH\" }`";
-    // Whatever stands there instead of a table may be the secret itself: no message quotes it, no line shows it.
-    if let Entry::Wrong(span, _) = entry {
-        context.report(Problem::error(*span, "a secret is never written in this file").mask(*span).hint(hint));
-        return None;
-    }
-    let (SecretSource(table), span) = context.take(entry)?;
-    match (table.env.span(), table.file.span()) {
-        (Some(_), None) => secret_variable(context, &table.env),
-        (None, Some(_)) => secret_file(context, &table.file),
-        (found, _) => {
-            let message = if found.is_some() {
-                "`secret` has both `env` and `file`"
-            } else {
-                "`secret` says neither `env` nor `file`"
-            };
-            context.report(Problem::error(span, message).hint(hint));
-            None
-        }
-    }
-}
-
-fn secret_variable(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
-    let (name, span) = context.text(entry, "env")?;
-    let value = context.variable(name);
-    let problem = match &value {
-        None => Some(format!("the environment variable `{name}` is not set")),
-        Some(value) if value.is_empty() => Some(format!("the environment variable `{name}` is empty")),
-        Some(_) => None,
-    };
-    if let Some(message) = problem {
-        context.report(Problem::error(span, message).hint(
-            "set it where the gateway is started (systemd: EnvironmentFile=, Kubernetes: secretKeyRef), or use `secret = { file = \"PATH\" }`",
-        ));
-        return None;
-    }
-    Some((KeySource::Secret(Secret::new(value?)), span))
-}
-
-fn secret_file(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
-    let (path, span) = context.text(entry, "file")?;
-    let mut bytes = context.read(path, span, REMEDY)?;
-    // Editors and `echo` end the last line; no issuer signs with that newline.
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    if bytes.is_empty() {
-        context.report(
-            Problem::error(span, format!("the secret file {path} is empty"))
-                .hint("put the issuer's signing secret there"),
-        );
-        return None;
-    }
-    Some((KeySource::Secret(Secret::new(bytes)), span))
-}
-
 /// RFC 8725 section 3.1: the algorithms are ours to say, and one kind of key serves one kind of algorithm.
 fn algorithms(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>, kind: Option<Kind>) -> Vec<Algorithm> {
     let named = context.texts(entry, "algorithms", "leave the key out to take what the keys say");
@@ -249,7 +163,7 @@ fn algorithms(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>, kind
             let problem = Problem::error(span, format!("{public} cannot be verified with a secret"));
             context.report(problem.hint("use HS256, or give the issuer's public key in `public_keys`"));
         }
-        (Some((hmac, span)), None, Some(Kind::PublicKeys)) => {
+        (Some((hmac, span)), None, Some(Kind::PublicKeys | Kind::JwksUrl | Kind::Discovery)) => {
             let message = format!("{hmac} with a public key: whoever knows the public key could sign");
             context.report(
                 Problem::error(span, message).hint("use the algorithm of the key pair, such as RS256, ES256 or EdDSA"),

@@ -21,7 +21,9 @@ pub(super) fn login_url(context: &mut Context<'_>, entry: &Entry<String>) -> Opt
     let (url, span) = context.text(entry, "login_url")?;
     let fixed = url.replacen(PAGE, "", 1);
     let local = fixed.starts_with('/') && !fixed.starts_with("//") && is_visible(&fixed) && !url.starts_with("/{url}");
-    let elsewhere = is_https(&fixed) && !url.starts_with("https://{");
+    // What a client wanted to see can be no part of the host's name.
+    let host = url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    let elsewhere = is_https(&fixed) && !host.is_empty() && !host.contains('{');
     if !local && !elsewhere {
         let problem = Problem::error(span, format!("`{url}` is no place to send a browser to"));
         context.report(problem.hint(

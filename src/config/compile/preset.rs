@@ -40,7 +40,7 @@ fn missing(preset: Preset, wanted: &Wanted, span: Span) -> Problem {
 
 fn is_given(raw: &raw::Issuer, answer: Answer) -> bool {
     match answer {
-        Answer::Issuer => !raw.issuer.is_absent(),
+        Answer::Issuer => !raw.issuer.is_absent() || !raw.discovery.is_absent(),
         Answer::Audiences => !raw.audiences.is_absent(),
         Answer::Claim(claim) => demands(raw, claim),
     }

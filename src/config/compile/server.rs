@@ -30,6 +30,7 @@ pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> S
         drain: context.seconds(&raw.drain_secs, "drain_secs", 0.0..=3600.0, DRAIN),
         development: context.flag(&raw.development, false),
         trusted_proxies: trusted_proxies(context, &raw.trusted_proxies),
+        dpop_window_secs: context.number(&raw.dpop_window_secs, "dpop_window_secs", " seconds", 5..=600, 60),
         token_cache_entries: context.number(
             &raw.token_cache_entries,
             "token_cache_entries",

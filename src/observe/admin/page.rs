@@ -32,6 +32,7 @@ pub(super) fn render(status: &Status, routes: &Routes, endpoints: &Endpoints, no
     page.push_str("<main>");
     routes_table(&mut page, &status.routes, routes);
     endpoints_table(&mut page, &status.endpoints, endpoints);
+    key_sets_table(&mut page, &status.key_sets);
     listeners_table(&mut page, status);
     certificates_table(&mut page, &status.certificates, now);
     page.push_str("</main><footer>Counts since the process started; p50 and p99 are estimates. ");
@@ -117,6 +118,23 @@ fn listeners_table(page: &mut String, status: &Status) {
     for listener in &status.listeners {
         let protocol = if listener.tls { "TLS" } else { "plain" };
         row(page, &[&listener.name, &listener.address.to_string(), protocol], |_| {});
+    }
+    close(page);
+}
+
+fn key_sets_table(page: &mut String, sets: &[crate::observe::KeySetStatus]) {
+    if sets.is_empty() {
+        return;
+    }
+    open(page, "Fetched key sets", &["issuer", "last failure"], &["keys", "age in seconds"]);
+    for set in sets {
+        row(page, &[&set.issuer, set.last_error.as_deref().unwrap_or("none")], |page| {
+            cell(page, if set.keys == 0 { Tone::Bad } else { Tone::Good }, set.keys);
+            match set.age {
+                None => cell(page, Tone::Bad, "never"),
+                Some(age) => cell(page, if set.stale { Tone::Warning } else { Tone::Plain }, age.as_secs()),
+            }
+        });
     }
     close(page);
 }

@@ -24,6 +24,8 @@ pub struct Status {
     pub certificates: Vec<CertificateStatus>,
     /// The routes.
     pub routes: Vec<RouteStatus>,
+    /// The key sets that are fetched.
+    pub key_sets: Vec<crate::observe::KeySetStatus>,
     /// The endpoints of all upstreams.
     pub endpoints: Vec<EndpointStatus>,
     /// Revocations held; `None` where nothing can be revoked.

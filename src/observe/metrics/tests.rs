@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 use proptest::prelude::*;
 
+use super::super::key_sets::KeySetStatus;
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -14,6 +15,17 @@ const VOCABULARY: Vocabulary =
 /// A set of counts in which every family has at least one sample.
 fn exercised() -> Arc<Metrics> {
     let metrics = Metrics::new(VOCABULARY);
+    metrics.key_sets().answered_by(|| {
+        vec![KeySetStatus {
+            issuer: "corp".into(),
+            keys: 2,
+            age: Some(Duration::from_secs(9)),
+            fetches_ok: 3,
+            fetches_failed: 1,
+            last_error: None,
+            stale: false,
+        }]
+    });
     let route = metrics.route(0, "api");
     drop(route.begin());
     route.finish(&Method::GET, 200, Duration::from_millis(3), 1, 2);
@@ -227,5 +239,18 @@ proptest! {
             total += count;
         }
         prop_assert_eq!(total, requests.len() as u64);
+    }
+}
+
+#[test]
+fn fetched_key_sets_are_asked_when_somebody_looks() {
+    let scrape = exercised().encode();
+    for line in [
+        r#"portcullis_jwks_keys{issuer="corp"} 2"#,
+        r#"portcullis_jwks_age_seconds{issuer="corp"} 9"#,
+        r#"portcullis_jwks_fetches_total{issuer="corp",outcome="failed"} 1"#,
+        r#"portcullis_jwks_fetches_total{issuer="corp",outcome="ok"} 3"#,
+    ] {
+        assert!(scrape.lines().any(|found| found == line), "{line} in {scrape}");
     }
 }

@@ -73,6 +73,12 @@ impl Client {
         self.ask(format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{fields}\r\n")).await
     }
 
+    /// Any method, without a body.
+    pub async fn by(&mut self, method: &str, path: &str, fields: &str) -> Message {
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: site.test\r\n{fields}Content-Length: 0\r\n\r\n")).await;
+        if method == "HEAD" { self.head_answer().await } else { self.answer().await }
+    }
+
     pub async fn post(&mut self, path: &str, body: &str) -> Message {
         self.ask(post(path, body)).await
     }

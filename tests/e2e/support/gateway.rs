@@ -131,6 +131,11 @@ impl Setup {
     }
 }
 
+/// A route `/NAME/` to the origin, with its `auth` and more keys.
+pub fn route(name: &str, auth: &str, keys: &str) -> String {
+    format!("[[route]]\nname = \"{name}\"\npath = \"/{name}/\"\nauth = {auth}\nupstream = \"app\"\n{keys}\n")
+}
+
 fn spawn(home: &Path) -> Child {
     let log = File::create(home.join("log")).unwrap();
     let mut command = Command::new(BINARY);
@@ -160,6 +165,12 @@ impl Gateway {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home().join("log")).unwrap_or_default()
+    }
+
+    /// The access line of the request with `marker` in its target, once it is written.
+    pub async fn access_line(&self, marker: &str) -> String {
+        let line = || async { self.log().lines().find(|line| line.contains(marker)).map(str::to_owned) };
+        eventually("an access line", line).await
     }
 
     /// The certificates a client of this gateway trusts.

@@ -1,0 +1,53 @@
+//! Keeps published key sets fresh, on the control thread, as long as the live configuration names them.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Issuer, RemoteKeys};
+use crate::observe::KeySetStatus;
+use crate::shutdown::Tasks;
+
+/// The refreshing that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    tasks: Tasks,
+    kept: Vec<(Arc<RemoteKeys>, CancellationToken)>,
+}
+
+impl Upkeep {
+    /// From now on keeps these fresh, and no others.
+    pub(super) fn keep_fresh(&mut self, remotes: &[Arc<RemoteKeys>]) {
+        let wanted = |known: &Arc<RemoteKeys>| remotes.iter().any(|remote| Arc::ptr_eq(remote, known));
+        for (_, stop) in self.kept.extract_if(.., |(known, _)| !wanted(known)) {
+            stop.cancel();
+        }
+        for remote in remotes {
+            if self.kept.iter().any(|(known, _)| Arc::ptr_eq(known, remote)) {
+                continue;
+            }
+            let (stop, working) = (CancellationToken::new(), Arc::clone(remote));
+            self.kept.push((Arc::clone(remote), stop.clone()));
+            self.tasks.spawn(async move { stop.run_until_cancelled(working.keep_fresh()).await });
+        }
+    }
+}
+
+/// How the key sets of these issuers are doing, whenever it is called.
+pub(super) fn reports(issuers: &[Arc<Issuer>]) -> impl Fn() -> Vec<KeySetStatus> + Send + Sync + 'static {
+    let issuers: Vec<_> = issuers.iter().filter(|issuer| issuer.remote().is_some()).cloned().collect();
+    move || issuers.iter().filter_map(|issuer| Some(report(issuer, issuer.remote()?))).collect()
+}
+
+fn report(issuer: &Issuer, remote: &RemoteKeys) -> KeySetStatus {
+    let status = remote.status();
+    KeySetStatus {
+        issuer: issuer.name().into(),
+        keys: issuer.key_count(),
+        age: status.age,
+        fetches_ok: status.fetches_ok,
+        fetches_failed: status.fetches_failed,
+        last_error: status.last_error,
+        stale: status.stale,
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether who brings a token is who it was issued to.
+//!
+//! Owns the meaning of `cnf` (RFC 7800): a token bound to a key comes with a proof made with it (RFC 9449), one bound to a certificate over
+//! a connection that showed it (RFC 8705). A token bound to something unknown is refused: it was not meant for whoever finds it.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value as Json;
+
+use super::asking::Asking;
+use super::bearer::{self, Scheme};
+use super::claims::Claims;
+use super::denied::{Cause, Holder};
+use super::dpop::{Expectation, NoRandomness, Nonces, Proof, ReplayWindow, check_proof, the_proof};
+use super::place::Found;
+use super::settings::{Algorithm, Binding, Demanded};
+
+/// What a token is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Confirmation {
+    /// The thumbprint of a key.
+    key: Option<[u8; 32]>,
+    /// The SHA-256 of a certificate.
+    certificate: Option<[u8; 32]>,
+}
+
+impl Confirmation {
+    /// Reads `cnf`. One that names nothing known comes out empty, and nobody can prove to hold it.
+    pub(super) fn of(claims: &Claims) -> Option<Box<Self>> {
+        let cnf: Json = serde_json::from_str(claims.find("cnf")?.as_json()).unwrap_or_default();
+        let digest = |name: &str| {
+            let bytes = URL_SAFE_NO_PAD.decode(cnf.get(name)?.as_str()?).ok()?;
+            <[u8; 32]>::try_from(bytes).ok()
+        };
+        Some(Box::new(Self { key: digest("jkt"), certificate: digest("x5t#S256") }))
+    }
+}
+
+/// What the whole process remembers of proofs.
+#[derive(Debug)]
+pub struct Possession {
+    window_secs: u64,
+    replay: ReplayWindow,
+    nonces: Nonces,
+}
+
+impl Possession {
+    /// Takes proofs for `window_secs` seconds after they were made, each once.
+    pub fn new(window_secs: u64) -> Result<Self, NoRandomness> {
+        let replay = ReplayWindow::new(ReplayWindow::DEFAULT_ENTRIES, window_secs);
+        Ok(Self { window_secs, replay, nonces: Nonces::new(window_secs)? })
+    }
+
+    /// A nonce for the next proof.
+    pub(super) fn nonce(&self, asking: &Asking<'_>) -> String {
+        self.nonces.issue(asking.now)
+    }
+
+    /// Whether the request proves to come from the token's holder. A proof comes out, to be used up when all else is in order.
+    pub(super) fn check(
+        &self,
+        binding: Binding,
+        bound_to: Option<&Confirmation>,
+        found: &Found<'_>,
+        asking: &Asking<'_>,
+    ) -> Result<Option<Proof>, Cause> {
+        let Some(bound_to) = bound_to else {
+            let bearer = binding.demanded == Demanded::Nothing && found.scheme == Scheme::Bearer;
+            return if bearer { Ok(None) } else { Err(Cause::UnboundToken) };
+        };
+        if bound_to.key.is_none() && bound_to.certificate.is_none() {
+            return Err(Cause::BoundToken(Holder::Unknown));
+        }
+        if let Some(certificate) = &bound_to.certificate {
+            let shown = asking.client_certificate.is_some_and(|shown| is_same(shown, certificate));
+            if !shown {
+                return Err(Cause::BoundToken(Holder::Certificate));
+            }
+        }
+        match (binding.demanded, &bound_to.key, &bound_to.certificate) {
+            (Demanded::Key, None, _) | (Demanded::Certificate, _, None) => return Err(Cause::UnboundToken),
+            _ => {}
+        }
+        match (&bound_to.key, found.scheme) {
+            (Some(key), Scheme::Dpop) => self.prove(binding, key, found, asking).map(Some),
+            (Some(_), Scheme::Bearer) => Err(Cause::BoundToken(Holder::Key)),
+            (None, Scheme::Dpop) => Err(Cause::UnboundToken),
+            (None, Scheme::Bearer) => Ok(None),
+        }
+    }
+
+    fn prove(&self, binding: Binding, key: &[u8; 32], found: &Found<'_>, asking: &Asking<'_>) -> Result<Proof, Cause> {
+        let expected = Expectation {
+            method: asking.method.as_str(),
+            scheme: asking.scheme(),
+            authority: asking.target.authority(),
+            path: asking.target.raw_path(),
+            access_token: bearer::well_formed(found.token)?,
+            now: asking.now,
+            window_secs: self.window_secs,
+            algorithms: &Algorithm::ALL,
+        };
+        let proof = the_proof(asking.headers).and_then(|proof| check_proof(proof, &expected));
+        let proof = proof.map_err(|fault| Cause::Proof(Box::new(fault)))?;
+        if !is_same(&proof.thumbprint, key) {
+            return Err(Cause::BoundToken(Holder::Key));
+        }
+        let ours = |nonce: &str| self.nonces.accepts(nonce, asking.now);
+        if binding.nonce && !proof.nonce.as_deref().is_some_and(ours) {
+            return Err(Cause::NonceNeeded);
+        }
+        Ok(proof)
+    }
+
+    /// Notes that a proof was used; the second time it is refused.
+    pub(super) fn use_up(&self, proof: &Proof, asking: &Asking<'_>) -> Result<(), Cause> {
+        self.replay.first_use(proof.jti_digest, asking.now).map_err(Cause::Replay)
+    }
+}
+
+fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    verify_slices_are_equal(one, other).is_ok()
+}

@@ -1,0 +1,53 @@
+//! HTTP/2 clients.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::gateway::Gateway;
+use super::{tls, within};
+
+/// One HTTP/2 connection.
+pub async fn connect<B>(gateway: &Gateway) -> SendRequest<B>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let stream = tls::connect(gateway.https, &gateway.roots(), &[b"h2"]).await.expect("a handshake");
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) =
+        http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    sender
+}
+
+pub fn get(path: &str) -> Request<Full<Bytes>> {
+    request("GET", path, &[])
+}
+
+pub fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(format!("https://site.test{path}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::default()).unwrap()
+}
+
+pub async fn whole(response: Response<Incoming>) -> (StatusCode, String) {
+    let status = response.status();
+    let body = within("a body", response.into_body().collect()).await.expect("a whole body").to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+/// The head of the answer, its body still to come.
+pub async fn answer(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    within("an answer", sender.send_request(request)).await.expect("an answer")
+}
+
+pub async fn ask(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, String) {
+    whole(answer(sender, request).await).await
+}
