@@ -214,13 +214,16 @@ fn every_key_is_described_in_the_schema() {
 #[test]
 fn secrets_are_in_no_message_and_no_debug_text() {
     let text = "[issuer.a]\nsecret = \"hunter2-hunter2\"\n[issuer.b]\nsecret = { value = \"hunter2\", key = \"hunter2\" }\n\
-                [issuer.c]\nsecret_key = \"hunter2\"\n[issuer.d]\nsecret = 8472951\n[issuer.e]\nsecret = [\"hunter2\"]\n";
+                [issuer.c]\nsecret_key = \"hunter2\"\n[issuer.d]\nsecret = 8472951\n[issuer.e]\nsecret = [\"hunter2\"]\n\
+                [issuer.f]\nintrospection = { url = \"https://a:hunter2@b/\", client_secret = \"hunter2\" }\n";
     let problems = load(text).unwrap_err();
     for shown in [problems.render(Paint::Plain), problems.render(Paint::Colour)] {
         assert!(!shown.contains("hunter2") && !shown.contains("8472951"), "{shown}");
     }
-    let problems = load("[issuer.a]\nsecret = \"hunter2\n").unwrap_err();
-    assert!(!problems.render(Paint::Plain).contains("hunter2"));
+    for broken in ["secret = \"hunter2\n", "introspection = { client_id = \"a\", client_secret = \"hunter2\n"] {
+        let problems = load(&format!("[issuer.a]\n{broken}")).unwrap_err();
+        assert!(!problems.render(Paint::Plain).contains("hunter2"), "{problems}");
+    }
     let loaded = load(&read("gateway.toml")).unwrap();
     assert!(!format!("{:?}", loaded.config).contains("long enough for a secret"));
 }
@@ -406,7 +409,7 @@ fn assignment(text: &str) -> Option<&str> {
 /// The text with one example active, and what it cannot stand beside out of its table.
 fn with_example(lines: &[&str], index: usize) -> String {
     const RIVALS: [&[&str]; 2] = [
-        &["secret", "public_keys", "jwks_file", "jwks_url", "discovery", "keys", "algorithms"],
+        &["secret", "public_keys", "jwks_file", "jwks_url", "discovery", "keys", "introspection", "algorithms"],
         &["upstream", "redirect", "forward_claims"],
     ];
     let active = example(lines[index]).unwrap();

@@ -11,6 +11,7 @@ use super::bearer;
 use super::cache::TokenCache;
 use super::denied::{Cause, Denied, Kind};
 use super::dpop::Proof;
+use super::introspect::Introspectors;
 use super::jws::Jws;
 use super::permit::Permit;
 use super::place::{self, Found};
@@ -28,6 +29,7 @@ pub struct Authority {
     turnstile: Turnstile,
     revoked: Arc<DenyList>,
     possession: Arc<Possession>,
+    introspectors: Introspectors,
     meter: Option<WorkerMeter>,
 }
 
@@ -44,14 +46,16 @@ struct Refused {
 }
 
 impl Authority {
-    /// A judge that remembers at most `cache_entries` verified tokens (about 900 bytes each, 8.4 KB at most; 0 remembers none), and shares
+    /// A judge that remembers at most `cache_entries` verified tokens (about 900 bytes each, 8.4 KB at most; 0 remembers none), as
+    /// many for each issuer that is asked about its tokens, and shares
     /// with all others of the process what is revoked and which proofs were used.
     pub fn new(cache_entries: usize, revoked: Arc<DenyList>, possession: Arc<Possession>) -> Self {
         let turnstile = Turnstile::default();
-        Self { cache: TokenCache::new(cache_entries), turnstile, revoked, possession, meter: None }
+        let introspectors = Introspectors::new(cache_entries);
+        Self { cache: TokenCache::new(cache_entries), turnstile, introspectors, revoked, possession, meter: None }
     }
 
-    /// Counts hits and misses of the cache on `meter`.
+    /// Counts hits and misses of the cache, and questions to issuers, on `meter`.
     #[must_use]
     pub fn counted_on(self, meter: WorkerMeter) -> Self {
         Self { meter: Some(meter), ..self }
@@ -84,9 +88,12 @@ impl Authority {
         if let (Place::Cookie(_), Some(guard)) = (found.place, &policy.guard) {
             guard.check(asking)?;
         }
-        let vouched = match self.remembered(policy, found.token, asking.now)? {
-            Some(known) => known,
-            None => self.verify_anew(policy, bearer::well_formed(found.token)?, asking.now).await?,
+        let vouched = match policy.introspecting(found.token)? {
+            Some(candidate) => self.introspect(policy, candidate, found.token, asking.now).await?,
+            None => match self.remembered(policy, found.token, asking.now)? {
+                Some(known) => known,
+                None => self.verify_anew(policy, bearer::well_formed(found.token)?, asking.now).await?,
+            },
         };
         let Vouched { verified, candidate } = &vouched;
         self.check_revoked(policy, &vouched, found.token, asking.now)?;
@@ -112,9 +119,31 @@ impl Authority {
         Ok(None)
     }
 
+    /// A token whose issuer was asked about it, now or not long ago; its dates are asked anew.
+    async fn introspect(
+        &self,
+        policy: &TokenPolicy,
+        candidate: usize,
+        token: &[u8],
+        now: UnixSeconds,
+    ) -> Result<Vouched, Cause> {
+        let (issuer, digest) = (&policy.candidates[candidate].issuer, digest_of(token));
+        let asker = self.introspectors.of(issuer, self.meter.as_ref()).ok_or(Cause::IntrospectionUnavailable)?;
+        let verified = if let Some(known) = asker.recall(&digest, now) {
+            self.meter.iter().for_each(WorkerMeter::cache_hit);
+            known?
+        } else {
+            self.meter.iter().for_each(WorkerMeter::cache_miss);
+            asker.vouch(issuer, bearer::well_formed(token)?, &digest).await?
+        };
+        verified.check_dates(issuer, now)?;
+        Ok(Vouched { verified, candidate })
+    }
+
     /// Verifies a token, and once more if its key is unknown and a fetch brings the issuer's newest keys.
     async fn verify_anew(&self, policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Result<Vouched, Cause> {
         self.meter.iter().for_each(WorkerMeter::cache_miss);
+        self.introspectors.forget_gone();
         let refused = match self.turnstile.pass(|| self.verify(policy, token, now)).await {
             Ok(vouched) => return Ok(vouched),
             Err(refused) => refused,

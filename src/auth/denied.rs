@@ -87,6 +87,9 @@ pub enum Cause {
     /// A claim that is to be forwarded cannot stand in a header field.
     #[error("claim `{0}` cannot be forwarded in a header")]
     UnusableClaim(Box<str>),
+    /// The issuer was asked about the token and does not stand by it.
+    #[error("the issuer says that the token is not active")]
+    InactiveToken,
     /// The token, or its subject, was revoked.
     #[error("the token was revoked")]
     Revoked,
@@ -111,6 +114,9 @@ pub enum Cause {
     /// The issuer's keys are not to be had now.
     #[error("the issuer's keys are not available")]
     KeysUnavailable,
+    /// The issuer cannot be asked about the token now, or its answer cannot be understood.
+    #[error("the issuer cannot be asked about the token")]
+    IntrospectionUnavailable,
 }
 
 /// What a token is bound to.
@@ -206,7 +212,7 @@ pub(super) struct Challenge {
 
 impl Denied {
     /// Every value of [`Self::reason`], for metrics to resolve their series once.
-    pub const REASONS: [&'static str; 42] = [
+    pub const REASONS: [&'static str; 44] = [
         "missing_credentials",
         "malformed_header",
         "two_credentials",
@@ -227,6 +233,7 @@ impl Denied {
         "demand_unmet",
         "insufficient_scope",
         "unusable_claim",
+        "inactive_token",
         "revoked",
         "bound_token",
         "unbound_token",
@@ -249,6 +256,7 @@ impl Denied {
         "proof_replayed",
         "proof_memory_full",
         "proof_nonce",
+        "introspection_unavailable",
     ];
 
     pub(super) fn new(cause: Cause, scheme: Scheme, challenge: Arc<Challenge>) -> Self {
@@ -349,6 +357,7 @@ impl Cause {
             Self::DemandUnmet(_) => "demand_unmet",
             Self::InsufficientScope => "insufficient_scope",
             Self::UnusableClaim(_) => "unusable_claim",
+            Self::InactiveToken => "inactive_token",
             Self::Revoked => "revoked",
             Self::BoundToken(_) => "bound_token",
             Self::Proof(fault) => fault.reason(),
@@ -357,6 +366,7 @@ impl Cause {
             Self::UnboundToken => "unbound_token",
             Self::CrossOrigin => "cross_origin",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::IntrospectionUnavailable => "introspection_unavailable",
         }
     }
 
@@ -379,6 +389,7 @@ impl Cause {
             | Self::MissingClaim(_)
             | Self::WrongTokenType(_)
             | Self::ClaimRefused(_)
+            | Self::InactiveToken
             | Self::Revoked
             | Self::BoundToken(_)
             | Self::UnboundToken => Kind::InvalidToken,
@@ -387,7 +398,7 @@ impl Cause {
             Self::CrossOrigin => Kind::CrossOrigin,
             Self::Proof(_) | Self::Replay(Replay::Seen) => Kind::InvalidProof,
             Self::NonceNeeded => Kind::NonceNeeded,
-            Self::KeysUnavailable | Self::Replay(Replay::Full) => Kind::Unavailable,
+            Self::KeysUnavailable | Self::IntrospectionUnavailable | Self::Replay(Replay::Full) => Kind::Unavailable,
         }
     }
 }
@@ -434,6 +445,7 @@ mod tests {
             Cause::DemandUnmet("a".into()),
             Cause::InsufficientScope,
             Cause::UnusableClaim("a".into()),
+            Cause::InactiveToken,
             Cause::Revoked,
             Cause::BoundToken(Holder::Key),
             Cause::Replay(Replay::Seen),
@@ -442,6 +454,7 @@ mod tests {
             Cause::UnboundToken,
             Cause::CrossOrigin,
             Cause::KeysUnavailable,
+            Cause::IntrospectionUnavailable,
         ]
     }
 

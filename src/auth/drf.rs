@@ -55,6 +55,7 @@ pub fn drf_body(denied: &Denied) -> &'static str {
         | Cause::WrongIssuer
         | Cause::WrongAudience
         | Cause::ClaimRefused(_)
+        | Cause::InactiveToken
         | Cause::Revoked
         | Cause::BoundToken(_)
         | Cause::Proof(_)
@@ -62,7 +63,7 @@ pub fn drf_body(denied: &Denied) -> &'static str {
         | Cause::NonceNeeded
         | Cause::UnboundToken => not_valid!("Token is invalid"),
         Cause::CrossOrigin => CROSS_ORIGIN,
-        Cause::KeysUnavailable | Cause::Replay(Replay::Full) => UNAVAILABLE,
+        Cause::KeysUnavailable | Cause::IntrospectionUnavailable | Cause::Replay(Replay::Full) => UNAVAILABLE,
         Cause::DemandUnmet(_) | Cause::InsufficientScope | Cause::UnusableClaim(_) => NOT_PERMITTED,
     }
 }

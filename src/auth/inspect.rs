@@ -74,7 +74,16 @@ pub fn explain_token(policy: &Policy, method: &Method, token: &str, now: UnixSec
 }
 
 fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
-    let mut trace = Trace(Vec::new());
+    let mut trace = Trace::default();
+    if let Ok(Some(position)) = policy.introspecting(token.as_bytes()) {
+        let name = policy.candidates[position].issuer.name();
+        trace.tell(
+            "introspection",
+            false,
+            format!("issuer `{name}` is not asked here, so nothing is known of the token"),
+        );
+        return trace.0;
+    }
     let Some(jws) =
         trace.step("form", Jws::parse(token), |_| "three parts, strict base64url, readable header".to_owned())
     else {
@@ -85,7 +94,8 @@ fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
     }) else {
         return trace.0;
     };
-    let Candidate { index, issuer } = &policy.candidates[candidate];
+    let candidate = &policy.candidates[candidate];
+    let issuer = &candidate.issuer;
     let Some(ring) = trace.step("keys", issuer.ring(), |ring| format!("{} in use", ring.keys.len())) else {
         return trace.0;
     };
@@ -103,18 +113,30 @@ fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
     else {
         return trace.0;
     };
-    trace.step("dates", verified.check_dates(issuer, now), |()| validity(&verified, issuer, now));
+    explain_claims(&mut trace, policy, candidate, &verified, now);
+    trace.0
+}
+
+/// What is asked of claims that their issuer vouches for.
+pub(super) fn explain_claims(
+    trace: &mut Trace,
+    policy: &TokenPolicy,
+    candidate: &Candidate,
+    verified: &Verified,
+    now: UnixSeconds,
+) {
+    let Candidate { index, issuer } = candidate;
+    trace.step("dates", verified.check_dates(issuer, now), |()| validity(verified, issuer, now));
     trace.step("issuer", verified.check_issuer(issuer), |()| "`iss` is in order".to_owned());
     trace.step("audience", verified.check_audience(issuer), |()| "`aud` is in order".to_owned());
     trace.step("required claims", verified.check_presence(issuer), |()| "all present".to_owned());
     trace.step("issuer demands", verified.check_demands(issuer), |()| "all met".to_owned());
-    trace.step("possession", binding(issuer, &verified), |words| (*words).to_owned());
+    trace.step("possession", binding(issuer, verified), |words| (*words).to_owned());
     trace.step("route demands", policy.check_rule(&verified.claims, *index), |()| "all met".to_owned());
-    trace.step("forwarded claims", identity_of(policy, &verified), |identity| {
+    trace.step("forwarded claims", identity_of(policy, verified), |identity| {
         let names: Vec<&str> = identity.iter().map(|(name, _)| name.as_str()).collect();
         if names.is_empty() { "none".to_owned() } else { format!("set {}", names.join(", ")) }
     });
-    trace.0
 }
 
 /// What a request would have to prove besides; only a token that is not bound where it must be is refused here.
@@ -126,10 +148,20 @@ fn binding(issuer: &Issuer, verified: &Verified) -> Result<&'static str, Cause> 
     }
 }
 
-struct Trace(Vec<Step>);
+/// The checks so far.
+#[derive(Default)]
+pub(super) struct Trace(Vec<Step>);
 
 impl Trace {
-    fn step<T>(
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        self.0
+    }
+
+    pub(super) fn tell(&mut self, name: &'static str, ok: bool, detail: String) {
+        self.0.push(Step { name, ok, detail });
+    }
+
+    pub(super) fn step<T>(
         &mut self,
         name: &'static str,
         result: Result<T, Cause>,
@@ -139,7 +171,7 @@ impl Trace {
             Ok(value) => (true, detail(value)),
             Err(cause) => (false, format!("{}: {cause}", cause.reason())),
         };
-        self.0.push(Step { name, ok, detail });
+        self.tell(name, ok, detail);
         result.ok()
     }
 }

@@ -38,10 +38,11 @@ pub(super) struct Ring {
 impl Issuer {
     /// Admits the keys. Every problem is reported at once; the issuer comes out only when none is fatal.
     ///
-    /// A source an operator wrote by hand (secret, PEM) must be right as a whole; of a key set, the bad members are left out.
+    /// A source an operator wrote by hand (secret, PEM) must be right as a whole; of a key set, the bad members are left out. An issuer
+    /// that is asked about its tokens has no keys: nothing that is signed passes for its own.
     pub fn compile(settings: IssuerSettings) -> Result<(Self, Vec<KeyProblem>), Vec<KeyProblem>> {
         let rules = Generation::of_rules(&settings);
-        let (ring, problems) = if settings.remote.is_some() {
+        let (ring, problems) = if settings.remote.is_some() || settings.introspection.is_some() {
             (None, Vec::new())
         } else {
             let Admitted { keys, algorithms, problems } = admit_configured(&settings);

@@ -17,6 +17,7 @@ mod dpop;
 mod drf;
 mod generation;
 mod inspect;
+mod introspect;
 mod issuer;
 mod json;
 mod jwk;
@@ -57,6 +58,7 @@ pub use dpop::{Expectation, NoRandomness, Nonces, Proof, ProofFault, Replay, Rep
 pub use drf::drf_body;
 pub use generation::Generation;
 pub use inspect::{Inspection, Step, explain_token, inspect};
+pub use introspect::{IntrospectionSettings, explain_introspected, introspection_url};
 pub use issuer::Issuer;
 pub use jwk::{JwkFault, PublicJwk};
 pub use mint::{MintError, SigningKey, mint};

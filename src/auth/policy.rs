@@ -9,12 +9,13 @@ use http::Method;
 
 use super::access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
 use super::asking::is_safe;
-use super::bearer::Scheme;
+use super::bearer::{self, Scheme};
 use super::claims::Claims;
 use super::demand::{Verdict, judge};
 use super::denied::{Cause, Challenge};
 use super::issuer::Issuer;
 use super::json::Value;
+use super::jws::Jws;
 use super::place;
 use super::settings::Demanded;
 
@@ -31,6 +32,8 @@ pub struct Policy {
 #[derive(Debug)]
 pub(super) struct TokenPolicy {
     pub(super) candidates: Box<[Candidate]>,
+    /// The position of the one candidate that is asked about its tokens.
+    introspecting: Option<usize>,
     pub(super) rule: Rule,
     pub(super) optional: bool,
     pub(super) places: Box<[Place]>,
@@ -44,6 +47,19 @@ pub(super) struct TokenPolicy {
 pub(super) struct Candidate {
     pub(super) index: usize,
     pub(super) issuer: Arc<Issuer>,
+}
+
+impl Candidate {
+    fn introspects(&self) -> bool {
+        self.issuer.settings().introspection.is_some()
+    }
+
+    /// Whether `iss` is the name of this issuer.
+    fn is_called_as(&self, claims: &Claims) -> bool {
+        let found = claims.find("iss").and_then(Value::as_str);
+        let expected = self.issuer.settings().issuer.as_deref();
+        expected.is_some_and(|expected| found.is_some_and(|found| found == expected))
+    }
 }
 
 impl Policy {
@@ -109,6 +125,7 @@ impl TokenPolicy {
     fn compile(settings: &PolicySettings, issuers: &[Arc<Issuer>], forward: Arc<Forwarding>) -> Self {
         let candidate = |index: &usize| Candidate { index: *index, issuer: Arc::clone(&issuers[*index]) };
         let candidates: Box<[Candidate]> = settings.issuers.iter().map(candidate).collect();
+        let introspecting = candidates.iter().position(Candidate::introspects);
         let spoken = candidates[0].issuer.settings();
         let mut scopes = Vec::new();
         collect_scopes(&settings.rule, &mut scopes);
@@ -123,6 +140,7 @@ impl TokenPolicy {
         };
         Self {
             candidates,
+            introspecting,
             rule: settings.rule.clone(),
             optional: settings.optional,
             places: settings.places.clone().into(),
@@ -132,28 +150,40 @@ impl TokenPolicy {
         }
     }
 
-    /// The position of the issuer that may have issued a token with these claims: the one that is called so, else the one that does not
-    /// look at `iss`. At most one can be meant, so no token is ever tried with the keys of two.
+    /// The position of the issuer that is to be asked about this token: what is no JWS, and a JWS that is no other candidate's.
+    pub(super) fn introspecting(&self, token: &[u8]) -> Result<Option<usize>, Cause> {
+        let Some(position) = self.introspecting else { return Ok(None) };
+        let token = bearer::well_formed(token)?;
+        if self.candidates.len() == 1 {
+            return Ok(Some(position));
+        }
+        let Ok(claims) = Jws::parse(token).and_then(|jws| jws.claims()) else { return Ok(Some(position)) };
+        let Some(other) = self.with_keys(&claims) else { return Ok(Some(position)) };
+        // One that is called as the token says goes before one that takes whatever is signed with its keys.
+        let called = self.candidates[position].is_called_as(&claims) && !self.candidates[other].is_called_as(&claims);
+        Ok(called.then_some(position))
+    }
+
+    /// The position of the issuer whose keys may have signed a token with these claims: the one that is called so, else the one that does
+    /// not look at `iss`. At most one can be meant, so no token is ever tried with the keys of two.
     pub(super) fn choose(&self, claims: impl FnOnce() -> Result<Claims, Cause>) -> Result<usize, Cause> {
         if self.candidates.len() == 1 {
             return Ok(0); // its own check of `iss` says what is wrong
         }
-        self.meant(&claims()?).ok_or(Cause::WrongIssuer)
+        self.with_keys(&claims()?).ok_or(Cause::WrongIssuer)
     }
 
     /// Whether a token with these claims, known to be good to the issuer at this position, is that issuer's here.
     pub(super) fn is_meant(&self, position: usize, claims: &Claims) -> bool {
-        self.candidates.len() == 1 || self.meant(claims) == Some(position)
+        self.candidates.len() == 1 || self.with_keys(claims) == Some(position)
     }
 
-    fn meant(&self, claims: &Claims) -> Option<usize> {
-        let iss = claims.find("iss").and_then(Value::as_str);
-        let named = |candidate: &Candidate| match (&candidate.issuer.settings().issuer, &iss) {
-            (Some(expected), Some(found)) => **expected == **found,
-            _ => false,
+    fn with_keys(&self, claims: &Claims) -> Option<usize> {
+        let position = |fits: &dyn Fn(&Candidate) -> bool| {
+            self.candidates.iter().position(|candidate| !candidate.introspects() && fits(candidate))
         };
-        let unnamed = |candidate: &Candidate| candidate.issuer.settings().issuer.is_none();
-        self.candidates.iter().position(named).or_else(|| self.candidates.iter().position(unnamed))
+        position(&|candidate| candidate.is_called_as(claims))
+            .or_else(|| position(&|candidate| candidate.issuer.settings().issuer.is_none()))
     }
 
     /// The route's own demands, asked of every request, cached token or not.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use super::demand::{Demand, Test};
+use super::introspect::IntrospectionSettings;
 pub use super::number::Number;
 pub use super::path::{ClaimPath, PathProblem};
 use super::remote::RemoteSettings;
@@ -122,6 +123,8 @@ pub struct IssuerSettings {
     pub remote: Option<RemoteSettings>,
     /// Whether a token must be bound to its holder, and how that is proved.
     pub binding: Binding,
+    /// How it is asked about tokens, instead of `keys`, which are then not looked at.
+    pub introspection: Option<IntrospectionSettings>,
     /// The `iss` a token must carry, byte for byte; `None` leaves the claim unread.
     pub issuer: Option<Box<str>>,
     /// A token's `aud` must hold one of these; empty leaves the claim unread.
@@ -156,6 +159,7 @@ impl IssuerSettings {
             keys: Vec::new(),
             remote: None,
             binding: Binding::default(),
+            introspection: None,
             issuer: None,
             audiences: Vec::new(),
             algorithms: Vec::new(),

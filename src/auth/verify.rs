@@ -80,7 +80,11 @@ pub(super) fn check_signature<'r>(
 impl Verified {
     /// Reads the claims; proves nothing about them.
     pub(super) fn read(issuer: &Issuer, payload: Vec<u8>) -> Result<Self, Cause> {
-        let claims = Claims::parse(payload)?;
+        Self::of(issuer, Claims::parse(payload)?)
+    }
+
+    /// The same of claims that were read already.
+    pub(super) fn of(issuer: &Issuer, claims: Claims) -> Result<Self, Cause> {
         let subject = claims.text(&issuer.settings().subject_claim).map(|text| text.into_owned().into_boxed_str());
         let (exp, nbf, issued_at) = (claims.date("exp")?, claims.date("nbf")?, claims.date("iat")?);
         let bound_to = Confirmation::of(&claims);

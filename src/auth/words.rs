@@ -66,9 +66,9 @@ fn guarded(guard: Option<&OriginGuard>) -> String {
 fn issuers(candidates: &[Candidate]) -> Vec<String> {
     if let [only] = candidates {
         let (head, demands) = issuer(&only.issuer);
-        return [vec![format!("a token of issuer {head}")], demands].concat();
+        return [vec![format!("a token {head}")], demands].concat();
     }
-    let mut lines = vec!["a token of one of these issuers, as its `iss` says:".to_owned()];
+    let mut lines = vec!["a token of one of these kinds, as its `iss` says:".to_owned()];
     for candidate in candidates {
         let (head, demands) = issuer(&candidate.issuer);
         lines.extend(item([vec![head], demands].concat()));
@@ -104,7 +104,11 @@ fn issuer(issuer: &Issuer) -> (String, Vec<String>) {
     if settings.leeway_secs > 0 {
         lines.push(format!("dates are forgiven {} seconds", settings.leeway_secs));
     }
-    (format!("`{}`, signed with {names}", settings.name), lines)
+    let head = match &settings.introspection {
+        Some(asked) => format!("that issuer `{}` calls active at {}", settings.name, asked.url),
+        None => format!("of issuer `{}`, signed with {names}", settings.name),
+    };
+    (head, lines)
 }
 
 fn rule(asked: &Rule, candidates: &[Candidate], lines: &mut Vec<String>) {
@@ -189,11 +193,11 @@ mod tests {
             "GET, HEAD, OPTIONS:",
             "  public: no token is asked for",
             "other methods:",
-            "  a token of one of these issuers, as its `iss` says:",
-            "  - `a`, signed with ES256",
+            "  a token of one of these kinds, as its `iss` says:",
+            "  - of issuer `a`, signed with ES256",
             "    claim `iss` is \"https://a/\"",
             "    claim `exp` is present",
-            "  - `b`, signed with ES256",
+            "  - of issuer `b`, signed with ES256",
             "    claim `exp` is present",
             "  one of these:",
             "  - the issuer is `a`",

@@ -13,8 +13,8 @@ use http::{Method, Request, Uri, header};
 use super::{fail, print, token_of};
 use crate::app::described;
 use crate::auth::{
-    Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, UnixSeconds,
-    explain_token,
+    Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step, UnixSeconds,
+    explain_introspected, explain_token, introspection_url,
 };
 use crate::config::{self, Config, Problems, Route};
 use crate::fetch::FetchError;
@@ -25,7 +25,8 @@ use crate::route::{RouteError, Router, Rule};
 #[command(after_help = "\
 Examples:
   portcullis explain GET https://localhost:8443/api/items
-  portcullis explain POST https://api.example.com/orders/7 --token - < token.txt")]
+  portcullis explain POST https://api.example.com/orders/7 --token - < token.txt
+  portcullis explain GET https://api.example.com/files --token - --introspect < token.txt")]
 pub(super) struct Explain {
     /// The request's method.
     method: Method,
@@ -34,6 +35,9 @@ pub(super) struct Explain {
     /// A bearer token to try, or `-` for standard input, which keeps it out of the shell's history.
     #[arg(long)]
     token: Option<String>,
+    /// Ask the issuer about the token, where a request would have it asked; the token is sent there.
+    #[arg(long, requires = "token")]
+    introspect: bool,
 }
 
 /// Why there is nothing to explain.
@@ -49,7 +53,7 @@ enum ExplainError {
     Token(#[source] io::Error),
     #[error("the issuer's keys can't be fetched")]
     Fetch(#[source] FetchError),
-    #[error("the system gives no runtime to fetch keys with")]
+    #[error("the system gives no runtime to ask the issuer with")]
     Runtime(#[source] io::Error),
     #[error("the issuer's keys can't be used: {0:?}")]
     Keys(Vec<KeyProblem>),
@@ -113,7 +117,13 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     }
     if let Some(given) = &arguments.token {
         let token = token_of(given).map_err(ExplainError::Token)?;
-        let steps = explain_token(&policy, &arguments.method, &token, UnixSeconds::now());
+        let url = introspection_url(&policy, &arguments.method, &token);
+        if let Some(url) = url.filter(|_| !arguments.introspect) {
+            line("  ?", &format!("introspection: the token would be sent to {url}; --introspect sends it"));
+            line("verdict", "only the issuer knows");
+            return Ok(());
+        }
+        let steps = steps(&policy, arguments, &token)?;
         for step in &steps {
             line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
         }
@@ -133,6 +143,15 @@ fn forwarded(forward: &Forwarding) -> Vec<(&'static str, String)> {
         lines.push(("removes", "the token, wherever it stood".to_owned()));
     }
     lines
+}
+
+fn steps(policy: &Policy, arguments: &Explain, token: &str) -> Result<Vec<Step>, ExplainError> {
+    let now = UnixSeconds::now();
+    if !arguments.introspect {
+        return Ok(explain_token(policy, &arguments.method, token, now));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExplainError::Runtime)?;
+    Ok(runtime.block_on(explain_introspected(policy, &arguments.method, token, now)))
 }
 
 fn policy(config: &Config, route: &Route) -> Result<Policy, ExplainError> {

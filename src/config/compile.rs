@@ -8,7 +8,9 @@ mod action;
 mod auth;
 mod context;
 mod demand;
+mod fetch;
 mod fields;
+mod introspection;
 mod issuer;
 mod keys;
 mod link;
@@ -21,6 +23,7 @@ mod remote;
 mod revocation;
 mod route;
 mod rule;
+mod secret;
 mod server;
 mod upstream;
 
@@ -115,17 +118,27 @@ fn names<T>(tables: &Entry<Named<T>>) -> Vec<&str> {
     }
 }
 
-/// A token names its issuer by `iss`; issuers that can't be told apart by it would try each other's tokens.
+/// A token names its issuer by `iss`; issuers that can't be told apart by it would try each other's tokens. One that is asked about its
+/// tokens is told from the others by their form, and from another such one by nothing.
 fn indistinct(config: &Config, spans: &Spans) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (route, at) in config.routes.iter().zip(&spans.routes) {
         for policy in route.auth.policies() {
             let mut seen: Vec<&IssuerSettings> = Vec::new();
             for issuer in policy.issuers.iter().filter_map(|index| config.issuers.get(*index)) {
-                if let Some(other) = seen.iter().find(|other| other.issuer == issuer.issuer) {
+                let asked = issuer.introspection.is_some();
+                let same = |other: &&&IssuerSettings| match (asked, other.introspection.is_some()) {
+                    (false, false) => other.issuer == issuer.issuer,
+                    (asked, other) => asked && other,
+                };
+                if let Some(other) = seen.iter().find(same) {
                     let (a, b) = (&other.name, &issuer.name);
                     let message = format!("the route `{}` can't tell tokens of `{a}` from tokens of `{b}`", route.name);
-                    let hint = "give each its own `issuer`, the value of the claim `iss`; one may be without";
+                    let hint = if asked {
+                        "one issuer with `introspection` is all that a route can take"
+                    } else {
+                        "give each its own `issuer`, the value of the claim `iss`; one may be without"
+                    };
                     problems.push(Problem::error(at.name, message).hint(hint));
                 }
                 seen.push(issuer);

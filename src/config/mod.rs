@@ -137,7 +137,7 @@ fn secret_on_line(text: &str, offset: usize) -> Option<Span> {
     let start = bytes[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     let end = bytes[start..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| start + length);
     let line = &bytes[start..end];
-    let equals = line.iter().position(|byte| *byte == b'=')?;
-    let named = line[..equals].windows(6).any(|word| word.eq_ignore_ascii_case(b"secret"));
-    named.then_some(Span { start: start + equals + 1, end })
+    let named = line.windows(6).position(|word| word.eq_ignore_ascii_case(b"secret"))?;
+    let equals = named + line[named..].iter().position(|byte| *byte == b'=')?;
+    Some(Span { start: start + equals + 1, end })
 }

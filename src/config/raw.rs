@@ -174,8 +174,8 @@ pub(super) struct Revocation {
     pub(super) entries: Entry<i64>,
 }
 
-/// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys`,
-/// `keys`, `jwks_file`, `jwks_url` and `discovery`.
+/// Who signs tokens, with which keys, and what every token must say. Exactly one of `secret`, `public_keys`, `keys`,
+/// `jwks_file`, `jwks_url`, `discovery` and `introspection`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_field_names)] // `issuer.issuer` is the claim `iss`, named as RFC 7519 names it
@@ -191,6 +191,9 @@ pub(super) struct Issuer {
     pub(super) public_keys: Entry<Vec<Entry<String>>>,
     /// File of a JSON Web Key Set (RFC 7517); watched.
     pub(super) jwks_file: Entry<String>,
+    /// Where the issuer is asked about tokens that only it can read (RFC 7662). What it answers is judged as claims are; `exp` is
+    /// demanded only if `required_claims` names it.
+    pub(super) introspection: Entry<Introspection>,
     /// URL of the issuer's JSON Web Key Set; fetched and kept fresh in the background.
     pub(super) jwks_url: Entry<String>,
     /// The issuer's identifier, as `"https://id.example.com/"`: its metadata (`OpenID` Connect Discovery or RFC 8414) says where the
@@ -198,11 +201,13 @@ pub(super) struct Issuer {
     pub(super) discovery: Entry<String>,
     /// Several keys in order, each with the time in which it may be used: for the rotation of keys without `kid`.
     pub(super) keys: Entry<Vec<Entry<TimedKey>>>,
-    /// PEM file of the authorities that may vouch for what is fetched over https; watched. Default: the system's.
+    /// PEM file of the only authorities trusted for `jwks_url`, `discovery` and `introspection`; watched. Default: those of the
+    /// operating system.
     pub(super) ca_file: Entry<String>,
-    /// Whether keys may be fetched over http, where anybody on the way can forge them. Default: false.
+    /// Whether an `http://` URL may stand in `jwks_url`, `discovery` and `introspection`. Default: false. Whoever is on the way can
+    /// then read and forge what is said: for a server on this machine alone.
     pub(super) plain_http: Entry<bool>,
-    /// Seconds a fetch may take in all, 0.1 to 60. Default: 5.
+    /// Seconds that one exchange for `jwks_url`, `discovery` and `introspection` may take in all, 0.1 to 60. Default: 5.
     pub(super) fetch_timeout_secs: Entry<Seconds>,
     /// Least seconds between two fetches that no token asks for, 1 to 86400. Default: 60. Within these bounds the issuer's
     /// Cache-Control decides.
@@ -237,7 +242,7 @@ pub(super) struct Issuer {
     /// "`realm_access.roles`". Default: none. Demands of the preset stay unless the same claim is named here.
     pub(super) require: Entry<Named<ClaimValue>>,
     /// Claims that must be present, whatever their value. Default: none; `jti` and the subject claim under the preset
-    /// "simplejwt", `sub`, `client_id`, `iat` and `jti` under "rfc9068". `exp` is always demanded.
+    /// "simplejwt", `sub`, `client_id`, `iat` and `jti` under "rfc9068". `exp` is always demanded, but for `introspection`.
     pub(super) required_claims: Entry<Vec<Entry<String>>>,
     /// Accepted `typ` header values, compared without case and with or without `application/`. Default: not looked at;
     /// `["at+jwt"]` under the preset "rfc9068".
@@ -261,6 +266,22 @@ pub(super) struct TimedKey {
     pub(super) not_before: Entry<String>,
     /// Until when it may be used, likewise. Default: for ever.
     pub(super) not_after: Entry<String>,
+}
+
+/// Where and how an issuer is asked about a token.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["url", "client_id", "client_secret"]))]
+pub(super) struct Introspection {
+    /// The introspection endpoint, `https://HOST/PATH`. Required. Redirects are not followed.
+    pub(super) url: Entry<String>,
+    /// Who asks, as the issuer knows this gateway; sent by HTTP Basic. Required.
+    pub(super) client_id: Entry<String>,
+    /// What proves it: `{ env = "NAME" }` or `{ file = "PATH" }`. Required.
+    pub(super) client_secret: Entry<SecretSource>,
+    /// The most seconds an answer is kept, 0 to 3600; it is never kept past the token's own `exp`, and one that the token is not active
+    /// for 5 at most. Default: 60. So long a token that was revoked at the issuer may still pass; 0 asks for each request.
+    pub(super) cache_secs: Entry<i64>,
 }
 
 /// A group of equal application servers.

@@ -24,11 +24,12 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::key_sets::KeySets;
-use cells::{AuthCells, Count, EndpointCells, ListenerCells, RouteCells, WorkerCells};
+use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
 pub use meters::{
-    AuthMeter, EndpointMeter, Handshake, ListenerMeter, RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
+    AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, RouteMeter, TlsVersion,
+    UpstreamFailure, WorkerMeter,
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
@@ -59,6 +60,16 @@ const AUTH_DECISIONS: Family = Family::counter(
 );
 const TOKEN_CACHE_LOOKUPS: Family =
     Family::counter("portcullis_token_cache_lookups_total", "Lookups in the verified-token cache.", &["result"]);
+const INTROSPECTIONS: Family = Family::counter(
+    "portcullis_introspections_total",
+    "Questions to an issuer about a token, by what came of them: active, inactive or unavailable.",
+    &["issuer", "outcome"],
+);
+const INTROSPECTION_DURATION: Family = Family::histogram(
+    "portcullis_introspection_duration_seconds",
+    "Time a question to an issuer took, the wait for its turn included.",
+    &["issuer"],
+);
 const UPSTREAM_CONNECTIONS_OPENED: Family = Family::counter(
     "portcullis_upstream_connections_opened_total",
     "Connections opened to an endpoint.",
@@ -166,6 +177,8 @@ pub const FAMILIES: &[&Family] = &[
     &RESPONSE_BODY_BYTES,
     &AUTH_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
+    &INTROSPECTIONS,
+    &INTROSPECTION_DURATION,
     &REVOCATIONS,
     &REVOCATION_CHANGES,
     &KEY_SET_KEYS,
@@ -245,7 +258,8 @@ impl Metrics {
     /// The shard of one worker for what belongs to no route, endpoint or listener.
     pub fn worker(&self, worker: usize) -> WorkerMeter {
         let reasons = self.ledger.vocabulary.malformed_reasons;
-        WorkerMeter::new(self.ledger.workers.shard(worker, (), || WorkerCells::new(reasons)))
+        let cells = self.ledger.workers.shard(worker, (), || WorkerCells::new(reasons));
+        WorkerMeter::new(cells, Arc::clone(&self.ledger), worker)
     }
 
     /// A generation went live. The first one is the start of the process, the later ones count as reloads.
@@ -328,6 +342,7 @@ struct Ledger {
     auth: Book<Box<str>, AuthCells>,
     endpoints: Book<(Box<str>, Box<str>), EndpointCells>,
     listeners: Book<Box<str>, ListenerCells>,
+    introspections: Book<Box<str>, IntrospectionCells>,
     workers: Book<(), WorkerCells>,
     generation: AtomicU64,
     last_success: AtomicU64,
@@ -350,6 +365,7 @@ impl Ledger {
             auth: Book::default(),
             endpoints: Book::default(),
             listeners: Book::default(),
+            introspections: Book::default(),
             workers: Book::default(),
             generation: AtomicU64::new(0),
             last_success: AtomicU64::new(0),
@@ -370,6 +386,7 @@ impl Ledger {
         self.auth.each(|route, shards| read_auth(&mut sheet, route, shards));
         self.endpoints.each(|(upstream, endpoint), shards| read_endpoint(&mut sheet, upstream, endpoint, shards));
         self.listeners.each(|listener, shards| read_listener(&mut sheet, listener, shards));
+        self.introspections.each(|issuer, shards| read_introspections(&mut sheet, issuer, shards));
         self.workers.each(|(), shards| read_workers(&mut sheet, shards));
         self.read_process(&mut sheet);
         sheet.into_families()
@@ -449,6 +466,14 @@ fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
     }
 }
 
+fn read_introspections(sheet: &mut Sheet, issuer: &str, shards: &[&IntrospectionCells]) {
+    for outcome in Introspected::ALL {
+        let count = shards.iter().map(|shard| shard.outcomes[outcome as usize].value()).sum::<u64>();
+        sheet.put(&INTROSPECTIONS, &[issuer, outcome.label()], count);
+    }
+    sheet.put_latency(&INTROSPECTION_DURATION, &[issuer], shards.iter().map(|shard| &shard.latency));
+}
+
 fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
     let count = |pick: fn(&WorkerCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
     sheet.put(&TOKEN_CACHE_LOOKUPS, &["hit"], count(|shard| &shard.cache_hits));
@@ -459,8 +484,8 @@ fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
     }
 }
 
-/// The shards of one kind of thing, by its name and the worker. Locked when a snapshot is compiled and at a scrape,
-/// never by a request.
+/// The shards of one kind of thing, by its name and the worker. Locked when a snapshot is compiled and at a scrape, and by
+/// the first question to an issuer; by no other request.
 #[derive(Debug)]
 struct Book<K, C>(Mutex<BTreeMap<K, BTreeMap<usize, Arc<C>>>>);
 

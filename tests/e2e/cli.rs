@@ -166,12 +166,12 @@ policy    GET, HEAD, OPTIONS:
             dates are forgiven 30 seconds
             a request without a token passes too, as nobody
           other methods:
-            a token of one of these issuers, as its `iss` says:
-            - `site`, signed with HS256
+            a token of one of these kinds, as its `iss` says:
+            - of issuer `site`, signed with HS256
               claim `aud` holds one of: {audience}
               claim `exp` is present
               dates are forgiven 30 seconds
-            - `partners`, signed with HS256
+            - of issuer `partners`, signed with HS256
               claim `iss` is \"https://login.partner.example/\"
               claim `aud` holds one of: orders
               claim `exp` is present

@@ -17,6 +17,7 @@ mod flood;
 mod framing;
 mod http2;
 mod idle;
+mod introspection;
 mod lifecycle;
 mod limits;
 mod metrics;

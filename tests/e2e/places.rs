@@ -72,6 +72,9 @@ async fn a_bad_token_is_refused_wherever_it_stands() {
         }
     }
     for (place, query, fields) in everywhere("") {
+        if place == "cookie" {
+            continue; // that is how some applications log out
+        }
         let status = status(&mut client, "GET", &format!("/any/{query}"), &fields).await;
         assert_eq!(status, 400, "nothing in {place}");
     }

@@ -7,7 +7,7 @@ use super::super::spans::IssuerSpans;
 use super::context::{Context, bare};
 use super::demand::demands;
 use super::keys::{self, Kind};
-use super::{preset, remote};
+use super::{fetch, introspection, preset, remote};
 use crate::auth::{
     Algorithm, Binding, ClaimPath, Demand, Demanded, Family, IssuerSettings, KeySettings, KeySource, Preset,
     RemoteSettings, RemoteSource,
@@ -19,12 +19,16 @@ const LEEWAY_SECS: u64 = 30;
 const USUAL_LEEWAY_SECS: i64 = 60;
 const MOST_LEEWAY_SECS: i64 = 300;
 const REALM: &str = "portcullis";
+pub(super) const REMEDY: &str =
+    "check the path (it is relative to this file) and that the gateway's account may read it";
+
 pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> (IssuerSettings, IssuerSpans) {
     let presets = Preset::ALL.map(|preset| (preset.name(), Some(preset)));
     let preset = context.choice(&raw.preset, "preset", &presets, None);
     let base = base(name, preset);
     let keys = keys::keys(context, name, raw);
     let remote = remote(context, raw, keys::kind(raw));
+    fetch::used(context, raw);
     let algorithms = algorithms(context, &raw.algorithms, keys::kind(raw));
     let audiences = context.texts(&raw.audiences, "audiences", "leave the key out to accept any audience");
     match preset {
@@ -44,6 +48,8 @@ pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) 
     let shared = keys.iter().any(|key: &KeySettings| matches!(key.source, KeySource::Secret(_)));
     let settings = IssuerSettings {
         keys,
+        require_exp: base.require_exp && raw.introspection.is_absent(),
+        introspection: introspection::introspection(context, raw),
         issuer: issuer.or_else(|| discovered(remote.as_ref())).or_else(|| base.issuer.clone()),
         remote,
         binding: binding(context, raw),
@@ -89,11 +95,7 @@ fn discovered(remote: Option<&RemoteSettings>) -> Option<Box<str>> {
 }
 
 fn remote(context: &mut Context<'_>, raw: &raw::Issuer, kind: Option<Kind>) -> Option<(RemoteSettings, Span)> {
-    if matches!(kind, Some(Kind::JwksUrl | Kind::Discovery)) {
-        return remote::remote(context, raw);
-    }
-    remote::refuse_without_url(context, raw);
-    None
+    matches!(kind, Some(Kind::JwksUrl | Kind::Discovery)).then(|| remote::remote(context, raw))?
 }
 
 fn binding(context: &mut Context<'_>, raw: &raw::Issuer) -> Binding {

@@ -7,9 +7,9 @@ use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::shapes::SecretSource;
 use super::context::Context;
-use crate::auth::{KeySettings, KeySource, Secret, UnixSeconds};
-
-const REMEDY: &str = "check the path (it is relative to this file) and that the gateway's account may read it";
+use super::issuer::REMEDY;
+use super::secret::secret;
+use crate::auth::{KeySettings, KeySource, UnixSeconds};
 
 /// How the table gives keys.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,6 +20,7 @@ pub(super) enum Kind {
     JwksFile,
     JwksUrl,
     Discovery,
+    Introspection,
 }
 
 pub(super) fn kind(raw: &raw::Issuer) -> Option<Kind> {
@@ -35,6 +36,7 @@ fn used(raw: &raw::Issuer) -> Vec<(Kind, &'static str, Span)> {
         (Kind::JwksFile, "jwks_file", raw.jwks_file.span()),
         (Kind::JwksUrl, "jwks_url", raw.jwks_url.span()),
         (Kind::Discovery, "discovery", raw.discovery.span()),
+        (Kind::Introspection, "introspection", raw.introspection.span()),
     ]
     .into_iter()
     .filter_map(|(kind, key, span)| Some((kind, key, span?)))
@@ -45,7 +47,7 @@ fn used(raw: &raw::Issuer) -> Vec<(Kind, &'static str, Span)> {
 pub(super) fn keys(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) -> Vec<(KeySettings, Span)> {
     let used = used(raw);
     let hint = "give exactly one of `secret = { env = \"NAME\" }`, `public_keys = [\"PATH\"]`, `jwks_file = \"PATH\"`, \
-                `jwks_url = \"https://...\"`, `discovery = \"https://...\"` and `keys = [...]`";
+                `jwks_url = \"https://...\"`, `discovery = \"https://...\"`, `keys = [...]` and `introspection = { ... }`";
     let Some(((kind, key, span), others)) = used.split_first() else {
         context.report(Problem::error(name.span, format!("the issuer `{}` has no keys", name.text)).hint(hint));
         return Vec::new();
@@ -56,11 +58,11 @@ pub(super) fn keys(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) ->
     }
     let always = |(source, span)| (KeySettings::from(source), span);
     match kind {
-        Kind::Secret => secret(context, &raw.secret).into_iter().map(always).collect(),
+        Kind::Secret => shared(context, &raw.secret).into_iter().map(always).collect(),
         Kind::PublicKeys => public_keys(context, &raw.public_keys).into_iter().map(always).collect(),
         Kind::Keys => timed(context, &raw.keys),
         Kind::JwksFile => jwks(context, &raw.jwks_file).into_iter().map(always).collect(),
-        Kind::JwksUrl | Kind::Discovery => Vec::new(),
+        Kind::JwksUrl | Kind::Discovery | Kind::Introspection => Vec::new(), // the issuer itself is asked
     }
 }
 
@@ -77,7 +79,7 @@ fn timed(context: &mut Context<'_>, entry: &Entry<Vec<Entry<raw::TimedKey>>>) ->
             context.report(problem.hint("as it stands, the key could never be used"));
         }
         let source = match (raw.secret.is_absent(), raw.public_key.is_absent()) {
-            (false, true) => secret(context, &raw.secret),
+            (false, true) => shared(context, &raw.secret),
             (true, false) => public_key(context, &raw.public_key),
             _ => {
                 let problem = Problem::error(span, "a key is either a `secret` or a `public_key`");
@@ -90,6 +92,10 @@ fn timed(context: &mut Context<'_>, entry: &Entry<Vec<Entry<raw::TimedKey>>>) ->
         keys.extend(source.map(|(source, span)| (KeySettings { source, not_before, not_after }, span)));
     }
     keys
+}
+
+fn shared(context: &mut Context<'_>, entry: &Entry<SecretSource>) -> Option<(KeySource, Span)> {
+    secret(context, entry, "secret").map(|(secret, span)| (KeySource::Secret(secret), span))
 }
 
 fn public_key(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
@@ -124,64 +130,4 @@ fn jwks(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, 
     let (path, span) = context.text(entry, "jwks_file")?;
     let bytes = context.read(path, span, REMEDY)?;
     Some((KeySource::Jwks { bytes, label: path.to_owned() }, span))
-}
-
-fn secret(context: &mut Context<'_>, entry: &Entry<SecretSource>) -> Option<(KeySource, Span)> {
-    let hint = "write `secret = { env = \"NAME\" }` or `secret = { file = \"PATH\" }`";
-    // Whatever stands there instead of a table may be the secret itself: no message quotes it, no line shows it.
-    if let Entry::Wrong(span, _) = entry {
-        context.report(Problem::error(*span, "a secret is never written in this file").mask(*span).hint(hint));
-        return None;
-    }
-    let (SecretSource(table), span) = context.take(entry)?;
-    match (table.env.span(), table.file.span()) {
-        (Some(_), None) => secret_variable(context, &table.env),
-        (None, Some(_)) => secret_file(context, &table.file),
-        (found, _) => {
-            let message = if found.is_some() {
-                "`secret` has both `env` and `file`"
-            } else {
-                "`secret` says neither `env` nor `file`"
-            };
-            context.report(Problem::error(span, message).hint(hint));
-            None
-        }
-    }
-}
-
-fn secret_variable(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
-    let (name, span) = context.text(entry, "env")?;
-    let value = context.variable(name);
-    let problem = match &value {
-        None => Some(format!("the environment variable `{name}` is not set")),
-        Some(value) if value.is_empty() => Some(format!("the environment variable `{name}` is empty")),
-        Some(_) => None,
-    };
-    if let Some(message) = problem {
-        context.report(Problem::error(span, message).hint(
-            "set it where the gateway is started (systemd: EnvironmentFile=, Kubernetes: secretKeyRef), or use `secret = { file = \"PATH\" }`",
-        ));
-        return None;
-    }
-    Some((KeySource::Secret(Secret::new(value?)), span))
-}
-
-fn secret_file(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
-    let (path, span) = context.text(entry, "file")?;
-    let mut bytes = context.read(path, span, REMEDY)?;
-    // Editors and `echo` end the last line; no issuer signs with that newline.
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    if bytes.is_empty() {
-        context.report(
-            Problem::error(span, format!("the secret file {path} is empty"))
-                .hint("put the issuer's signing secret there"),
-        );
-        return None;
-    }
-    Some((KeySource::Secret(Secret::new(bytes)), span))
 }

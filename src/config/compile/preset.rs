@@ -20,6 +20,13 @@ pub(super) fn complete(
             context.report(missing(preset, wanted, span));
         }
     }
+    if !raw.introspection.is_absent() && !base.typ.is_empty() {
+        let message = format!("the preset `{}` beside `introspection`, which looks at no `typ`", preset.name());
+        context.report(
+            Problem::error(span, message)
+                .hint("remove the preset: what the issuer's answer must say goes into `require`"),
+        );
+    }
     let kind_is_chosen = base.require.iter().any(|demand| demands(raw, demand.claim.as_str()));
     if let Some(at) = raw.audiences.span().filter(|_| preset.lacks_audience() && !kind_is_chosen) {
         let message = format!("the tokens of the preset `{}` have no `aud`: none would pass", preset.name());

@@ -4,17 +4,16 @@ use super::super::entry::Entry;
 use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::context::Context;
+use super::fetch;
 use crate::auth::{RemoteSettings, RemoteSource};
-use crate::fetch::{FetchSettings, Location, LocationError};
-
-const REMEDY: &str = "check the path (it is relative to this file) and that the gateway's account may read it";
+use crate::fetch::{FetchSettings, Location};
 
 /// The set an issuer publishes, if its table names one, and where that is written.
 pub(super) fn remote(context: &mut Context<'_>, raw: &raw::Issuer) -> Option<(RemoteSettings, Span)> {
-    let fetch = fetch(context, raw);
+    let fetch = fetch::settings(context, raw);
     let (source, span) = match (&raw.jwks_url, &raw.discovery) {
-        (Entry::Absent, entry) => located(context, entry, "discovery", fetch.plain_http, RemoteSource::Discovery),
-        (entry, _) => located(context, entry, "jwks_url", fetch.plain_http, RemoteSource::KeySet),
+        (Entry::Absent, entry) => located(context, entry, "discovery", &fetch, RemoteSource::Discovery),
+        (entry, _) => located(context, entry, "jwks_url", &fetch, RemoteSource::KeySet),
     }?;
     let usual = RemoteSettings::new(source);
     let refresh_min = context.seconds(&raw.refresh_min_secs, "refresh_min_secs", 1.0..=86_400.0, usual.refresh_min);
@@ -37,58 +36,13 @@ pub(super) fn remote(context: &mut Context<'_>, raw: &raw::Issuer) -> Option<(Re
     Some((RemoteSettings { fetch, refresh_min, refresh_max, cooldown, max_stale, last_good, ..usual }, span))
 }
 
-/// How anything of an issuer is fetched.
-pub(super) fn fetch(context: &mut Context<'_>, raw: &raw::Issuer) -> FetchSettings {
-    let usual = FetchSettings::default();
-    let ca_pem = context.text(&raw.ca_file, "ca_file").and_then(|(path, span)| context.read(path, span, REMEDY));
-    FetchSettings {
-        ca_pem,
-        plain_http: context.flag(&raw.plain_http, usual.plain_http),
-        timeout: context.seconds(&raw.fetch_timeout_secs, "fetch_timeout_secs", 0.1..=60.0, usual.timeout),
-        ..usual
-    }
-}
-
-/// Keys that only mean something where something is fetched.
-pub(super) fn refuse_without_url(context: &mut Context<'_>, raw: &raw::Issuer) {
-    let keys = [
-        ("ca_file", raw.ca_file.span()),
-        ("plain_http", raw.plain_http.span()),
-        ("fetch_timeout_secs", raw.fetch_timeout_secs.span()),
-        ("refresh_min_secs", raw.refresh_min_secs.span()),
-        ("refresh_max_secs", raw.refresh_max_secs.span()),
-        ("refetch_cooldown_secs", raw.refetch_cooldown_secs.span()),
-        ("max_stale_secs", raw.max_stale_secs.span()),
-        ("last_good_file", raw.last_good_file.span()),
-    ];
-    for (key, span) in keys.into_iter().filter_map(|(key, span)| Some((key, span?))) {
-        let problem = Problem::error(span, format!("`{key}` without `jwks_url` or `discovery`"));
-        context.report(problem.hint("nothing is fetched for this issuer: remove it"));
-    }
-}
-
 fn located(
     context: &mut Context<'_>,
     entry: &Entry<String>,
     key: &str,
-    plain_http: bool,
+    settings: &FetchSettings,
     source: fn(Location) -> RemoteSource,
 ) -> Option<(RemoteSource, Span)> {
     let (url, span) = context.text(entry, key)?;
-    match Location::parse(url, plain_http) {
-        Ok(location) => Some((source(location), span)),
-        Err(error) => {
-            context.report(unfit(url, span, error));
-            None
-        }
-    }
-}
-
-/// Whoever can answer in the issuer's place can sign every token.
-pub(super) fn unfit(url: &str, span: Span, error: LocationError) -> Problem {
-    let problem = Problem::error(span, format!("`{url}` cannot be fetched: {error}"));
-    if url.starts_with("http://") {
-        return problem.hint("use https; `plain_http = true` allows http, for an issuer on the same machine");
-    }
-    problem.hint("write an absolute URL, as in \"https://id.example.com/\"")
+    fetch::location(context, url, span, key, settings).map(|location| (source(location), span))
 }

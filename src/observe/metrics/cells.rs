@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::meters::{Handshake, UpstreamFailure};
+use super::meters::{Handshake, Introspected, UpstreamFailure};
 
 /// The method labels; a method outside the list counts under the last.
 pub const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", OTHER];
@@ -229,6 +229,14 @@ pub(super) struct ListenerCells {
     pub(super) errors: Count,
     pub(super) handshakes: [Count; Handshake::ALL.len()],
     pub(super) open: Arc<Level>,
+}
+
+/// One worker's counts of the questions to one issuer.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct IntrospectionCells {
+    pub(super) outcomes: [Count; Introspected::ALL.len()],
+    pub(super) latency: Latency,
 }
 
 /// One worker's counts of what belongs to no route, endpoint or listener.

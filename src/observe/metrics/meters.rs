@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::cells::{AuthCells, EndpointCells, Held, ListenerCells, RouteCells, WorkerCells};
+use super::Ledger;
+use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 
 /// Counts the requests of one route on one worker.
 #[derive(Debug, Clone)]
@@ -207,33 +208,78 @@ impl Handshake {
     }
 }
 
+/// Counts the questions to one issuer on one worker.
+#[derive(Debug, Clone)]
+pub struct IntrospectionMeter(Arc<IntrospectionCells>);
+
+impl IntrospectionMeter {
+    /// A question has ended.
+    pub fn asked(&self, outcome: Introspected, duration: Duration) {
+        self.0.outcomes[outcome as usize].add(1);
+        self.0.latency.observe(duration);
+    }
+}
+
+/// What came of a question to an issuer about a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Introspected {
+    /// The issuer stands by the token.
+    Active,
+    /// It does not.
+    Inactive,
+    /// There was no answer in time, or none that can be understood.
+    Unavailable,
+}
+
+impl Introspected {
+    pub(super) const ALL: [Self; 3] = [Self::Active, Self::Inactive, Self::Unavailable];
+
+    /// The `outcome` label.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// Counts what belongs to no route, endpoint or listener on one worker.
 #[derive(Debug, Clone)]
-pub struct WorkerMeter(Arc<WorkerCells>);
+pub struct WorkerMeter {
+    cells: Arc<WorkerCells>,
+    ledger: Arc<Ledger>,
+    worker: usize,
+}
 
 impl WorkerMeter {
-    pub(super) fn new(cells: Arc<WorkerCells>) -> Self {
-        Self(cells)
+    pub(super) fn new(cells: Arc<WorkerCells>, ledger: Arc<Ledger>, worker: usize) -> Self {
+        Self { cells, ledger, worker }
+    }
+
+    /// This worker's shard for the questions to one issuer, which is named as in the configuration.
+    pub fn introspections(&self, issuer: &str) -> IntrospectionMeter {
+        IntrospectionMeter(self.ledger.introspections.shard(self.worker, issuer.into(), IntrospectionCells::default))
     }
 
     /// The verified-token cache knew the token.
     pub fn cache_hit(&self) {
-        self.0.cache_hits.add(1);
+        self.cells.cache_hits.add(1);
     }
 
     /// The verified-token cache did not know the token.
     pub fn cache_miss(&self) {
-        self.0.cache_misses.add(1);
+        self.cells.cache_misses.add(1);
     }
 
     /// A request was not canonical HTTP; `reason` is one of
     /// [`Vocabulary::malformed_reasons`](super::Vocabulary::malformed_reasons).
     pub fn malformed(&self, reason: &str) {
-        self.0.malformed.add(reason);
+        self.cells.malformed.add(reason);
     }
 
     /// A request panicked and was answered with 500.
     pub fn panicked(&self) {
-        self.0.panics.add(1);
+        self.cells.panics.add(1);
     }
 }

@@ -33,6 +33,7 @@ fn exercised() -> Arc<Metrics> {
     metrics.endpoint(0, "web", "127.0.0.1:8000").reused();
     metrics.listener(0, "https").handshake(Handshake::Done(TlsVersion::Tls13));
     metrics.worker(0).panicked();
+    metrics.worker(0).introspections("id").asked(Introspected::Active, Duration::from_millis(3));
     metrics.certificates([("dev.crt", UNIX_EPOCH + Duration::from_secs(5))]);
     metrics.published(1, UNIX_EPOCH + Duration::from_millis(1500));
     metrics
