@@ -70,6 +70,7 @@ fn contents(name: &Path) -> Vec<u8> {
         Some("crt") => MADE.cert.pem().into_bytes(),
         Some("key") => MADE.signing_key.serialize_pem().into_bytes(),
         Some("pem") => MADE.signing_key.public_key_pem().into_bytes(),
+        Some("json") if name.starts_with("rsa.json") => RSA_KEY_SET.as_bytes().to_vec(),
         Some("json") => KEY_SET.as_bytes().to_vec(),
         Some("txt") if name.starts_with("malformed.txt") => b"jti a\nsub alice\n".to_vec(),
         Some("txt") => b"jti a\nsub alice before=1800000000 issuer=elsewhere\n".to_vec(),
@@ -82,6 +83,9 @@ const KEY_SET: &str = r#"{"keys":[
     {"kty":"OKP","crv":"Ed25519","kid":"ed","use":"sig","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
     {"kty":"EC","crv":"P-256","kid":"ec","use":"sig","alg":"ES256",
      "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
+/// The RSA key of RFC 7517 appendix A.1.
+const RSA_KEY_SET: &str = r#"{"keys":[{"kty":"RSA","kid":"2011-04-29","alg":"RS256","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}]}"#;
 
 fn manifest() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -182,8 +186,18 @@ fn every_key_has_one_card_and_every_card_a_key() {
     let cards: BTreeSet<_> = headings.iter().map(|heading| (*heading).to_owned()).collect();
     assert_eq!(cards.len(), headings.len(), "a card is there twice");
     // A table of values is described by its section; only keys that hold something have a card.
-    let keys: BTreeSet<_> = config::keys(&config::schema()).into_iter().filter(|key| key.contains('.')).collect();
-    assert_eq!(cards, keys);
+    let keys = config::keys(&config::schema()).into_iter().filter(|key| key.contains('.'));
+    assert_eq!(cards, keys.map(carded).collect::<BTreeSet<_>>());
+}
+
+/// The key whose card describes this one. Tables within `any` and `all` hold conditions as `auth` itself does, and within each other
+/// again: one card a condition covers it wherever it stands.
+fn carded(key: String) -> String {
+    const CONDITIONS: [&str; 2] = ["route.auth.any.", "route.auth.all."];
+    match key.rsplit_once('.') {
+        Some((_, last)) if CONDITIONS.iter().any(|table| key.starts_with(table)) => format!("route.auth.{last}"),
+        _ => key,
+    }
 }
 
 #[test]
@@ -287,6 +301,16 @@ fn the_simplejwt_preset_is_what_simplejwt_issues() {
     assert_eq!(changed.required_claims, ["jti".into()]);
     assert_eq!(changed.leeway_secs, 5);
     assert_eq!(issuer("require = { token_type = \"sliding\" }\n").require.len(), 2);
+}
+
+#[test]
+fn every_preset_is_in_the_schema_and_has_a_row_in_the_documentation() {
+    let names = auth::Preset::ALL.map(auth::Preset::name);
+    assert_eq!(config::schema()["$defs"]["Issuer"]["properties"]["preset"]["enum"], serde_json::json!(names));
+    let page = read("docs/configuration.md");
+    for name in names {
+        assert!(page.lines().any(|line| line.starts_with(&format!("| `{name}` |"))), "{name}");
+    }
 }
 
 #[test]

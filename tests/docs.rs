@@ -160,6 +160,9 @@ fn every_relative_link_leads_somewhere() {
     assert!(broken.is_empty(), "links that lead nowhere:\n  {}", broken.join("\n  "));
 }
 
+/// The RSA key of RFC 7517 appendix A.1.
+const KEY_SET: &str = r#"{"keys":[{"kty":"RSA","kid":"2011-04-29","alg":"RS256","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}]}"#;
+
 /// A world where everything an example names is there, and good.
 struct World {
     certificate: rcgen::CertifiedKey<rcgen::KeyPair>,
@@ -173,6 +176,7 @@ impl Sources for World {
             }
             Some("crt") => self.certificate.cert.pem().into_bytes(),
             Some("key") => self.certificate.signing_key.serialize_pem().into_bytes(),
+            Some("json") => KEY_SET.as_bytes().to_vec(),
             Some("pem") => self.certificate.signing_key.public_key_pem().into_bytes(),
             _ => b"a secret that is long enough for any algorithm, whatever it may be".to_vec(),
         })

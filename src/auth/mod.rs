@@ -43,6 +43,8 @@ mod settings;
 mod time;
 mod turnstile;
 mod verify;
+mod wanted;
+mod words;
 
 #[cfg(test)]
 mod attacks;
@@ -75,3 +77,4 @@ pub use revoke::{
 };
 pub use settings::*;
 pub use time::UnixSeconds;
+pub use wanted::{Answer, Wanted};

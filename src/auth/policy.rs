@@ -3,7 +3,6 @@
 //! Owns which issuers' tokens a route takes and what they must say. A policy is public only when it was made so by name; empty lists ask
 //! for a token all the same. Knows neither the route's match nor how a token is verified.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::Method;
@@ -12,7 +11,7 @@ use super::access::{Access, Forwarding, OriginGuard, Place, PolicySettings, Rout
 use super::asking::is_safe;
 use super::bearer::{self, Scheme};
 use super::claims::Claims;
-use super::demand::{self, Verdict, judge};
+use super::demand::{Verdict, judge};
 use super::denied::{Cause, Challenge};
 use super::issuer::Issuer;
 use super::json::Value;
@@ -109,13 +108,12 @@ impl Policy {
         parameters.fold(query.map(str::to_owned), |query, name| place::without_parameter(&query?, name))
     }
 
-    /// The policy in words, for `explain`: one clause a line, no final newline.
-    pub fn describe(&self) -> String {
-        let words = |policy: &Option<Arc<TokenPolicy>>| {
-            policy.as_ref().map_or_else(|| "public: no token is asked for".to_owned(), |policy| policy.describe())
-        };
-        let (read, write) = (words(&self.read), words(&self.write));
-        if read == write { read } else { format!("GET, HEAD, OPTIONS: {read}\nother methods: {write}") }
+    pub(super) fn read(&self) -> Option<&TokenPolicy> {
+        self.read.as_deref()
+    }
+
+    pub(super) fn write(&self) -> Option<&TokenPolicy> {
+        self.write.as_deref()
     }
 
     pub(super) fn asked(&self, method: &Method) -> Option<&Arc<TokenPolicy>> {
@@ -192,69 +190,10 @@ impl TokenPolicy {
     pub(super) fn check_rule(&self, claims: &Claims, issuer: usize) -> Result<(), Cause> {
         check(&self.rule, claims, issuer)
     }
-
-    fn describe(&self) -> String {
-        let mut text = String::new();
-        let mut clause = |words: String| {
-            let newline = if text.is_empty() { "" } else { "\n" };
-            write!(text, "{newline}{words}").expect("a string takes any text");
-        };
-        for candidate in &self.candidates {
-            describe_issuer(&candidate.issuer, &mut clause);
-        }
-        if let Some(words) = rule_in_words(&self.rule, &self.candidates) {
-            clause(words);
-        }
-        if self.optional {
-            clause("a request without a token passes too, as nobody".to_owned());
-        }
-        if *self.places != [Place::Authorization] {
-            let places: Vec<String> = self.places.iter().map(ToString::to_string).collect();
-            clause(format!("the token stands in {}", places.join(" or ")));
-        }
-        let forward = &self.forward;
-        forward.claims.iter().for_each(|one| clause(format!("claim `{}` is forwarded as `{}`", one.claim, one.header)));
-        if let Some(header) = &forward.all_claims {
-            clause(format!("all claims are forwarded as `{header}`"));
-        }
-        if !forward.token {
-            clause("the token is not sent on".to_owned());
-        }
-        if let Some(audience) = &forward.identity {
-            clause(format!("an identity token for `{audience}` is sent on"));
-        }
-        text
-    }
 }
 
 fn demands_key(candidate: &Candidate) -> bool {
     candidate.issuer.settings().binding.demanded == Demanded::Key
-}
-
-fn describe_issuer(issuer: &Issuer, clause: &mut impl FnMut(String)) {
-    let settings = issuer.settings();
-    let names = issuer.algorithms().iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
-    clause(match &settings.introspection {
-        Some(introspection) => format!("a token that issuer `{}` calls active at {}", settings.name, introspection.url),
-        None => format!("a token of issuer `{}`, signed with {names}", settings.name),
-    });
-    if let Some(iss) = &settings.issuer {
-        clause(format!("claim `iss` is \"{iss}\""));
-    }
-    if !settings.audiences.is_empty() {
-        clause(format!("claim `aud` holds one of: {}", settings.audiences.join(", ")));
-    }
-    if settings.require_exp {
-        clause("claim `exp` is present".to_owned());
-    }
-    settings.required_claims.iter().for_each(|name| clause(format!("claim `{name}` is present")));
-    settings.require.iter().for_each(|demand| clause(demand::in_words(demand)));
-    match settings.binding.demanded {
-        Demanded::Nothing => {}
-        Demanded::Key => clause("it is bound to a key, which the request proves to hold (DPoP)".to_owned()),
-        Demanded::Certificate => clause("it is bound to the client's certificate".to_owned()),
-        Demanded::Either => clause("it is bound to a key (DPoP) or to the client's certificate".to_owned()),
-    }
 }
 
 fn collect_scopes<'r>(rule: &'r Rule, into: &mut Vec<&'r str>) {
@@ -298,40 +237,13 @@ fn any(rules: &[Rule], claims: &Claims, issuer: usize) -> Result<(), Cause> {
     Err(refusal)
 }
 
-fn rule_in_words(rule: &Rule, candidates: &[Candidate]) -> Option<String> {
-    let joined = |rules: &[Rule], word: &str| {
-        let words: Vec<String> = rules.iter().filter_map(|rule| rule_in_words(rule, candidates)).collect();
-        match words.len() {
-            0 | 1 => words.into_iter().next(),
-            _ => Some(format!("({})", words.join(word))),
-        }
-    };
-    Some(match rule {
-        Rule::All(rules) => {
-            let words: Vec<String> = rules.iter().filter_map(|rule| rule_in_words(rule, candidates)).collect();
-            return (!words.is_empty()).then(|| words.join("\n"));
-        }
-        Rule::Any(rules) => {
-            let one_line = |text: String| text.replace('\n', " and ");
-            return joined(rules, " or ").map(one_line);
-        }
-        Rule::From(index) => {
-            let name = candidates.iter().find(|candidate| candidate.index == *index)?.issuer.name();
-            format!("the issuer is `{name}`")
-        }
-        Rule::Claim(demand) => demand::in_words(demand),
-        Rule::Scopes(scopes) => format!("scopes granted: {}", scopes.join(" ")),
-        Rule::AnyScope(scopes) => format!("one of these scopes granted: {}", scopes.join(" ")),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
 
     use super::super::fixtures;
-    use super::super::settings::{ClaimPath, Demand, Forward};
+    use super::super::settings::Demand;
     use super::*;
 
     fn claim(name: &str, value: serde_json::Value) -> Rule {
@@ -377,27 +289,5 @@ mod tests {
         let policy = fixtures::policy(fixtures::django(), vec![]);
         assert!(!policy.is_public() && policy.issuer().is_some());
         assert!(Policy::public().is_public());
-    }
-
-    #[test]
-    fn the_description_names_every_condition() {
-        let rules = vec![claim("is_staff", json!(true)), Rule::Scopes(vec!["read".into()])];
-        let forward = Forward { header: "x-user-id".parse().unwrap(), claim: ClaimPath::top("user_id") };
-        let text = fixtures::policy_with(fixtures::django(), |settings, forwarding| {
-            settings.rule = Rule::All(rules);
-            forwarding.claims = vec![forward];
-        })
-        .describe();
-        for part in [
-            "issuer `django`, signed with HS256",
-            "`exp` is present",
-            "`jti` is present",
-            "`token_type` is \"access\"",
-            "`is_staff` is true",
-            "granted: read",
-            "`user_id` is forwarded as `x-user-id`",
-        ] {
-            assert!(text.contains(part), "{part} in {text}");
-        }
     }
 }

@@ -13,8 +13,8 @@ use http::{Method, Request, Uri, header};
 use super::{fail, print, token_of};
 use crate::app::described;
 use crate::auth::{
-    Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step, UnixSeconds, explain_introspected,
-    explain_token, introspection_url,
+    Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step, UnixSeconds,
+    explain_introspected, explain_token, introspection_url,
 };
 use crate::config::{self, Config, Problems, Route};
 use crate::fetch::FetchError;
@@ -100,17 +100,17 @@ fn target(arguments: &Explain, longest: usize) -> Result<Target, ExplainError> {
 fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) -> Result<(), ExplainError> {
     let words = described(config, route);
     let policy = policy(config, route)?;
-    let mut line = |name: &str, value: &str| writeln!(text, "{name:<10}{value}").expect("a string takes any text");
+    let mut line = |name: &str, value: &str| {
+        let value = value.replace('\n', "\n          "); // what belongs to a name stands below it
+        writeln!(text, "{name:<10}{value}").expect("a string takes any text");
+    };
     line("route", &words.name);
     line("matches", &words.matches);
     line("policy", &policy.describe());
     line("action", &words.action);
     line("body", &format!("at most {} bytes", route.body_bytes));
-    for forward in &route.auth.forward.claims {
-        line("sets", &format!("{} from claim {}", forward.header, forward.claim));
-    }
-    if let Some(header) = &route.auth.forward.all_claims {
-        line("sets", &format!("{header} from all claims"));
+    for (name, value) in forwarded(&route.auth.forward) {
+        line(name, &value);
     }
     if let (Some(identity), Some(audience)) = (&config.identity, &route.auth.forward.identity) {
         line("sets", &format!("{}, signed by the gateway for `{audience}`", identity.header));
@@ -134,6 +134,18 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
         line("verdict", if passes { "the token passes" } else { "the token is refused" });
     }
     Ok(())
+}
+
+/// What the upstream is told of who passed.
+fn forwarded(forward: &Forwarding) -> Vec<(&'static str, String)> {
+    let one = |one: &Forward| ("sets", format!("{} from claim {}", one.header, one.claim));
+    let mut lines: Vec<_> = forward.claims.iter().map(one).collect();
+    lines.extend(forward.all_claims.iter().map(|header| ("sets", format!("{header} from all claims"))));
+    lines.extend(forward.identity.iter().map(|audience| ("sets", format!("an identity token for {audience}"))));
+    if !forward.token {
+        lines.push(("removes", "the token, wherever it stood".to_owned()));
+    }
+    lines
 }
 
 fn steps(policy: &Policy, arguments: &Explain, token: &str) -> Result<Vec<Step>, ExplainError> {

@@ -183,8 +183,9 @@ pub(super) struct Revocation {
 #[allow(clippy::struct_field_names)] // `issuer.issuer` is the claim `iss`, named as RFC 7519 names it
 pub(super) struct Issuer {
     /// Defaults for a well-known issuer: "simplejwt" (HS256, `token_type` = "access", `jti` and `user_id` present, leeway 0,
-    /// refusals worded as Django REST framework does). Default: none. Keys written beside it win.
-    #[schemars(extend("enum" = ["simplejwt"]))]
+    /// refusals worded as Django REST framework does), "keycloak", "auth0", "cognito", "entra", "google" (ID tokens) or "rfc9068"
+    /// (`typ` at+jwt and its claims). Some need `issuer` or `audiences` beside them. Default: none. Keys written beside it win.
+    #[schemars(extend("enum" = ["simplejwt", "keycloak", "auth0", "cognito", "entra", "google", "rfc9068"]))]
     pub(super) preset: Entry<String>,
     /// The HMAC secret: `{ env = "NAME" }` or `{ file = "PATH" }`. One newline at the end of the file is not part of it.
     pub(super) secret: Entry<SecretSource>,
@@ -227,27 +228,29 @@ pub(super) struct Issuer {
     pub(super) binding: Entry<String>,
     /// Whether a `DPoP` proof must hold a nonce that this gateway issued. Default: false. It ends the use of proofs made in advance.
     pub(super) dpop_nonce: Entry<bool>,
-    /// The `iss` a token must carry, byte for byte. Default: not looked at.
+    /// The `iss` a token must carry, byte for byte. Default: not looked at; that of `discovery`, and Google's under the
+    /// preset "google".
     pub(super) issuer: Entry<String>,
     /// A token's `aud` must hold one of these. Default: not looked at, with a warning.
     pub(super) audiences: Entry<Vec<Entry<String>>>,
     /// The only algorithms accepted, of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384
     /// and `EdDSA`.
-    /// Default: what the keys themselves say; a secret means HS256.
+    /// Default: what the keys themselves say; a secret means HS256, and the presets of products with public keys RS256.
     pub(super) algorithms: Entry<Vec<Entry<String>>>,
-    /// Seconds of clock difference forgiven in `exp` and `nbf`, 0 to 60. Default: 30; 0 under the preset "simplejwt".
+    /// Seconds of clock difference forgiven in `exp` and `nbf`, 0 to 300. Default: 30; 0 under the preset "simplejwt".
     pub(super) leeway_secs: Entry<i64>,
     /// Claims every token must hold: a value, an array (one of these), or a table of tests: `present`, `equals`, `one_of`,
     /// `contains`, `contains_any`, `contains_all`, `prefix`, `min`, `max`. A nested claim is named in quotes, as in
     /// "`realm_access.roles`". Default: none. Demands of the preset stay unless the same claim is named here.
     pub(super) require: Entry<Named<ClaimValue>>,
     /// Claims that must be present, whatever their value. Default: none; `jti` and the subject claim under the preset
-    /// "simplejwt". `exp` is always demanded, but for `introspection`.
+    /// "simplejwt", `sub`, `client_id`, `iat` and `jti` under "rfc9068". `exp` is always demanded, but for `introspection`.
     pub(super) required_claims: Entry<Vec<Entry<String>>>,
-    /// Accepted `typ` header values, compared without case and with or without `application/`. Default: not looked at. Set
-    /// `["at+jwt"]` where the issuer follows RFC 9068.
+    /// Accepted `typ` header values, compared without case and with or without `application/`. Default: not looked at;
+    /// `["at+jwt"]` under the preset "rfc9068".
     pub(super) token_types: Entry<Vec<Entry<String>>>,
-    /// The claim that names the subject in logs. Default: "sub"; `"user_id"` under the preset "simplejwt".
+    /// The claim that names the subject in logs. Default: "sub"; `"user_id"` under the preset "simplejwt", `"oid"` under
+    /// "entra".
     pub(super) subject_claim: Entry<String>,
     /// The `realm` of a challenge. Default: "portcullis"; "api" under the preset "simplejwt".
     pub(super) realm: Entry<String>,

@@ -10,19 +10,15 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     }
     let known: Vec<_> = known.into_iter().collect();
     let word = word.to_lowercase();
-    let longer_or_shorter = |known: &&str| known.starts_with(&word) || (word.starts_with(known) && known.len() > 3);
     let allowed = (word.chars().count() / 3).max(1);
-    if word.len() > 3
-        && let Some(found) = known.iter().find(|known| longer_or_shorter(known))
-    {
-        return Some(found);
-    }
-    known
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
+    let mistyped = known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), *candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    let longer_or_shorter = |known: &&str| known.starts_with(&word) || (word.starts_with(known) && known.len() > 3);
+    mistyped.or_else(|| known.into_iter().find(longer_or_shorter).filter(|_| word.len() > 3))
 }
 
 /// The help line for a word that should have been one of `known`.
@@ -53,6 +49,7 @@ mod tests {
     fn a_word_that_was_cut_short_or_drawn_out_is_near() {
         assert_eq!(nearest("drain", ["workers", "drain_secs"]), Some("drain_secs"));
         assert_eq!(nearest("warning", ["error", "warn"]), Some("warn"));
+        assert_eq!(nearest("is_read_only", ["is", "is-read-only"]), Some("is-read-only"), "the whole word is nearer");
     }
 
     #[test]

@@ -16,6 +16,65 @@ const ELSEWHERE: [(&str, &str); 2] = [
     ("public_key", "public keys are a list: `public_keys = [\"key.pem\"]`"),
 ];
 
+const ROLES: &str =
+    "roles are a claim: `require = { roles = { contains = \"admin\" } }`, or with Keycloak \"realm_access.roles\"";
+const CLAIMS: &str = "claims are demanded in `require`, as `require = { is_staff = true }`";
+const AUDIENCE: &str = "the audience is demanded of every token of an issuer: `audiences = [\"...\"]` in [issuer.NAME]";
+const PLACE: &str =
+    "where the token stands is said in `token`: `token = { cookie = \"access\" }`; `header` and `query` likewise";
+const AUTH: &str = "who may pass is said in `auth`: `auth = { issuer = \"NAME\", require = { .. }, scopes = [..] }`";
+
+/// Words for what an issuer demands, that mean nothing there.
+const IN_ISSUER: [(&str, &str); 8] = [
+    ("role", ROLES),
+    ("roles", ROLES),
+    ("groups", ROLES),
+    ("claim", CLAIMS),
+    ("claims", CLAIMS),
+    ("scope", "scopes are asked by a route: `auth = { issuer = \"NAME\", scopes = [\"read\"] }`"),
+    ("scopes", "scopes are asked by a route: `auth = { issuer = \"NAME\", scopes = [\"read\"] }`"),
+    (
+        "cookie",
+        "where a token stands is said by a route: `auth = { issuer = \"NAME\", token = { cookie = \"access\" } }`",
+    ),
+];
+
+/// Words for what a token must say or where it stands, as people write them beside `auth`.
+const IN_ROUTE: [(&str, &str); 12] = [
+    ("issuer", AUTH),
+    ("issuers", AUTH),
+    ("require", AUTH),
+    ("scope", AUTH),
+    ("scopes", AUTH),
+    ("permission", AUTH),
+    ("permissions", AUTH),
+    ("role", AUTH),
+    ("roles", AUTH),
+    ("public", "write `auth = \"public\"`"),
+    ("remove_token", "write `forward_token = false`"),
+    ("strip_token", "write `forward_token = false`"),
+];
+
+/// The same within `auth`, at any depth.
+const IN_AUTH: [(&str, &str); 16] = [
+    ("audience", AUDIENCE),
+    ("audiences", AUDIENCE),
+    ("role", ROLES),
+    ("roles", ROLES),
+    ("groups", ROLES),
+    ("permissions", "permissions are a claim: `require = { permissions = { contains = \"orders:read\" } }`"),
+    ("claim", CLAIMS),
+    ("claims", CLAIMS),
+    ("jwt_cookie", PLACE),
+    ("cookie", PLACE),
+    ("cookies", PLACE),
+    ("header", PLACE),
+    ("headers", PLACE),
+    ("query", PLACE),
+    ("method", "tell reading from writing by `read` and `write`, or write a route for each with its own `methods`"),
+    ("methods", "tell reading from writing by `read` and `write`, or write a route for each with its own `methods`"),
+];
+
 /// Removes every key the schema does not know and reports each.
 pub(super) fn prune(table: &mut DeTable<'_>, schema: &Value) -> Vec<Problem> {
     let mut walk = Walk { schema, problems: Vec::new() };
@@ -78,15 +137,18 @@ impl Walk<'_> {
             place => format!("unknown key `{name}` in [{}]", place.join(".")),
         };
         let problem = Problem::error(Span::from(key.span()), message);
-        let problem = match self.advice(name, known) {
+        let problem = match self.advice(name, known, place) {
             Some(hint) => problem.hint(hint),
             None => problem,
         };
         if place.last() == Some(&"secret") || may_be_secret(name) { problem.mask(value) } else { problem }
     }
 
-    fn advice(&self, name: &str, known: &Map<String, Value>) -> Option<String> {
+    fn advice(&self, name: &str, known: &Map<String, Value>, place: &[&str]) -> Option<String> {
         let known = known.keys().map(String::as_str);
+        if let Some((_, hint)) = meant(place).iter().find(|(key, _)| *key == name) {
+            return Some((*hint).to_owned());
+        }
         if let Some(near) = suggest::nearest(name, known.clone()) {
             return Some(format!("did you mean `{near}`?"));
         }
@@ -94,11 +156,23 @@ impl Walk<'_> {
             return Some((*hint).to_owned());
         }
         let suffix = format!(".{name}");
-        let homes: Vec<_> = keys(self.schema).into_iter().filter(|key| key.ends_with(&suffix)).collect();
+        let mut homes = keys(self.schema);
+        homes.retain(|key| key.ends_with(&suffix) && !key.contains(".any.") && !key.contains(".all."));
         if homes.is_empty() {
             return suggest::hint(name, known);
         }
         Some(format!("there is `{}`", homes.join("`, `")))
+    }
+}
+
+/// What people mean by words that are no keys of this table.
+fn meant(place: &[&str]) -> &'static [(&'static str, &'static str)] {
+    match place {
+        ["issuer", _] => &IN_ISSUER,
+        ["route"] => &IN_ROUTE,
+        ["route", "auth", .., "token"] => &[],
+        ["route", "auth", ..] => &IN_AUTH,
+        _ => &[],
     }
 }
 

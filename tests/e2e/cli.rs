@@ -144,6 +144,64 @@ fn a_token_that_is_minted_can_be_inspected_and_explained() {
 }
 
 #[test]
+fn a_policy_is_explained_one_clause_a_line_with_reads_and_writes_apart() {
+    let home = home(
+        "[issuer.partners]\nissuer = \"https://login.partner.example/\"\nsecret = { file = \"issuer.secret\" }\naudiences = [\"orders\"]\n\
+         [[route]]\nname = \"orders\"\npath = \"/orders/\"\nupstream = \"app\"\nforward_all_claims = \"X-Claims\"\nforward_token = false\n\
+         [route.auth]\nread = { issuer = \"site\", optional = true }\n\
+         [route.auth.write]\nscopes = [\"orders\"]\ntoken = { cookie = \"access\" }\norigins = [\"https://app.example.com\"]\n\
+         any = [{ issuer = \"site\" }, { issuer = \"partners\", require = { tenant = \"acme\" }, scopes_any = [\"read\", \"write\"] }]\n",
+    );
+    let explained = portcullis(home.path(), &["explain", "POST", "http://site.test/orders/7"]);
+    assert_eq!((explained.status.code(), err(&explained)), (Some(0), String::new()));
+    let expected = format!(
+        "\
+request   POST http://site.test/orders/7
+route     orders
+matches   any host /orders/
+policy    GET, HEAD, OPTIONS:
+            a token of issuer `site`, signed with HS256
+            claim `aud` holds one of: {audience}
+            claim `exp` is present
+            dates are forgiven 30 seconds
+            a request without a token passes too, as nobody
+          other methods:
+            a token of one of these kinds, as its `iss` says:
+            - of issuer `site`, signed with HS256
+              claim `aud` holds one of: {audience}
+              claim `exp` is present
+              dates are forgiven 30 seconds
+            - of issuer `partners`, signed with HS256
+              claim `iss` is \"https://login.partner.example/\"
+              claim `aud` holds one of: orders
+              claim `exp` is present
+              dates are forgiven 30 seconds
+            scopes granted: orders
+            one of these:
+            - the issuer is `site`
+            - the issuer is `partners`
+              claim `tenant` is \"acme\"
+              one of these scopes granted: read write
+            the token stands in `Authorization` or the cookie `access`
+            only this site can spend the cookie on a change, and https://app.example.com
+action    upstream app
+body      at most 10485760 bytes
+sets      x-claims from all claims
+removes   the token, wherever it stood
+",
+        audience = token::AUDIENCE
+    );
+    assert_eq!(out(&explained), expected);
+
+    let token = token::with(&serde_json::json!({ "sub": "ann" }));
+    let tried = |method: &str| {
+        out(&portcullis(home.path(), &["explain", method, "http://site.test/orders/7", "--token", &token]))
+    };
+    assert!(tried("GET").contains("the token passes"), "{}", tried("GET"));
+    assert!(tried("POST").contains("NO      route demands: insufficient_scope"), "{}", tried("POST"));
+}
+
+#[test]
 fn what_is_no_token_or_names_no_issuer_is_1() {
     let home = home("");
     for arguments in [

@@ -7,11 +7,10 @@ use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::shapes::Auth as RawAuth;
 use super::super::values::Action;
-use super::context::{Context, bare};
-use super::demand::demands;
+use super::context::Context;
 use super::place::{guard, places};
-use super::route::{Known, reference};
-use super::{fields, link};
+use super::route::{Known, any_issuer, reference};
+use super::{fields, link, rule};
 use crate::auth::{Access, Demand, Forwarding, PolicySettings, RouteAuth, Rule};
 
 /// What may be asked besides having a token, in the words of Django REST framework.
@@ -48,29 +47,25 @@ pub(super) fn auth(
         }
         RawAuth::Token(table) => split(context, table, label, span, known)?,
         RawAuth::Word(word) => {
-            let access = word_access(context, word, span, known)?;
+            let access = word_access(context, "auth", word, span, known)?;
             (access.clone(), access)
         }
     };
     Some(RouteAuth { read, write, forward: Forwarding::default() })
 }
 
-fn any_issuer<'k>(known: &Known<'k>) -> &'k str {
-    known.issuers.first().copied().unwrap_or("NAME")
-}
-
-fn word_access(context: &mut Context<'_>, word: &str, span: Span, known: &Known<'_>) -> Option<Access> {
+fn word_access(context: &mut Context<'_>, key: &str, word: &str, span: Span, known: &Known<'_>) -> Option<Access> {
     if word == "public" {
         return Some(Access::Public);
     }
     let hint = match known.issuers.iter().find(|name| **name == word) {
-        Some(name) => format!("did you mean `auth = {{ issuer = \"{name}\" }}`?"),
+        Some(name) => format!("did you mean `{key} = {{ issuer = \"{name}\" }}`?"),
         None => format!(
             "write \"public\" to let everybody pass, or `{{ issuer = \"{}\" }}` to demand a token",
             any_issuer(known)
         ),
     };
-    context.report(Problem::error(span, format!("`{word}` is no value of `auth`")).hint(hint));
+    context.report(Problem::error(span, format!("`{word}` is no value of `{key}`")).hint(hint));
     None
 }
 
@@ -91,15 +86,17 @@ fn by_method(
         let remedy = format!("add `{key} = \"public\"` or `{key} = {{ issuer = \"{}\" }}`", any_issuer(known));
         let (auth, span) = context.demand(entry, span, &missing, &remedy)?;
         match auth {
-            RawAuth::Word(word) => word_access(context, word, span, known),
+            RawAuth::Word(word) => word_access(context, key, word, span, known),
             RawAuth::Token(table) => {
                 if let Some(at) = table.read.span().or(table.write.span()) {
                     context.report(Problem::error(at, format!("`read` or `write` inside of `{key}`")).hint(hint));
+                    return None;
                 }
                 let (read, write) = split(context, table, label, span, known)?;
                 if read != write {
                     let message = "this permission tells reading from writing, and so do `read` and `write`";
-                    context.report(Problem::error(span, message).hint("use the one or the other"));
+                    let at = table.permission.span().unwrap_or(span);
+                    context.report(Problem::error(at, message).hint("use the one or the other"));
                 }
                 Some(write)
             }
@@ -162,20 +159,9 @@ fn policy(
 ) -> Option<PolicySettings> {
     let named = !raw.issuer.is_absent() || !raw.issuers.is_absent();
     let outer = outer_issuers(context, raw, known);
-    let mut rules = Rules { known, outer: &outer, named: outer.clone() };
-    let rule = rules.table(
-        context,
-        &Conditions {
-            require: &raw.require,
-            scopes: &raw.scopes,
-            scopes_any: &raw.scopes_any,
-            any: &raw.any,
-            all: &raw.all,
-        },
-        named,
-    );
-    let issuers = rules.named;
-    if issuers.is_empty() && named {
+    let before = context.reported();
+    let (rule, issuers) = rule::rule(context, raw, &outer, named, known);
+    if issuers.is_empty() && (named || context.reported() > before) {
         return None; // what is wrong with the names was said
     }
     if issuers.is_empty() {
@@ -206,101 +192,6 @@ fn outer_issuers(context: &mut Context<'_>, raw: &raw::TokenAuth, known: &Known<
     let mut named: Vec<(Box<str>, Span)> = context.texts(&raw.issuers, "issuers", "leave the key out, or name some");
     named.extend(context.take(&raw.issuer).map(|(name, span)| (Box::from(name.as_str()), span)));
     named.into_iter().filter_map(|(name, span)| reference(context, &name, span, "issuer", &known.issuers)).collect()
-}
-
-/// The keys that a table and the tables inside of it share.
-struct Conditions<'r> {
-    require: &'r Entry<super::super::entry::Named<super::super::shapes::ClaimValue>>,
-    scopes: &'r Entry<Vec<Entry<String>>>,
-    scopes_any: &'r Entry<Vec<Entry<String>>>,
-    any: &'r Entry<Vec<Entry<raw::RuleTable>>>,
-    all: &'r Entry<Vec<Entry<raw::RuleTable>>>,
-}
-
-struct Rules<'k> {
-    known: &'k Known<'k>,
-    /// The issuers the outermost table names.
-    outer: &'k [usize],
-    /// Every issuer named anywhere.
-    named: Vec<usize>,
-}
-
-impl Rules<'_> {
-    /// `settled`: whether it is clear by now whose tokens this is about.
-    fn table(&mut self, context: &mut Context<'_>, raw: &Conditions<'_>, settled: bool) -> Rule {
-        let mut rules: Vec<Rule> = demands(context, raw.require).into_iter().map(Rule::Claim).collect();
-        let needed = scopes(context, raw.scopes, "scopes");
-        if !needed.is_empty() {
-            rules.push(Rule::Scopes(needed));
-        }
-        let accepted = scopes(context, raw.scopes_any, "scopes_any");
-        if !accepted.is_empty() {
-            rules.push(Rule::AnyScope(accepted));
-        }
-        for (table, span) in context.list(raw.all, "all", "leave the key out to ask nothing more") {
-            rules.push(self.inner(context, table, span, settled));
-        }
-        let tables = context.list(raw.any, "any", "leave the key out, or write the alternatives");
-        if !tables.is_empty() {
-            rules.push(self.any(context, &tables, settled));
-        }
-        Rule::All(rules)
-    }
-
-    fn any(&mut self, context: &mut Context<'_>, tables: &[(&raw::RuleTable, Span)], settled: bool) -> Rule {
-        let mut alternatives: Vec<Rule> = Vec::new();
-        for (table, span) in tables {
-            if alternatives.iter().any(|earlier| *earlier == Rule::All(Vec::new())) {
-                let problem = Problem::warning(*span, "this alternative is never needed: an earlier one asks nothing");
-                context.report(problem.hint("remove it, or the one that asks nothing"));
-            }
-            alternatives.push(self.inner(context, table, *span, settled));
-        }
-        Rule::Any(alternatives)
-    }
-
-    fn inner(&mut self, context: &mut Context<'_>, raw: &raw::RuleTable, span: Span, settled: bool) -> Rule {
-        let named = context.take(&raw.issuer);
-        let index = named.and_then(|(name, at)| {
-            let index = reference(context, name, at, "issuer", &self.known.issuers)?;
-            if !self.outer.is_empty() && !self.outer.contains(&index) {
-                let problem = Problem::error(at, format!("`{name}` is none of the issuers this route takes"));
-                context.report(problem.hint("add it to `issuers` of the table around, or name no issuer there"));
-            }
-            if !self.named.contains(&index) {
-                self.named.push(index);
-            }
-            Some(index)
-        });
-        if named.is_none() && !settled && raw.any.is_absent() && raw.all.is_absent() {
-            let problem = Problem::error(span, "this condition names no issuer, and no table around it does");
-            context.report(problem.hint(format!("add `issuer = \"{}\"`", any_issuer(self.known))));
-        }
-        let conditions = Conditions {
-            require: &raw.require,
-            scopes: &raw.scopes,
-            scopes_any: &raw.scopes_any,
-            any: &raw.any,
-            all: &raw.all,
-        };
-        let Rule::All(mut rules) = self.table(context, &conditions, settled || named.is_some()) else {
-            unreachable!("`table` makes an `All`")
-        };
-        rules.splice(0..0, index.map(Rule::From));
-        Rule::All(rules)
-    }
-}
-
-/// RFC 6749 section 3.3: a scope is printable ASCII without space, quote and backslash.
-pub(super) fn scopes(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>, key: &str) -> Vec<Box<str>> {
-    let scopes = context.texts(entry, key, "leave the key out to demand none");
-    for (scope, span) in &scopes {
-        if !scope.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\')) {
-            let hint = "one scope an item: printable ASCII without spaces, quotes and backslashes";
-            context.report(Problem::error(*span, format!("`{scope}` is no scope")).hint(hint));
-        }
-    }
-    bare(scopes)
 }
 
 /// What the upstream is told; only where there is a token, and an upstream.

@@ -31,6 +31,11 @@ impl<'a> Context<'a> {
         self.problems.push(problem);
     }
 
+    /// How many problems there are by now.
+    pub(super) fn reported(&self) -> usize {
+        self.problems.len()
+    }
+
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
@@ -99,7 +104,7 @@ impl<'a> Context<'a> {
                     || message.starts_with("expected a string, found `");
                 self.report(if quotable {
                     problem.hint("write it in quotes")
-                } else if message.starts_with("expected an array, found the ") {
+                } else if message.starts_with("expected an array, found ") {
                     problem.hint("write it in brackets")
                 } else {
                     problem

@@ -7,7 +7,7 @@ use super::super::spans::IssuerSpans;
 use super::context::{Context, bare};
 use super::demand::demands;
 use super::keys::{self, Kind};
-use super::{fetch, introspection, remote};
+use super::{fetch, introspection, preset, remote};
 use crate::auth::{
     Algorithm, Binding, ClaimPath, Demand, Demanded, Family, IssuerSettings, KeySettings, KeySource, Preset,
     RemoteSettings, RemoteSource,
@@ -15,6 +15,9 @@ use crate::auth::{
 
 /// Seconds of clock difference forgiven where neither file nor preset says another number.
 const LEEWAY_SECS: u64 = 30;
+/// More than this is said aloud, and beyond the most is refused.
+const USUAL_LEEWAY_SECS: i64 = 60;
+const MOST_LEEWAY_SECS: i64 = 300;
 const REALM: &str = "portcullis";
 pub(super) const REMEDY: &str =
     "check the path (it is relative to this file) and that the gateway's account may read it";
@@ -28,13 +31,16 @@ pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) 
     fetch::used(context, raw);
     let algorithms = algorithms(context, &raw.algorithms, keys::kind(raw));
     let audiences = context.texts(&raw.audiences, "audiences", "leave the key out to accept any audience");
-    if raw.audiences.is_absent() && preset.is_none() {
-        context.report(no_audience(name));
+    match preset {
+        Some(preset) => preset::complete(context, raw, preset, &base, name.span),
+        None if raw.audiences.is_absent() => context.report(no_audience(name)),
+        None => {}
     }
     let subject_claim = context.text(&raw.subject_claim, "subject_claim").map(|(text, _)| Box::<str>::from(text));
     let subject_claim = subject_claim.unwrap_or_else(|| base.subject_claim.clone());
     let written = context.texts(&raw.required_claims, "required_claims", "leave the key out to demand none");
     let required_claims = if raw.required_claims.is_absent() { base.required_claims.clone() } else { bare(written) };
+    let token_types = context.texts(&raw.token_types, "token_types", "leave the key out to accept any type");
     let (keys, mut key_spans): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     key_spans.extend(remote.as_ref().map(|(_, span)| *span));
     let remote = remote.map(|(remote, _)| remote);
@@ -44,20 +50,40 @@ pub(super) fn issuer(context: &mut Context<'_>, name: &Name, raw: &raw::Issuer) 
         keys,
         require_exp: base.require_exp && raw.introspection.is_absent(),
         introspection: introspection::introspection(context, raw),
-        issuer: issuer.or_else(|| discovered(remote.as_ref())),
+        issuer: issuer.or_else(|| discovered(remote.as_ref())).or_else(|| base.issuer.clone()),
         remote,
         binding: binding(context, raw),
         audiences: bare(audiences),
-        algorithms: if algorithms.is_empty() && shared { base.algorithms.clone() } else { algorithms },
-        leeway_secs: context.number(&raw.leeway_secs, "leeway_secs", " seconds", 0..=60, base.leeway_secs),
+        algorithms: if algorithms.is_empty() { fitting(&base.algorithms, shared) } else { algorithms },
+        leeway_secs: leeway(context, &raw.leeway_secs, base.leeway_secs),
         required_claims,
         require: merged(demands_of(&base, &subject_claim), demands(context, &raw.require)),
-        typ: bare(context.texts(&raw.token_types, "token_types", "leave the key out to accept any type")),
+        typ: if raw.token_types.is_absent() { base.typ.clone() } else { bare(token_types) },
         subject_claim,
         realm: realm(context, &raw.realm, &base.realm),
         ..base
     };
     (settings, IssuerSpans { name: name.span, keys: key_spans })
+}
+
+/// The preset's algorithms, where the keys are of their kind; else what the keys themselves say.
+fn fitting(algorithms: &[Algorithm], shared: bool) -> Vec<Algorithm> {
+    let fit = |one: &&Algorithm| (one.family() == Family::Hmac) == shared;
+    algorithms.iter().filter(fit).copied().collect()
+}
+
+fn leeway(context: &mut Context<'_>, entry: &Entry<i64>, default: u64) -> u64 {
+    let seconds = context.number(entry, "leeway_secs", " seconds", 0..=MOST_LEEWAY_SECS, default);
+    if let Entry::Given(span, written) = entry
+        && (USUAL_LEEWAY_SECS + 1..=MOST_LEEWAY_SECS).contains(written)
+    {
+        let problem =
+            Problem::warning(*span, format!("every token is good for {written} seconds after it has expired"));
+        context.report(
+            problem.hint("clocks kept by NTP differ by far less than a second: set them, and forgive 30 at most"),
+        );
+    }
+    seconds
 }
 
 /// RFC 8414 section 3.3: the metadata must be of whom they were asked for, so their issuer signs the tokens too.

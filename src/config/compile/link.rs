@@ -26,7 +26,9 @@ pub(super) fn login_url(context: &mut Context<'_>, entry: &Entry<String>) -> Opt
     let elsewhere = is_https(&fixed) && !host.is_empty() && !host.contains('{');
     if !local && !elsewhere {
         let problem = Problem::error(span, format!("`{url}` is no place to send a browser to"));
-        context.report(problem.hint("start with one `/`, or with `https://` and a host"));
+        context.report(problem.hint(
+            "start with one `/`, or with `https://` and a host; write spaces, quotes and the like percent-encoded",
+        ));
     } else if fixed.contains(['{', '}']) {
         context.report(
             Problem::error(span, "the only placeholder here is `{url}`, once")

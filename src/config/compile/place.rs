@@ -34,13 +34,26 @@ fn cookie(context: &mut Context<'_>, entry: &Entry<String>) -> Option<Place> {
     let (name, span) = context.text(entry, "cookie")?;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !name.bytes().all(legal) {
-        context.report(Problem::error(span, format!("`{name}` is no cookie's name")));
+        let problem = Problem::error(span, format!("`{name}` is no cookie's name"));
+        context.report(problem.hint("use letters, digits, `-` and `_`, as \"__Host-access\""));
     }
     Some(Place::Cookie(name.into()))
 }
 
+/// Fields in which a token is not alone have a key of their own.
+const OWN_KEYS: [(&str, &str); 3] = [
+    ("authorization", "leave `authorization` on: it is the place that is looked at anyway"),
+    ("cookie", "name the cookie: `cookie = \"access\"`"),
+    ("sec-websocket-protocol", "write `websocket_protocol = true`"),
+];
+
 fn header(context: &mut Context<'_>, entry: &Entry<String>) -> Option<HeaderName> {
     let (name, span) = context.text(entry, "header")?;
+    if let Some((_, hint)) = OWN_KEYS.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)) {
+        let problem = Problem::error(span, format!("`{name}` does not hold the token alone"));
+        context.report(problem.hint(*hint));
+        return None;
+    }
     fields::identity_field(context, name, span)
 }
 

@@ -7,7 +7,7 @@ use super::super::spans::Spans;
 use super::super::values::{Action, Config, Publication};
 use super::context::Context;
 use super::route::{Known, reference};
-use super::{auth, link};
+use super::{link, rule};
 use crate::auth::IssuerSettings;
 
 /// Where OpenID providers have their keys by custom; no specification fixes it.
@@ -61,7 +61,7 @@ fn resource_metadata(
     let named = context.texts(&raw.issuers, "issuers", "name the issuers whose tokens are taken");
     let issuers =
         named.iter().filter_map(|(name, span)| reference(context, name, *span, "issuer", &known.issuers)).collect();
-    let scopes = auth::scopes(context, &raw.scopes_supported, "scopes_supported");
+    let scopes = rule::scopes(context, &raw.scopes_supported, "scopes_supported");
     Some(Publication::ResourceMetadata { resource: resource?.0.as_str().into(), issuers, scopes })
 }
 

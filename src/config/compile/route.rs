@@ -169,6 +169,11 @@ fn methods(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<
     methods
 }
 
+/// An issuer to show in an example.
+pub(super) fn any_issuer<'k>(known: &Known<'k>) -> &'k str {
+    known.issuers.first().copied().unwrap_or("NAME")
+}
+
 /// The index of a table that another one names.
 pub(super) fn reference(
     context: &mut Context<'_>,
