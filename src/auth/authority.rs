@@ -97,12 +97,13 @@ impl Authority {
         Ok(permit)
     }
 
-    /// A token that was verified before by rules and keys that still hold; its dates are asked anew.
+    /// A token that was verified before by rules and keys that still hold; its dates are asked anew. Another policy may have had it
+    /// verified, one that takes this issuer alone: here, too, the issuer must be the one that is meant.
     fn remembered(&self, policy: &TokenPolicy, digest: &[u8; 32], now: UnixSeconds) -> Result<Option<Vouched>, Cause> {
         for (position, candidate) in policy.candidates.iter().enumerate() {
             let Ok(ring) = candidate.issuer.ring() else { continue };
             let Some(verified) = self.cache.get(digest, ring.generation) else { continue };
-            if verified.key.holds(now) {
+            if verified.key.holds(now) && policy.means(position, &verified.claims) {
                 self.meter.iter().for_each(WorkerMeter::cache_hit);
                 verified.check_dates(&candidate.issuer, now)?;
                 return Ok(Some(Vouched { verified, candidate: position }));
@@ -148,8 +149,10 @@ impl Authority {
         let issuer = &policy.candidates[candidate].issuer;
         let ring = issuer.ring().map_err(newer_keys_may_help)?;
         let known = jws.header.kid.as_deref().is_some_and(|kid| ring.keys.has(kid));
+        let told_by_keys = issuer.settings().algorithms.is_empty();
         let verified = verify(issuer, &ring, jws, now).map_err(|cause| match cause {
             Cause::UnknownKey => newer_keys_may_help(cause),
+            Cause::AlgorithmNotAllowed if told_by_keys && !known => newer_keys_may_help(cause),
             Cause::BadSignature if !known => newer_keys_may_help(cause), // of a key without `kid`, a newer one may be meant
             cause => final_word(cause),
         })?;

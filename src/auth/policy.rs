@@ -128,15 +128,22 @@ impl TokenPolicy {
         if self.candidates.len() == 1 {
             return Ok(0); // its own check of `iss` says what is wrong
         }
-        let claims = claims()?;
+        self.meant_by(&claims()?).ok_or(Cause::WrongIssuer)
+    }
+
+    /// Whether the candidate in this position is the one that [`Self::choose`] would choose for a token with these claims.
+    pub(super) fn means(&self, position: usize, claims: &Claims) -> bool {
+        self.candidates.len() == 1 || self.meant_by(claims) == Some(position)
+    }
+
+    fn meant_by(&self, claims: &Claims) -> Option<usize> {
         let iss = claims.find("iss").and_then(Value::as_str);
         let named = |candidate: &Candidate| match (&candidate.issuer.settings().issuer, &iss) {
             (Some(expected), Some(found)) => **expected == **found,
             _ => false,
         };
         let unnamed = |candidate: &Candidate| candidate.issuer.settings().issuer.is_none();
-        let found = self.candidates.iter().position(named).or_else(|| self.candidates.iter().position(unnamed));
-        found.ok_or(Cause::WrongIssuer)
+        self.candidates.iter().position(named).or_else(|| self.candidates.iter().position(unnamed))
     }
 
     /// The route's own demands, asked of every request, cached token or not.
@@ -185,6 +192,7 @@ fn demands_key(candidate: &Candidate) -> bool {
 fn describe_issuer(issuer: &Issuer, clause: &mut impl FnMut(String)) {
     let settings = issuer.settings();
     let names = issuer.algorithms().iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
+    let names = if names.is_empty() { "what its keys are for" } else { &names };
     clause(format!("a token of issuer `{}`, signed with {names}", settings.name));
     if let Some(iss) = &settings.issuer {
         clause(format!("claim `iss` is \"{iss}\""));

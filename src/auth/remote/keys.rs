@@ -90,6 +90,20 @@ impl RemoteKeys {
         })
     }
 
+    /// Begins with the keys of `before`, where they came from the same source by way of the same authorities: a change of how often
+    /// they are fetched is no reason to be without them.
+    #[must_use]
+    pub fn continuing(self, before: &Self) -> Self {
+        let (own, other) = (&self.settings, &before.settings);
+        let alike = own.source == other.source
+            && own.fetch.ca_pem == other.fetch.ca_pem
+            && own.fetch.plain_http == other.fetch.plain_http;
+        if let Some(set) = before.published.load_full().filter(|_| alike) {
+            self.published.store(Some(set));
+        }
+        self
+    }
+
     /// The keys to verify with now; `None` while there never were any, and when the last are older than `max_stale`.
     pub fn current(&self) -> Option<Arc<Published>> {
         self.published.load_full().filter(|set| set.age() <= self.settings.max_stale)
