@@ -19,6 +19,8 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod pool;
+mod possession;
+mod remote;
 mod revocation;
 #[path = "static.rs"]
 mod static_files;

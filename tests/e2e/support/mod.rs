@@ -5,6 +5,8 @@ pub mod gateway;
 pub mod origin;
 pub mod port;
 pub mod scrape;
+pub mod signer;
+pub mod stub;
 pub mod tls;
 pub mod token;
 pub mod wire;
