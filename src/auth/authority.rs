@@ -18,6 +18,7 @@ use super::possession::Possession;
 use super::revoke::{DenyList, Presented};
 use super::time::UnixSeconds;
 use super::turnstile::Turnstile;
+use super::twin::twin_of;
 use super::verify::{Verified, verify};
 use crate::observe::WorkerMeter;
 
@@ -89,7 +90,7 @@ impl Authority {
             None => self.verify_anew(policy, found.token, &digest, asking.now).await?,
         };
         let Vouched { verified, candidate } = &vouched;
-        self.check_revoked(policy, &vouched, &digest, asking.now)?;
+        self.check_revoked(policy, &vouched, (found.token, &digest), asking.now)?;
         let proof = self.check_possession(policy, &vouched, found, asking).await?;
         policy.check_rule(&verified.claims, policy.candidates[*candidate].index)?;
         let permit = Permit::grant(policy, *candidate, Arc::clone(verified), found, asking.headers)?;
@@ -166,7 +167,7 @@ impl Authority {
         &self,
         policy: &TokenPolicy,
         vouched: &Vouched,
-        digest: &[u8; 32],
+        (token, digest): (&str, &[u8; 32]),
         now: UnixSeconds,
     ) -> Result<(), Cause> {
         if self.revoked.is_empty() {
@@ -181,7 +182,12 @@ impl Authority {
             issued_at: verified.issued_at,
             digest,
         };
-        if self.revoked.denies(&presented, now) { Err(Cause::Revoked) } else { Ok(()) }
+        let revoked = self.revoked.denies(&presented, now)
+            || self.revoked.needs_digest() && {
+                let twin = twin_of(token).map(|twin| digest_of(&twin));
+                twin.is_some_and(|digest| self.revoked.denies(&Presented { digest: &digest, ..presented }, now))
+            };
+        if revoked { Err(Cause::Revoked) } else { Ok(()) }
     }
 
     /// A proof's signature is checked in turn with the tokens'.
@@ -394,6 +400,26 @@ mod tests {
         ] {
             assert_eq!(who(pair, algorithm, iss).unwrap_err(), "algorithm_not_allowed");
         }
+    }
+
+    #[test]
+    fn a_token_remembered_under_one_policy_is_another_issuers_under_the_next() {
+        let named = |name: &str, iss: Option<&str>, pair: &fixtures::Pair| {
+            let issuer = iss.map(Into::into);
+            let settings = IssuerSettings { keys: vec![pair.key()], issuer, ..IssuerSettings::named(name) };
+            Arc::new(Issuer::compile(settings).unwrap().0)
+        };
+        let issuers = [named("any", None, fixtures::ec256()), named("b", Some("https://b/"), fixtures::ec384())];
+        let taking = |issuers: Vec<usize>, all: &[Arc<Issuer>]| {
+            let access = Access::Token(Box::new(PolicySettings { issuers, ..PolicySettings::of_issuer(0) }));
+            Policy::compile(&RouteAuth { read: access.clone(), write: access, forward: Forwarding::default() }, all)
+        };
+        let (one, both) = (taking(vec![0], &issuers), taking(vec![0, 1], &issuers));
+        let claims = format!(r#"{{"exp":{},"iss":"https://b/"}}"#, NOW + 9);
+        let token = fixtures::ec256().sign(Algorithm::Es256, r#"{"alg":"ES256"}"#, &claims);
+        let authority = fixtures::authority(8);
+        assert!(bearing(&authority, &one, &token).is_ok(), "the one issuer does not look at `iss`");
+        assert_eq!(bearing(&authority, &both, &token).unwrap_err().reason(), "algorithm_not_allowed");
     }
 
     #[test]

@@ -39,12 +39,15 @@ mod revoke;
 mod settings;
 mod time;
 mod turnstile;
+mod twin;
 mod verify;
 
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod history;
 
 pub use access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
 pub use admission::KeyProblem;

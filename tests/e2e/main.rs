@@ -22,6 +22,7 @@ mod pool;
 mod possession;
 mod remote;
 mod revocation;
+mod revoked;
 #[path = "static.rs"]
 mod static_files;
 mod upstream;

@@ -177,6 +177,16 @@ impl RemoteKeys {
         &self.settings
     }
 
+    /// What a fetch that brought `body` would do, without the fetch: the set is published, and no token may ask for another before the
+    /// cool-down is over.
+    #[cfg(test)]
+    pub(in crate::auth) fn brought(&self, body: &str) {
+        let set = KeySet::read(body.as_bytes()).expect("a test publishes sets of usable keys");
+        let now = Instant::now();
+        let round = self.lock().schedule.begin(now).unwrap_or_default();
+        drop(self.settle(round, Ok(Brought { set, max_age: None })));
+    }
+
     /// Which fetches have ended, and a way to wait for more of them.
     #[cfg(test)]
     pub(super) fn rounds(&self) -> watch::Receiver<Rounds> {

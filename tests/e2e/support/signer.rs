@@ -116,3 +116,22 @@ fn changed(mut claims: Value, more: &Value) -> Value {
     }
     claims
 }
+
+/// The order of P-256.
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+    0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// The same ES256 token with the signature (r, n - s), which holds whenever (r, s) does and needs no key to make.
+pub fn other_signature(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for (byte, order) in bytes[32..].iter_mut().zip(ORDER).rev() {
+        let difference = i16::from(order) - i16::from(*byte) - borrow;
+        borrow = i16::from(difference < 0);
+        *byte = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    format!("{signed}.{}", encoded(&bytes))
+}
