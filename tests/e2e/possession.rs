@@ -155,6 +155,7 @@ async fn each_fault_of_a_proof_is_refused_with_its_reason() {
     let thief = Signer::new("holder");
     let stolen = presented(&token, &thief.proof("GET", URL, &token, &json!({})));
     assert_challenged(&stage.ask(&stolen).await, "invalid_token");
+    stage.until_logged("bound_token").await;
     let proof = stage.holder.proof("GET", URL, &token, &json!({}));
     let forged = format!("{}{}", &proof[..proof.len() - 8], "AAAAAAAA");
     assert_challenged(&stage.ask(&presented(&token, &forged)).await, "invalid_dpop_proof");
