@@ -156,7 +156,8 @@ pub(super) fn assemble(
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
 }
 
-/// A key set whose settings did not change is carried over with its keys, whatever else changed about its issuers.
+/// A key set whose settings did not change is carried over, whatever else changed about its issuers; one that is only to be fetched
+/// otherwise begins with the keys it had.
 fn remotes(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<RemoteKeys>>, AssembleError> {
     let mut remotes: Vec<Arc<RemoteKeys>> = Vec::new();
     for issuer in &config.issuers {
@@ -164,12 +165,17 @@ fn remotes(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<RemoteK
         if remotes.iter().any(|known| known.settings() == settings) {
             continue;
         }
-        let same = before.and_then(|before| before.remotes.iter().find(|known| known.settings() == settings));
+        let old = || before.iter().flat_map(|before| &before.remotes);
         let failed = |source| AssembleError::Fetch { issuer: issuer.name.clone(), source };
-        remotes.push(match same {
-            Some(same) => Arc::clone(same),
-            None => Arc::new(RemoteKeys::new(settings.clone()).map_err(failed)?),
-        });
+        if let Some(same) = old().find(|known| known.settings() == settings) {
+            remotes.push(Arc::clone(same));
+            continue;
+        }
+        let remote = RemoteKeys::new(settings.clone()).map_err(failed)?;
+        remotes.push(Arc::new(match old().find(|known| known.settings().source == settings.source) {
+            Some(like) => remote.continuing(like),
+            None => remote,
+        }));
     }
     Ok(remotes)
 }

@@ -168,10 +168,11 @@ impl Authority {
         let issuer = &policy.candidates[candidate].issuer;
         let ring = issuer.ring().map_err(newer_keys_may_help)?;
         let known = jws.header.kid.as_deref().is_some_and(|kid| ring.keys.has(kid));
-        let by_keys = issuer.settings().algorithms.is_empty() && jws.header.alg.parse::<Algorithm>().is_ok();
+        let told_by_keys = issuer.settings().algorithms.is_empty() && jws.header.alg.parse::<Algorithm>().is_ok();
         let verified = verify(issuer, &ring, jws, now).map_err(|cause| match cause {
             Cause::UnknownKey => newer_keys_may_help(cause),
-            Cause::AlgorithmNotAllowed if by_keys => newer_keys_may_help(cause), // newer keys may say another algorithm
+            // Newer keys may say another algorithm.
+            Cause::AlgorithmNotAllowed if told_by_keys && !known => newer_keys_may_help(cause),
             Cause::BadSignature if !known => newer_keys_may_help(cause), // of a key without `kid`, a newer one may be meant
             cause => final_word(cause),
         })?;
@@ -414,6 +415,26 @@ mod tests {
         ] {
             assert_eq!(who(pair, algorithm, iss).unwrap_err(), "algorithm_not_allowed");
         }
+    }
+
+    #[test]
+    fn a_token_remembered_under_one_policy_is_another_issuers_under_the_next() {
+        let named = |name: &str, iss: Option<&str>, pair: &fixtures::Pair| {
+            let issuer = iss.map(Into::into);
+            let settings = IssuerSettings { keys: vec![pair.key()], issuer, ..IssuerSettings::named(name) };
+            Arc::new(Issuer::compile(settings).unwrap().0)
+        };
+        let issuers = [named("any", None, fixtures::ec256()), named("b", Some("https://b/"), fixtures::ec384())];
+        let taking = |issuers: Vec<usize>, all: &[Arc<Issuer>]| {
+            let access = Access::Token(Box::new(PolicySettings { issuers, ..PolicySettings::of_issuer(0) }));
+            Policy::compile(&RouteAuth { read: access.clone(), write: access, forward: Forwarding::default() }, all)
+        };
+        let (one, both) = (taking(vec![0], &issuers), taking(vec![0, 1], &issuers));
+        let claims = format!(r#"{{"exp":{},"iss":"https://b/"}}"#, NOW + 9);
+        let token = fixtures::ec256().sign(Algorithm::Es256, r#"{"alg":"ES256"}"#, &claims);
+        let authority = fixtures::authority(8);
+        assert!(bearing(&authority, &one, &token).is_ok(), "the one issuer does not look at `iss`");
+        assert_eq!(bearing(&authority, &both, &token).unwrap_err().reason(), "algorithm_not_allowed");
     }
 
     #[test]

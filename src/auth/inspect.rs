@@ -139,10 +139,12 @@ pub(super) fn explain_claims(
     });
 }
 
-/// What a request would have to prove besides; only a token that is not bound where it must be is refused here.
+/// What a request would have to prove besides; a token of which no request can prove it is refused here.
 fn binding(issuer: &Issuer, verified: &Verified) -> Result<&'static str, Cause> {
     match (&verified.bound_to, issuer.settings().binding.demanded) {
-        (Some(_), _) => Ok("it is bound: a request must also prove to come from its holder"),
+        (Some(bound_to), demanded) => {
+            bound_to.can_meet(demanded).map(|()| "it is bound: a request must also prove to come from its holder")
+        }
         (None, Demanded::Nothing) => Ok("it is bound to nobody: whoever bears it may use it"),
         (None, _) => Err(Cause::UnboundToken),
     }

@@ -96,26 +96,33 @@ impl Issuer {
 
     /// The keys to verify with now. A guard, not a clone: no count is shared between workers.
     pub(super) fn ring(&self) -> Result<Current, Cause> {
-        if let Some(remote) = &self.remote {
-            self.follow(remote)?;
-        }
-        Current::of(self.ring.load())
+        let guard = match &self.remote {
+            Some(remote) => self.follow(remote)?,
+            None => self.ring.load(),
+        };
+        Current::of(guard)
     }
 
-    /// Takes up what the issuer publishes, if it has changed. Whoever asks first after a change does it for all.
-    fn follow(&self, remote: &RemoteKeys) -> Result<(), Cause> {
-        let version = remote.version().ok_or(Cause::KeysUnavailable)?;
-        if self.ring.load().as_ref().is_some_and(|ring| ring.version == Some(version)) {
-            return Ok(());
+    /// Takes up what the issuer publishes, if it has changed. Whoever asks first after a change does it for all; one that was slower
+    /// with an older set does not bring that back.
+    fn follow(&self, remote: &RemoteKeys) -> Result<Guard<Option<Arc<Ring>>>, Cause> {
+        loop {
+            let ring = self.ring.load();
+            let version = remote.version().ok_or(Cause::KeysUnavailable)?;
+            if ring.as_ref().is_some_and(|ring| ring.version == Some(version)) {
+                return Ok(ring);
+            }
+            let published = remote.current().ok_or(Cause::KeysUnavailable)?;
+            let Admitted { keys, algorithms, problems } = admit_published(&self.settings, &published.members);
+            let generation = self.rules.with_published(published.version, &algorithms);
+            let next = Arc::new(Ring { keys, algorithms, generation, version: Some(published.version) });
+            let before = self.ring.compare_and_swap(&ring, Some(next));
+            if before.as_ref().map(Arc::as_ptr) == ring.as_ref().map(Arc::as_ptr) {
+                for problem in problems {
+                    tracing::warn!(issuer = %self.settings.name, hint = problem.hint, "{}", problem.message);
+                }
+            }
         }
-        let published = remote.current().ok_or(Cause::KeysUnavailable)?;
-        let Admitted { keys, algorithms, problems } = admit_published(&self.settings, &published.members);
-        for problem in problems {
-            tracing::warn!(issuer = %self.settings.name, hint = problem.hint, "{}", problem.message);
-        }
-        let generation = self.rules.with_published(published.version, &algorithms);
-        self.ring.store(Some(Arc::new(Ring { keys, algorithms, generation, version: Some(published.version) })));
-        Ok(())
     }
 }
 

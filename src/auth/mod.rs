@@ -50,6 +50,8 @@ mod words;
 mod attacks;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod history;
 
 pub use access::{Access, Forwarding, OriginGuard, Place, PolicySettings, RouteAuth, Rule};
 pub use admission::KeyProblem;

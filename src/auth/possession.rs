@@ -35,6 +35,15 @@ impl Confirmation {
         };
         Some(Box::new(Self { key: digest("jkt"), certificate: digest("x5t#S256") }))
     }
+
+    /// Whether a holder could prove to be one, and prove what is demanded.
+    pub(super) fn can_meet(&self, demanded: Demanded) -> Result<(), Cause> {
+        match (demanded, &self.key, &self.certificate) {
+            (_, None, None) => Err(Cause::BoundToken(Holder::Unknown)),
+            (Demanded::Key, None, _) | (Demanded::Certificate, _, None) => Err(Cause::UnboundToken),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What the whole process remembers of proofs.
@@ -69,18 +78,12 @@ impl Possession {
             let bearer = binding.demanded == Demanded::Nothing && found.scheme == Scheme::Bearer;
             return if bearer { Ok(None) } else { Err(Cause::UnboundToken) };
         };
-        if bound_to.key.is_none() && bound_to.certificate.is_none() {
-            return Err(Cause::BoundToken(Holder::Unknown));
-        }
+        bound_to.can_meet(binding.demanded)?;
         if let Some(certificate) = &bound_to.certificate {
             let shown = asking.client_certificate.is_some_and(|shown| is_same(shown, certificate));
             if !shown {
                 return Err(Cause::BoundToken(Holder::Certificate));
             }
-        }
-        match (binding.demanded, &bound_to.key, &bound_to.certificate) {
-            (Demanded::Key, None, _) | (Demanded::Certificate, _, None) => return Err(Cause::UnboundToken),
-            _ => {}
         }
         match (&bound_to.key, found.scheme) {
             (Some(key), Scheme::Dpop) => self.prove(binding, key, found, asking).map(Some),

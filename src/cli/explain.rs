@@ -99,7 +99,8 @@ fn target(arguments: &Explain, longest: usize) -> Result<Target, ExplainError> {
 
 fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) -> Result<(), ExplainError> {
     let words = described(config, route);
-    let policy = policy(config, route)?;
+    let mut fetches = Vec::new();
+    let policy = policy(config, route, &mut fetches)?;
     let mut line = |name: &str, value: &str| {
         let value = value.replace('\n', "\n          "); // what belongs to a name stands below it
         writeln!(text, "{name:<10}{value}").expect("a string takes any text");
@@ -107,6 +108,9 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     line("route", &words.name);
     line("matches", &words.matches);
     line("policy", &policy.describe());
+    for failure in &fetches {
+        line("keys", failure);
+    }
     line("action", &words.action);
     line("body", &format!("at most {} bytes", route.body_bytes));
     for (name, value) in forwarded(&route.auth.forward) {
@@ -141,7 +145,6 @@ fn forwarded(forward: &Forwarding) -> Vec<(&'static str, String)> {
     let one = |one: &Forward| ("sets", format!("{} from claim {}", one.header, one.claim));
     let mut lines: Vec<_> = forward.claims.iter().map(one).collect();
     lines.extend(forward.all_claims.iter().map(|header| ("sets", format!("{header} from all claims"))));
-    lines.extend(forward.identity.iter().map(|audience| ("sets", format!("an identity token for {audience}"))));
     if !forward.token {
         lines.push(("removes", "the token, wherever it stood".to_owned()));
     }
@@ -157,11 +160,13 @@ fn steps(policy: &Policy, arguments: &Explain, token: &str) -> Result<Vec<Step>,
     Ok(runtime.block_on(explain_introspected(policy, &arguments.method, token, now)))
 }
 
-fn policy(config: &Config, route: &Route) -> Result<Policy, ExplainError> {
+/// The route's policy with the keys its issuers have now; a fetch that failed is told in `failures`.
+fn policy(config: &Config, route: &Route, failures: &mut Vec<String>) -> Result<Policy, ExplainError> {
     let asked: Vec<usize> = route.auth.issuers().collect();
     let compile = |(index, settings): (usize, &IssuerSettings)| {
         let (issuer, _) = Issuer::compile(settings.clone()).map_err(ExplainError::Keys)?;
-        let remote = settings.remote.as_ref().filter(|_| asked.contains(&index)).map(fetched).transpose()?;
+        let remote = settings.remote.as_ref().filter(|_| asked.contains(&index));
+        let remote = remote.map(|remote| fetched(remote, failures)).transpose()?;
         Ok(Arc::new(match remote {
             Some(remote) => issuer.fed_by(Arc::new(remote)),
             None => issuer,
@@ -171,9 +176,11 @@ fn policy(config: &Config, route: &Route) -> Result<Policy, ExplainError> {
     Ok(Policy::compile(&route.auth, &issuers?))
 }
 
-/// The keys an issuer publishes now. What is wrong with them, the trace of a token says.
-fn fetched(settings: &RemoteSettings) -> Result<RemoteKeys, ExplainError> {
-    let remote = RemoteKeys::new(settings.clone()).map_err(ExplainError::Fetch)?;
+/// The keys an issuer publishes now, else the copy a gateway would begin with. What is wrong with them, the trace of a token says.
+fn fetched(settings: &RemoteSettings, failures: &mut Vec<String>) -> Result<RemoteKeys, ExplainError> {
+    // The copy is the gateway's to write: with another account's file there, it could not.
+    let not_kept = RemoteSettings { last_good: None, ..settings.clone() };
+    let remote = RemoteKeys::new(not_kept).map_err(ExplainError::Fetch)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExplainError::Runtime)?;
     let came = runtime.block_on(async {
         tokio::select! {
@@ -183,7 +190,8 @@ fn fetched(settings: &RemoteSettings) -> Result<RemoteKeys, ExplainError> {
     });
     if !came {
         let error = remote.status().last_error.unwrap_or_else(|| "no answer in time".to_owned());
-        tracing::warn!(url = settings.source.location().as_str(), error, "the issuer's keys cannot be fetched");
+        failures.push(format!("cannot be fetched: {error}"));
+        return RemoteKeys::new(settings.clone()).map_err(ExplainError::Fetch);
     }
     Ok(remote)
 }

@@ -25,7 +25,10 @@ mod metrics;
 mod places;
 mod policies;
 mod pool;
+mod possession;
+mod remote;
 mod revocation;
+mod revoked;
 #[path = "static.rs"]
 mod static_files;
 mod upstream;

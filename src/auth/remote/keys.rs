@@ -90,6 +90,20 @@ impl RemoteKeys {
         })
     }
 
+    /// Begins with the keys of `before`, where they came from the same source by way of the same authorities: a change of how often
+    /// they are fetched is no reason to be without them.
+    #[must_use]
+    pub fn continuing(self, before: &Self) -> Self {
+        let (own, other) = (&self.settings, &before.settings);
+        let alike = own.source == other.source
+            && own.fetch.ca_pem == other.fetch.ca_pem
+            && own.fetch.plain_http == other.fetch.plain_http;
+        if let Some(set) = before.published.load_full().filter(|_| alike) {
+            self.published.store(Some(set));
+        }
+        self
+    }
+
     /// The keys to verify with now; `None` while there never were any, and when the last are older than `max_stale`.
     pub fn current(&self) -> Option<Arc<Published>> {
         self.published.load_full().filter(|set| set.age() <= self.settings.max_stale)
@@ -166,6 +180,22 @@ impl RemoteKeys {
     /// What it was made with; a reload compares it.
     pub fn settings(&self) -> &RemoteSettings {
         &self.settings
+    }
+
+    /// What a fetch that brought `body` would do, without the fetch: the set is published, and no token may ask for another before the
+    /// cool-down is over.
+    #[cfg(test)]
+    pub(in crate::auth) fn brought(&self, body: &str) {
+        // The first may come unasked, which cools nothing down; the second was asked for.
+        for _ in 0..2 {
+            let set = KeySet::read(body.as_bytes()).expect("a test publishes sets of usable keys");
+            let now = Instant::now();
+            let mut state = self.lock();
+            state.schedule.ask(now);
+            let round = state.schedule.begin(now).unwrap_or_default();
+            drop(state);
+            drop(self.settle(round, Ok(Brought { set, max_age: None })));
+        }
     }
 
     /// Which fetches have ended, and a way to wait for more of them.

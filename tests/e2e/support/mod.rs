@@ -6,6 +6,8 @@ pub mod h2;
 pub mod origin;
 pub mod port;
 pub mod scrape;
+pub mod signer;
+pub mod stub;
 pub mod tls;
 pub mod token;
 pub mod wire;
