@@ -11,12 +11,14 @@ use super::bearer;
 use super::cache::TokenCache;
 use super::denied::{Cause, Denied, Kind};
 use super::dpop::Proof;
+use super::generation::Generation;
 use super::introspect::Introspectors;
 use super::jws::Jws;
 use super::permit::Permit;
 use super::place::{self, Found};
 use super::policy::{Policy, TokenPolicy};
 use super::possession::Possession;
+use super::refusals::Refusals;
 use super::revoke::{DenyList, Presented, digest_of, token_digest};
 use super::settings::Algorithm;
 use super::time::UnixSeconds;
@@ -27,6 +29,7 @@ use crate::observe::WorkerMeter;
 /// One worker's judge, with its memory of verified tokens.
 pub struct Authority {
     cache: TokenCache,
+    refusals: Option<Refusals>,
     turnstile: Turnstile,
     revoked: Arc<DenyList>,
     possession: Arc<Possession>,
@@ -44,6 +47,8 @@ struct Vouched {
 struct Refused {
     cause: Cause,
     candidate: Option<usize>,
+    /// The keys that did not sign it and never will have: they are not valid for a time only.
+    for_good: Option<Generation>,
 }
 
 impl Authority {
@@ -53,7 +58,16 @@ impl Authority {
     pub fn new(cache_entries: usize, revoked: Arc<DenyList>, possession: Arc<Possession>) -> Self {
         let turnstile = Turnstile::default();
         let introspectors = Introspectors::new(cache_entries);
-        Self { cache: TokenCache::new(cache_entries), turnstile, introspectors, revoked, possession, meter: None }
+        let refusals = (cache_entries > 0).then(Refusals::new);
+        Self {
+            cache: TokenCache::new(cache_entries),
+            refusals,
+            turnstile,
+            introspectors,
+            revoked,
+            possession,
+            meter: None,
+        }
     }
 
     /// Counts hits and misses of the cache, and questions to issuers, on `meter`.
@@ -145,6 +159,10 @@ impl Authority {
     async fn verify_anew(&self, policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Result<Vouched, Cause> {
         self.meter.iter().for_each(WorkerMeter::cache_miss);
         self.introspectors.forget_gone();
+        let digest = digest_of(token.as_bytes());
+        if self.was_refused(policy, digest) {
+            return Err(Cause::BadSignature);
+        }
         let refused = match self.turnstile.pass(|| self.verify(policy, token, now)).await {
             Ok(vouched) => return Ok(vouched),
             Err(refused) => refused,
@@ -156,15 +174,27 @@ impl Authority {
                 again.map_err(|refused| refused.cause)
             }
             Some(remote) if remote.is_failing() => Err(Cause::KeysUnavailable), // its key may be one that can't be had
-            _ => Err(refused.cause),
+            Some(_) => Err(refused.cause),
+            None => {
+                if let (Some(refusals), Some(keys)) = (&self.refusals, refused.for_good) {
+                    refusals.remember(digest, keys);
+                }
+                Err(refused.cause)
+            }
         }
     }
 
+    /// Whether the keys in force are known not to have signed this token. Asked only where there is no choice of issuers.
+    fn was_refused(&self, policy: &TokenPolicy, digest: [u8; 32]) -> bool {
+        let (Some(refusals), [only]) = (&self.refusals, &*policy.candidates) else { return false };
+        only.issuer.ring().is_ok_and(|ring| refusals.knows(digest, ring.generation))
+    }
+
     fn verify(&self, policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Result<Vouched, Refused> {
-        let final_word = |cause| Refused { cause, candidate: None };
+        let final_word = |cause| Refused { cause, candidate: None, for_good: None };
         let jws = Jws::parse(token).map_err(final_word)?;
         let candidate = policy.choose(|| jws.claims()).map_err(final_word)?;
-        let newer_keys_may_help = |cause| Refused { cause, candidate: Some(candidate) };
+        let newer_keys_may_help = |cause| Refused { cause, candidate: Some(candidate), for_good: None };
         let issuer = &policy.candidates[candidate].issuer;
         let ring = issuer.ring().map_err(newer_keys_may_help)?;
         let known = jws.header.kid.as_deref().is_some_and(|kid| ring.keys.has(kid));
@@ -173,7 +203,11 @@ impl Authority {
             Cause::UnknownKey => newer_keys_may_help(cause),
             // Newer keys may say another algorithm.
             Cause::AlgorithmNotAllowed if told_by_keys && !known => newer_keys_may_help(cause),
-            Cause::BadSignature if !known => newer_keys_may_help(cause), // of a key without `kid`, a newer one may be meant
+            Cause::BadSignature => Refused {
+                cause,
+                candidate: (!known).then_some(candidate), // of a key without `kid`, a newer one may be meant
+                for_good: (!ring.keys.has_dates()).then_some(ring.generation),
+            },
             cause => final_word(cause),
         })?;
         let verified = Arc::new(verified);

@@ -70,6 +70,11 @@ impl KeyRing {
         self.0.iter().any(|key| key.kid.as_deref() == Some(kid))
     }
 
+    /// Whether a key is valid for a time only.
+    pub(super) fn has_dates(&self) -> bool {
+        self.0.iter().any(|key| key.validity != Validity::default())
+    }
+
     /// Every key that may be published, in order.
     pub(super) fn public(&self) -> impl Iterator<Item = &PublicJwk> {
         self.0.iter().filter_map(|key| key.public.as_ref())

@@ -37,6 +37,7 @@ mod policy;
 mod possession;
 mod preset;
 mod publish;
+mod refusals;
 mod remote;
 mod revoke;
 mod settings;
