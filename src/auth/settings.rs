@@ -112,6 +112,9 @@ impl FromStr for Algorithm {
     }
 }
 
+/// The most that [`IssuerSettings::leeway_secs`] may be. A revocation holds so long after its tokens' `exp`, whatever their issuer forgives.
+pub const MOST_LEEWAY_SECS: u32 = 300;
+
 /// One issuer as configured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IssuerSettings {

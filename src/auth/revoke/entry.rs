@@ -12,14 +12,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::{Value, json};
 
+use super::super::settings::MOST_LEEWAY_SECS;
 use super::super::time::UnixSeconds;
 
 /// 9999-12-31T23:59:59Z: what is later was written in milliseconds.
 const LATEST: u64 = 253_402_300_799;
 /// Bytes of one `jti`, `sub` or issuer name; a token with a longer one can be revoked by its digest.
 const LONGEST_VALUE: usize = 1024;
-/// An issuer's leeway is at most this: until then a token passes after its `exp`, so its revocation must hold as long.
-const LONGEST_LEEWAY_SECS: u64 = 60;
 
 /// One revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,9 +157,9 @@ impl Entry {
         }
     }
 
-    /// Whether the tokens concerned could still pass.
+    /// Whether the tokens concerned could still pass: they do for the issuer's leeway after their `exp`.
     pub(super) fn holds_at(&self, now: UnixSeconds) -> bool {
-        self.until.is_none_or(|until| now < UnixSeconds::from_secs(until.saturating_add(LONGEST_LEEWAY_SECS)))
+        self.until.is_none_or(|until| now < UnixSeconds::from_secs(until.saturating_add(MOST_LEEWAY_SECS.into())))
     }
 
     /// One entry that denies what both of the same key deny: the later `before`, the later `until`.
@@ -409,8 +408,8 @@ mod tests {
     #[test]
     fn a_revocation_outlives_its_token_by_the_longest_leeway() {
         let entry = read(r#"{"jti":"a","until":100}"#).unwrap();
-        assert!(entry.holds_at(UnixSeconds::from_secs(159)));
-        assert!(!entry.holds_at(UnixSeconds::from_secs(160)));
+        assert!(entry.holds_at(UnixSeconds::from_secs(99 + u64::from(MOST_LEEWAY_SECS))));
+        assert!(!entry.holds_at(UnixSeconds::from_secs(100 + u64::from(MOST_LEEWAY_SECS))));
     }
 
     #[test]

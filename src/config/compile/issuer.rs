@@ -9,15 +9,14 @@ use super::demand::demands;
 use super::keys::{self, Kind};
 use super::{fetch, introspection, preset, remote};
 use crate::auth::{
-    Algorithm, Binding, ClaimPath, Demand, Demanded, Family, IssuerSettings, KeySettings, KeySource, Preset,
-    RemoteSettings, RemoteSource,
+    Algorithm, Binding, ClaimPath, Demand, Demanded, Family, IssuerSettings, KeySettings, KeySource, MOST_LEEWAY_SECS,
+    Preset, RemoteSettings, RemoteSource,
 };
 
 /// Seconds of clock difference forgiven where neither file nor preset says another number.
 const LEEWAY_SECS: u64 = 30;
 /// More than this is said aloud, and beyond the most is refused.
 const USUAL_LEEWAY_SECS: i64 = 60;
-const MOST_LEEWAY_SECS: i64 = 300;
 const REALM: &str = "portcullis";
 pub(super) const REMEDY: &str =
     "check the path (it is relative to this file) and that the gateway's account may read it";
@@ -73,9 +72,9 @@ fn fitting(algorithms: &[Algorithm], shared: bool) -> Vec<Algorithm> {
 }
 
 fn leeway(context: &mut Context<'_>, entry: &Entry<i64>, default: u64) -> u64 {
-    let seconds = context.number(entry, "leeway_secs", " seconds", 0..=MOST_LEEWAY_SECS, default);
+    let seconds = context.number(entry, "leeway_secs", " seconds", 0..=MOST_LEEWAY_SECS.into(), default);
     if let Entry::Given(span, written) = entry
-        && (USUAL_LEEWAY_SECS + 1..=MOST_LEEWAY_SECS).contains(written)
+        && (USUAL_LEEWAY_SECS + 1..=MOST_LEEWAY_SECS.into()).contains(written)
     {
         let problem =
             Problem::warning(*span, format!("every token is good for {written} seconds after it has expired"));
