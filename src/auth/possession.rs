@@ -26,14 +26,13 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Reads `cnf`. One that names nothing known comes out empty, and nobody can prove to hold it.
+    /// Reads `cnf`. One that names nothing known, or something known that cannot be read, comes out empty, and nobody can prove to hold
+    /// it: what is bound twice is not half bound because one of both is malformed.
     pub(super) fn of(claims: &Claims) -> Option<Box<Self>> {
         let cnf: Json = serde_json::from_str(claims.find("cnf")?.as_json()).unwrap_or_default();
-        let digest = |name: &str| {
-            let bytes = URL_SAFE_NO_PAD.decode(cnf.get(name)?.as_str()?).ok()?;
-            <[u8; 32]>::try_from(bytes).ok()
-        };
-        Some(Box::new(Self { key: digest("jkt"), certificate: digest("x5t#S256") }))
+        let digest = |name: &str| cnf.get(name).filter(|member| !member.is_null()).map(read_digest).transpose();
+        let both = || Ok::<_, Cause>(Self { key: digest("jkt")?, certificate: digest("x5t#S256")? });
+        Some(Box::new(both().unwrap_or_default()))
     }
 
     /// Whether a holder could prove to be one, and prove what is demanded.
@@ -118,10 +117,39 @@ impl Possession {
 
     /// Notes that a proof was used; the second time it is refused.
     pub(super) fn use_up(&self, proof: &Proof, asking: &Asking<'_>) -> Result<(), Cause> {
-        self.replay.first_use(proof.jti_digest, asking.now).map_err(Cause::Replay)
+        self.replay.first_use(proof.jti_digest, proof.issued_at, asking.now).map_err(Cause::Replay)
     }
+}
+
+fn read_digest(member: &Json) -> Result<[u8; 32], Cause> {
+    let bytes = member.as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(Cause::BoundToken(Holder::Unknown))
 }
 
 fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
     verify_slices_are_equal(one, other).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_binding_that_cannot_be_read_makes_none_of_the_other() {
+        let good = URL_SAFE_NO_PAD.encode([7; 32]);
+        let meets = |cnf: &str| {
+            let claims = Claims::parse(format!("{{\"cnf\":{cnf}}}").into_bytes()).unwrap();
+            Confirmation::of(&claims).unwrap().can_meet(Demanded::Nothing)
+        };
+        assert_eq!(meets(&format!(r#"{{"x5t#S256":"{good}"}}"#)), Ok(()));
+        assert_eq!(meets(&format!(r#"{{"jkt":"{good}","x5t#S256":"{good}","kid":"a"}}"#)), Ok(()));
+        assert_eq!(meets(&format!(r#"{{"jkt":null,"x5t#S256":"{good}"}}"#)), Ok(()));
+        for unreadable in ["\"c2hvcnQ\"", "\"\"", "7", "\"a=\""] {
+            for (bad, other) in [("jkt", "x5t#S256"), ("x5t#S256", "jkt")] {
+                let cnf = format!(r#"{{"{bad}":{unreadable},"{other}":"{good}"}}"#);
+                assert_eq!(meets(&cnf), Err(Cause::BoundToken(Holder::Unknown)), "{cnf}");
+            }
+        }
+    }
 }

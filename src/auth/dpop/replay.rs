@@ -45,6 +45,7 @@ pub struct ReplayWindow {
     /// Random, so that nobody can choose digests that all fall into one shard.
     choice: RandomState,
     entries_a_shard: usize,
+    window_secs: u64,
     kept_secs: u64,
 }
 
@@ -53,6 +54,8 @@ struct Shard {
     seen: HashSet<[u8; 16]>,
     /// When each is to be forgotten, in whole seconds, in the order they came.
     order: VecDeque<(u64, [u8; 16])>,
+    /// The latest moment for which one was kept that is forgotten.
+    forgotten: u64,
 }
 
 impl ReplayWindow {
@@ -66,19 +69,22 @@ impl ReplayWindow {
             shards: std::array::from_fn(|_| Mutex::default()),
             choice: RandomState::new(),
             entries_a_shard: entries.div_ceil(SHARDS),
+            window_secs,
             // A proof may be from the future by that much; the second is what whole seconds round away.
             kept_secs: window_secs.saturating_add(AHEAD_SECS + 1),
         }
     }
 
-    /// Notes the use of a proof at `now`.
-    pub fn first_use(&self, jti_digest: [u8; 16], now: UnixSeconds) -> Result<(), Replay> {
+    /// Notes the use of a proof at `now`. One made so long before what was forgotten that it may have been among it counts as seen:
+    /// `now` is when its request came, which may have waited since (for an issuer's answer, say) while others were served.
+    pub fn first_use(&self, jti_digest: [u8; 16], issued_at: UnixSeconds, now: UnixSeconds) -> Result<(), Replay> {
         let shard = usize::try_from(self.choice.hash_one(jti_digest) % SHARDS as u64).unwrap_or_default();
         // A thread that panicked left the set whole: each step below ends before the next begins to matter.
         let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let now = now.as_secs();
         shard.forget(now);
-        if shard.seen.contains(&jti_digest) {
+        let may_be_forgotten = issued_at.plus(self.window_secs) < UnixSeconds::from_secs(shard.forgotten);
+        if may_be_forgotten || shard.seen.contains(&jti_digest) {
             return Err(Replay::Seen);
         }
         if shard.seen.len() >= self.entries_a_shard {
@@ -94,11 +100,9 @@ impl Shard {
     /// Ends at the first that still counts: behind it may be one that a clock set back has made older, which then waits its turn.
     fn forget(&mut self, now: u64) {
         for _ in 0..FORGOTTEN_AT_ONCE {
-            match self.order.front() {
-                Some((until, digest)) if *until <= now => self.seen.remove(digest),
-                _ => return,
-            };
-            self.order.pop_front();
+            let Some((until, digest)) = self.order.pop_front_if(|(until, _)| *until <= now) else { return };
+            self.seen.remove(&digest);
+            self.forgotten = self.forgotten.max(until);
         }
     }
 }
@@ -131,38 +135,38 @@ mod tests {
     #[test]
     fn a_proof_is_used_once_until_it_would_be_too_old_anyway() {
         let window = ReplayWindow::new(1024, 60);
-        assert_eq!(window.first_use(digest(1), at(1000)), Ok(()));
-        assert_eq!(window.first_use(digest(1), at(1000)), Err(Replay::Seen));
-        assert_eq!(window.first_use(digest(2), at(1000)), Ok(()));
+        assert_eq!(window.first_use(digest(1), at(1000), at(1000)), Ok(()));
+        assert_eq!(window.first_use(digest(1), at(1000), at(1000)), Err(Replay::Seen));
+        assert_eq!(window.first_use(digest(2), at(1000), at(1000)), Ok(()));
         // Made ten seconds ahead of its use, it is good for seventy, the last of them included.
-        assert_eq!(window.first_use(digest(1), at(1070)), Err(Replay::Seen));
-        assert_eq!(window.first_use(digest(1), at(1071)), Ok(()));
+        assert_eq!(window.first_use(digest(1), at(1070), at(1070)), Err(Replay::Seen));
+        assert_eq!(window.first_use(digest(1), at(1071), at(1071)), Ok(()));
     }
 
     #[test]
     fn a_full_memory_refuses_and_serves_again_when_time_has_passed() {
         let window = ReplayWindow::new(1, 60);
-        let fates: Vec<_> = (0..200).map(|number| window.first_use(digest(number), at(1000))).collect();
+        let fates: Vec<_> = (0..200).map(|number| window.first_use(digest(number), at(1000), at(1000))).collect();
         let kept = fates.iter().filter(|fate| fate.is_ok()).count();
         assert!((2..=16).contains(&kept), "{kept} kept: one for each shard at most");
         assert!(fates.iter().all(|fate| matches!(fate, Ok(()) | Err(Replay::Full))));
         let known = fates.iter().position(Result::is_ok).unwrap();
-        assert_eq!(window.first_use(digest(u32::try_from(known).unwrap()), at(1000)), Err(Replay::Seen));
-        assert_eq!(window.first_use(digest(4711), at(1071)), Ok(()));
+        assert_eq!(window.first_use(digest(u32::try_from(known).unwrap()), at(1000), at(1000)), Err(Replay::Seen));
+        assert_eq!(window.first_use(digest(4711), at(1071), at(1071)), Ok(()));
     }
 
     #[test]
     fn no_room_at_all_refuses_everything() {
-        assert_eq!(ReplayWindow::new(0, 60).first_use(digest(1), at(1)), Err(Replay::Full));
+        assert_eq!(ReplayWindow::new(0, 60).first_use(digest(1), at(1), at(1)), Err(Replay::Full));
     }
 
     #[test]
     fn a_clock_set_back_forgets_nothing_early() {
         let window = ReplayWindow::new(1024, 60);
-        window.first_use(digest(1), at(5000)).unwrap();
-        window.first_use(digest(2), at(1000)).unwrap();
-        assert_eq!(window.first_use(digest(1), at(1000)), Err(Replay::Seen));
-        assert_eq!(window.first_use(digest(2), at(1030)), Err(Replay::Seen));
+        window.first_use(digest(1), at(5000), at(5000)).unwrap();
+        window.first_use(digest(2), at(1000), at(1000)).unwrap();
+        assert_eq!(window.first_use(digest(1), at(1000), at(1000)), Err(Replay::Seen));
+        assert_eq!(window.first_use(digest(2), at(1030), at(1030)), Err(Replay::Seen));
     }
 
     #[test]
@@ -171,10 +175,24 @@ mod tests {
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 let window = Arc::clone(&window);
-                std::thread::spawn(move || (0..100).filter(|n| window.first_use(digest(*n), at(9)).is_ok()).count())
+                std::thread::spawn(move || {
+                    (0..100).filter(|n| window.first_use(digest(*n), at(9), at(9)).is_ok()).count()
+                })
             })
             .collect();
         assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 100);
+    }
+
+    #[test]
+    fn a_request_that_waited_longer_than_its_proof_is_remembered_uses_none_twice() {
+        let window = ReplayWindow::new(1024, 60);
+        window.first_use(digest(0), at(1000), at(1000)).unwrap();
+        // A second request with it came in time, and waits; meanwhile every shard is used and forgets.
+        for number in 1..200 {
+            window.first_use(digest(number), at(1071), at(1071)).unwrap();
+        }
+        assert_eq!(window.first_use(digest(0), at(1000), at(1060)), Err(Replay::Seen));
+        assert_eq!(window.first_use(digest(200), at(1071), at(1071)), Ok(()));
     }
 
     proptest! {
@@ -186,7 +204,7 @@ mod tests {
             let mut last = std::collections::HashMap::new();
             for (number, when) in uses {
                 let expected = last.get(&number).is_none_or(|first| first + 71 <= when);
-                prop_assert_eq!(window.first_use(digest(number), at(when)).is_ok(), expected);
+                prop_assert_eq!(window.first_use(digest(number), at(when), at(when)).is_ok(), expected);
                 if expected {
                     last.insert(number, when);
                 }
