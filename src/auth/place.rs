@@ -37,6 +37,8 @@ pub(super) fn find<'r>(places: &'r [Place], asking: &Asking<'r>) -> Result<Found
 fn look<'r>(place: &Place, asking: &Asking<'r>) -> Result<Option<(Scheme, &'r [u8])>, Cause> {
     match place {
         Place::Authorization => authorization(asking.headers),
+        Place::Cookie(name) if hides_cookie(asking.headers, name) => Err(Cause::TwoCredentials),
+        Place::Query(name) if hides_parameter(asking.target.query(), name) => Err(Cause::TwoCredentials),
         // Some applications log out by an empty cookie instead of an expired one.
         Place::Cookie(name) => bare(only(cookies(asking.headers, name))?.filter(|token| !token.is_empty())),
         Place::Header(name) => bare(only(asking.headers.get_all(name).iter().map(HeaderValue::as_bytes))?),
@@ -64,9 +66,26 @@ fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r [
     pairs.filter_map(move |pair| cookie(pair.trim_ascii(), name))
 }
 
+/// Whether a cookie of this name stands behind white space in another's value, where `http.cookies` of Python begins the next.
+fn hides_cookie(headers: &HeaderMap, name: &str) -> bool {
+    headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).any(|pair| {
+        let pair = pair.trim_ascii();
+        memchr::memmem::find_iter(pair, name).any(|at| {
+            let (before, after) = (&pair[..at], &pair[at + name.len()..]);
+            before.last().is_some_and(u8::is_ascii_whitespace) && after.trim_ascii_start().starts_with(b"=")
+        })
+    })
+}
+
 fn parameters<'r>(query: Option<&'r str>, name: &str) -> impl Iterator<Item = &'r [u8]> {
     let pairs = query.into_iter().flat_map(|query| query.split('&'));
     pairs.filter_map(move |pair| parameter(pair.as_bytes(), name))
+}
+
+/// Whether a parameter of this name stands behind a semicolon, where some servers (Rack 2, Python before 3.9.2) begin the next.
+fn hides_parameter(query: Option<&str>, name: &str) -> bool {
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    pairs.flat_map(|pair| pair.split(';').skip(1)).any(|piece| parameter(piece.as_bytes(), name).is_some())
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
@@ -181,6 +200,7 @@ mod tests {
             ("/", vec![("cookie", "x=1"), ("cookie", "jwt=a.b.c")]),
             ("/", vec![("x-token", "a.b.c")]),
             ("/?q=1&access_token=a.b.c", vec![]),
+            ("/?q=1;2&access_token=a.b.c", vec![("cookie", "x=y z; y = jwt; z=my jwt; zz=myjwt=1")]),
             ("/", vec![("sec-websocket-protocol", "chat, bearer, a.b.c, other")]),
             ("/", vec![("sec-websocket-protocol", "bearer"), ("sec-websocket-protocol", "a.b.c")]),
         ] {
@@ -201,6 +221,10 @@ mod tests {
             ("/?access_token=a&access%5Ftoken=b", vec![]),
             ("/", vec![("cookie", "jwt=a; jwt =b")]),
             ("/", vec![("cookie", "jwt=a;\u{a0}jwt\t\u{2003}=b")]),
+            ("/", vec![("cookie", "jwt=a; x=y jwt=b")]),
+            ("/", vec![("cookie", "x=\"y\"\tjwt = b")]),
+            ("/?x=y;access_token=a", vec![]),
+            ("/?access_token=a&x=y;access%5Ftoken=b", vec![]),
             ("/", vec![("sec-websocket-protocol", "bearer, a, bearer, b")]),
         ] {
             assert_eq!(found(uri, &fields).unwrap_err(), Cause::TwoCredentials, "{uri} {fields:?}");
