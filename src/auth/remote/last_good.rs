@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +41,8 @@ pub(super) fn read(path: &Path, source: &str, max_bytes: usize) -> Result<Option
         Err(error) => return Err(CopyError::Read(error)),
     };
     let metadata = file.metadata().map_err(CopyError::Read)?;
-    if !metadata.is_file() || metadata.permissions().mode() & 0o022 != 0 {
+    let own = is_trusted(metadata.uid(), rustix::process::geteuid().as_raw());
+    if !metadata.is_file() || metadata.permissions().mode() & 0o022 != 0 || !own {
         return Err(CopyError::Writable);
     }
     let age = age(metadata.modified().map_err(CopyError::Read)?, SystemTime::now())?;
@@ -57,6 +58,11 @@ pub(super) fn read(path: &Path, source: &str, max_bytes: usize) -> Result<Option
     }
     let set = KeySet::read(&body).map_err(|bad| CopyError::NotASet(bad.message))?;
     Ok(Some((set, age)))
+}
+
+/// Whoever owns a file can write it, whatever its mode; the superuser can write any.
+fn is_trusted(owner: u32, this_user: u32) -> bool {
+    owner == this_user || owner == 0
 }
 
 /// Makes `entries` of `source` the copy at `path`. Blocks.
@@ -135,6 +141,17 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "{\"source\"").unwrap();
         assert!(matches!(read(&path, SOURCE, 10_000), Err(CopyError::NotASet(_))));
+    }
+
+    #[test]
+    fn a_copy_of_another_user_is_not_trusted() {
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
+        let (_home, path) = copy();
+        // Only the superuser can give a file away; for others there is nothing more to try.
+        if std::os::unix::fs::chown(&path, Some(12345), None).is_ok() {
+            assert!(matches!(read(&path, SOURCE, 10_000), Err(CopyError::Writable)));
+        }
     }
 
     #[test]
