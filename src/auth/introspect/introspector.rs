@@ -17,6 +17,7 @@ use super::settings::IntrospectionSettings;
 use crate::auth::claims::Claims;
 use crate::auth::denied::Cause;
 use crate::auth::issuer::Issuer;
+use crate::auth::json::Value;
 use crate::auth::time::UnixSeconds;
 use crate::auth::verify::Verified;
 use crate::fetch::{FetchError, Fetcher};
@@ -133,10 +134,24 @@ impl Introspector {
 
 /// What an active token must say, judged as the claims of a signed one are; its dates apart, because they are asked again each time.
 pub(super) fn judge(issuer: &Issuer, claims: Claims) -> Result<Verified, Cause> {
+    refuse_other_kinds(&claims)?;
     let verified = Verified::of(issuer, claims)?;
     verified.check_issuer(issuer)?;
     verified.check_audience(issuer)?;
     verified.check_presence(issuer)?;
     verified.check_demands(issuer)?;
     Ok(verified)
+}
+
+/// An issuer calls refresh tokens active, too (RFC 7662 section 2.1), and ID tokens, where it can tell them; what an answer says of
+/// a token's kind is believed against the token, never for it. The words are those of Hydra, Keycloak and others.
+fn refuse_other_kinds(claims: &Claims) -> Result<(), Cause> {
+    const OTHERS: [&str; 6] = ["refresh_token", "refresh", "offline", "id_token", "id", "logout"];
+    for name in ["token_use", "token_type", "typ"] {
+        let kind = claims.find(name).and_then(Value::as_str);
+        if kind.is_some_and(|kind| OTHERS.iter().any(|other| kind.eq_ignore_ascii_case(other))) {
+            return Err(Cause::WrongTokenType(name.into()));
+        }
+    }
+    Ok(())
 }

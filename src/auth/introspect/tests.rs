@@ -93,6 +93,27 @@ async fn the_issuer_is_asked_as_it_wants_to_be() {
 }
 
 #[tokio::test]
+async fn an_active_token_of_another_kind_is_no_access_token() {
+    let server = Server::plain(|asked| {
+        let (name, kind) = token_of(asked).split_once('-').unwrap();
+        ok("", &json!({ "active": true, "sub": "alice", name: kind }).to_string())
+    })
+    .await;
+    let policy = policy(&[issuer(&server, |_| {})], vec![]);
+    let authority = fixtures::authority(8);
+    for token in
+        ["token_use-refresh_token", "token_type-Refresh", "typ-Refresh", "typ-Offline", "typ-ID", "token_use-id"]
+    {
+        for _ in 0..2 {
+            assert_eq!(judged(&authority, &policy, token).await.unwrap_err().reason(), "wrong_token_type", "{token}");
+        }
+    }
+    for token in ["token_use-access_token", "token_type-Bearer", "typ-Bearer", "token_type-DPoP"] {
+        assert!(judged(&authority, &policy, token).await.is_ok(), "{token}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_kept_and_its_dates_and_the_routes_rule_are_asked_each_time() {
     let server = Server::plain(opaque).await;
     let issuers = [issuer(&server, |_| {})];
