@@ -110,11 +110,13 @@ impl Boundary {
     }
 }
 
-/// Names that could speak for a proxy, whoever sends them.
+/// Names that could speak for a proxy, whoever sends them; also those that have an application act by another method than the one
+/// that was matched and authorised.
 fn is_forwarding(name: &str) -> bool {
     if let Some(rest) = name.strip_prefix("x-") {
         return rest.starts_with("forwarded")
             || rest.starts_with("accel-")
+            || matches!(rest, "http-method" | "http-method-override" | "method-override")
             || matches!(rest, "real-ip" | "original-url" | "rewrite-url" | "request-id" | "sendfile" | "client-ip");
     }
     matches!(
@@ -194,6 +196,9 @@ mod tests {
             ("x-real-ip", "1.2.3.4"),
             ("x-original-url", "/admin"),
             ("x-rewrite-url", "/admin"),
+            ("x-http-method-override", "DELETE"),
+            ("x-http-method", "DELETE"),
+            ("x-method-override", "DELETE"),
             ("x-accel-redirect", "/secret"),
             ("x-request-id", "spoofed"),
             ("accept", "*/*"),
