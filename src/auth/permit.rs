@@ -98,6 +98,12 @@ impl Permit {
         self.granted().is_some_and(|granted| matches!(granted.place(), Place::Query(_)))
     }
 
+    /// Whether the answer is for this client alone and no cache can tell by the request: only for `Authorization` do shared caches keep
+    /// off by themselves (RFC 9111 section 3.5).
+    pub fn is_personal(&self) -> bool {
+        self.granted().is_some_and(|granted| *granted.place() != Place::Authorization)
+    }
+
     /// The query as it is sent on: without the parameter that held the token.
     pub fn query<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
         match (self.granted().map(Granted::place), query) {

@@ -34,6 +34,7 @@ pub(super) async fn act(
 ) -> Result<Response<Body>, Failure> {
     exchange.notes.write(|story| {
         story.private = permit.is_private();
+        story.personal = permit.is_personal();
         story.subject = permit.subject().map(Into::into);
         if route.policy.issuer().is_none() {
             story.issuer = permit.issuer().map(|issuer| issuer.name().into());

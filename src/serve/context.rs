@@ -155,6 +155,8 @@ pub(super) struct Story {
     pub(super) in_flight: Option<Held>,
     /// Whether the answer is in no shared cache, whatever the upstream and the route say.
     pub(super) private: bool,
+    /// Whether the answer is in no shared cache unless the upstream or the route says so.
+    pub(super) personal: bool,
     pub(super) subject: Option<Box<str>>,
     /// The issuer of the token, where a route takes those of several.
     pub(super) issuer: Option<Box<str>>,
@@ -178,6 +180,7 @@ impl Notes {
             route: None,
             in_flight: None,
             private: false,
+            personal: false,
             subject: None,
             issuer: None,
             upstream: None,

@@ -27,6 +27,7 @@ const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// RFC 9449 section 7.1: what a proof may be signed with, most usual first.
 const DPOP_ALGORITHMS: &str = ", algs=\"ES256 ES384 EdDSA PS256 PS384 PS512 RS256 RS384 RS512\"";
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// How soon a client may try again when the gateway had no room.
 const RETRY_SECS: HeaderValue = HeaderValue::from_static("1");
@@ -258,6 +259,8 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
         }
         if story.private {
             keep_private(headers);
+        } else if story.personal {
+            keep_from_shared(headers);
         }
     });
     if version < Version::HTTP_2 && draining {
@@ -268,17 +271,33 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
 /// RFC 6750 section 2.3: what was asked for with a token in the URL is in no shared cache. `private="..."` is about single fields and
 /// closes nothing (RFC 9111 section 5.2.2.7), and a name in a quoted string is no directive.
 fn keep_private(headers: &mut HeaderMap) {
-    let closed = |value: &HeaderValue| {
-        let unquoted = value.as_bytes().split(|byte| *byte == b'"').step_by(2).collect::<Vec<_>>().join(&b'"');
-        let closes = |directive: &[u8]| {
-            let name = directive.trim_ascii();
-            name.eq_ignore_ascii_case(b"private") || name.eq_ignore_ascii_case(b"no-store")
-        };
-        unquoted.split(|byte| *byte == b',').any(closes)
-    };
-    if !headers.get_all(CACHE_CONTROL).iter().any(closed) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    if !directs(headers, closes) {
+        headers.insert(CACHE_CONTROL, PRIVATE);
     }
+}
+
+/// A token in a cookie is kept from shared caches as one in `Authorization` is: RFC 9111 section 3.5 has the three directives that
+/// open them.
+fn keep_from_shared(headers: &mut HeaderMap) {
+    let opens = |directive: &[u8]| {
+        let name = directive.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii_end();
+        [&b"public"[..], b"s-maxage", b"must-revalidate"].iter().any(|opening| name.eq_ignore_ascii_case(opening))
+    };
+    if !directs(headers, |directive| closes(directive) || opens(directive)) {
+        headers.append(CACHE_CONTROL, PRIVATE);
+    }
+}
+
+fn closes(directive: &[u8]) -> bool {
+    directive.eq_ignore_ascii_case(b"private") || directive.eq_ignore_ascii_case(b"no-store")
+}
+
+/// Whether a directive of `Cache-Control` is as `wanted`.
+fn directs(headers: &HeaderMap, wanted: impl Fn(&[u8]) -> bool) -> bool {
+    headers.get_all(CACHE_CONTROL).iter().any(|value| {
+        let unquoted = value.as_bytes().split(|byte| *byte == b'"').step_by(2).collect::<Vec<_>>().join(&b'"');
+        unquoted.split(|byte| *byte == b',').any(|directive| wanted(directive.trim_ascii()))
+    })
 }
 
 /// Ends the connection after this answer. RFC 9113 section 8.2.2 knows no such field, so it is for HTTP/1 only.

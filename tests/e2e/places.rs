@@ -374,6 +374,43 @@ async fn an_answer_to_a_query_token_is_in_no_shared_cache() {
 }
 
 #[tokio::test]
+async fn an_answer_to_a_cookies_token_is_in_no_shared_cache_unless_the_origin_says_so() {
+    let origin = Origin::start(|mut conn| async move {
+        while let Some(request) = conn.request().await {
+            let said = request.field("x-say").map(|said| format!("Cache-Control: {said}\r\n")).unwrap_or_default();
+            conn.send(format!("HTTP/1.1 200 OK\r\n{said}Content-Length: 2\r\n\r\nok")).await;
+        }
+    })
+    .await;
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("site")).unwrap();
+    std::fs::write(home.path().join("site/a.txt"), "a").unwrap();
+    let files =
+        format!("[[route]]\nname = \"files\"\npath = \"/files/\"\nauth = {ANYWHERE}\nfiles = {{ root = \"site\" }}\n");
+    let gateway = Setup::before(&origin).tables(&(route("any", ANYWHERE, "") + &files)).start_in(home).await;
+    let mut client = Client::plain(gateway.http).await;
+    let (_, _, cookie) = everywhere(&token::good())[1].clone();
+    for (said, sent) in [
+        ("", vec!["private"]),
+        ("max-age=60", vec!["max-age=60", "private"]),
+        ("x=\"public\"", vec!["x=\"public\"", "private"]),
+        ("no-store", vec!["no-store"]),
+        ("private", vec!["private"]),
+        ("Public, max-age=60", vec!["Public, max-age=60"]),
+        ("s-maxage=60", vec!["s-maxage=60"]),
+    ] {
+        let fields = if said.is_empty() { cookie.clone() } else { format!("{cookie}X-Say: {said}\r\n") };
+        let answer = client.by("GET", "/any/", &fields).await;
+        assert_eq!((answer.status(), answer.all("cache-control")), (200, sent), "{said}");
+    }
+    for (_, query, fields) in everywhere(&token::good()) {
+        let answer = client.by("GET", &format!("/files/a.txt{query}"), &fields).await;
+        let personal = !fields.starts_with("Authorization");
+        assert_eq!((answer.status(), answer.field("cache-control")), (200, personal.then_some("private")), "{fields}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_and_a_failure_behind_a_query_token_are_in_no_shared_cache_either() {
     let origin = Origin::once("nonsense\r\n\r\n").await;
     let home = tempfile::tempdir().unwrap();
