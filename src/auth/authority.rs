@@ -76,8 +76,8 @@ impl Authority {
         Self { meter: Some(meter), ..self }
     }
 
-    /// Whether a request may pass under `policy`. Waits only where a token's key is unknown and its issuer may have a new one, and where
-    /// many tokens are new at once.
+    /// Whether a request may pass under `policy`. Waits only where a token's key is unknown and its issuer may have a new one, where the
+    /// issuer is asked about its tokens, and where many tokens are new at once.
     pub async fn authorize(&self, policy: &Policy, asking: &Asking<'_>) -> Result<Permit, Denied> {
         let Some(policy) = policy.asked(asking.method) else {
             return Ok(Permit::public());
