@@ -76,8 +76,8 @@ impl Authority {
         Self { meter: Some(meter), ..self }
     }
 
-    /// Whether a request may pass under `policy`. Waits only where a token's key is unknown and its issuer may have a new one, and where
-    /// many tokens are new at once.
+    /// Whether a request may pass under `policy`. Waits only where a token's key is unknown and its issuer may have a new one, where the
+    /// issuer is asked about its tokens, and where many tokens are new at once.
     pub async fn authorize(&self, policy: &Policy, asking: &Asking<'_>) -> Result<Permit, Denied> {
         let Some(policy) = policy.asked(asking.method) else {
             return Ok(Permit::public());
@@ -228,15 +228,23 @@ impl Authority {
         }
         let Vouched { verified, candidate } = vouched;
         let jti = verified.claims.text("jti");
-        let digest = if self.revoked.needs_digest() { token_digest(token) } else { [0; 32] };
-        let presented = Presented {
-            issuer: policy.candidates[*candidate].issuer.name(),
-            jti: jti.as_deref(),
-            subject: verified.subject.as_deref(),
-            issued_at: verified.issued_at,
-            digest: &digest,
+        let denies = |digest: &[u8; 32]| {
+            let presented = Presented {
+                issuer: policy.candidates[*candidate].issuer.name(),
+                jti: jti.as_deref(),
+                subject: verified.subject.as_deref(),
+                issued_at: verified.issued_at,
+                digest,
+            };
+            self.revoked.denies(&presented, now)
         };
-        if self.revoked.denies(&presented, now) { Err(Cause::Revoked) } else { Ok(()) }
+        let revoked = if self.revoked.needs_digest() {
+            // Whoever digested the whole token meant this one, even if that spares its twin.
+            denies(&token_digest(token)) || denies(&digest_of(token))
+        } else {
+            denies(&[0; 32])
+        };
+        if revoked { Err(Cause::Revoked) } else { Ok(()) }
     }
 
     /// A proof's signature is checked in turn with the tokens'.

@@ -87,7 +87,7 @@ impl Permit {
         self.granted().map(Granted::issuer)
     }
 
-    /// The moment from which the token would be refused, leeway included: no stream may live longer.
+    /// The moment from which the token would be refused, leeway included.
     pub fn expires_at(&self) -> Option<UnixSeconds> {
         let granted = self.granted()?;
         granted.verified.expires_at(granted.issuer())

@@ -119,14 +119,18 @@ impl Exchange {
 
 /// Whether a browser asks for a page to show, and not a script for data: only a page can lead to a login (Fetch Metadata section 2.2).
 fn wants_page(head: &request::Parts) -> bool {
-    let says = |name, word: &[u8]| head.headers.get(name).map(|value: &HeaderValue| contains(value.as_bytes(), word));
+    let accepts = head.headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     matches!(head.method, Method::GET | Method::HEAD)
-        && says(header::ACCEPT, b"text/html").unwrap_or(false)
-        && says(SEC_FETCH_MODE, b"navigate").unwrap_or(true)
+        && accepts.flat_map(|line| line.split(',')).any(takes_html)
+        && head.headers.get(SEC_FETCH_MODE).is_none_or(|mode| mode.as_bytes() == b"navigate")
 }
 
-fn contains(value: &[u8], word: &[u8]) -> bool {
-    memchr::memmem::find(value, word).is_some()
+/// Whether a media range is for HTML by name; a weight of zero says "not that" (RFC 9110 section 12.4.2).
+fn takes_html(range: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim);
+    let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
+    let weight = |part: &str| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="))?.parse::<f32>().ok();
+    named && parts.find_map(weight).is_none_or(|weight| weight > 0.0)
 }
 
 /// What the upstream is told about the client.
@@ -196,5 +200,28 @@ impl Notes {
     /// Adds to the story, or reads it.
     pub(super) fn write<R>(&self, note: impl FnOnce(&mut Story) -> R) -> R {
         note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_page_that_is_to_be_shown_leads_to_a_login() {
+        let wants = |method: Method, fields: &[(&str, &str)]| {
+            let mut request = http::Request::builder().method(method);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            wants_page(&request.body(()).expect("a request").into_parts().0)
+        };
+        let browser = ("accept", "application/xhtml+xml, text/html;q=0.9, */*;q=0.8");
+        assert!(wants(Method::GET, &[browser]) && wants(Method::HEAD, &[browser, ("sec-fetch-mode", "navigate")]));
+        assert!(wants(Method::GET, &[("accept", "image/png"), ("accept", "Text/HTML")]));
+        assert!(!wants(Method::GET, &[browser, ("sec-fetch-mode", "cors")]));
+        assert!(!wants(Method::POST, &[browser]) && !wants(Method::GET, &[]));
+        assert!(!wants(Method::GET, &[("accept", "application/json, text/html;q=0")]));
+        assert!(!wants(Method::GET, &[("accept", "*/*")]) && !wants(Method::GET, &[("accept", "text/htmlx")]));
     }
 }

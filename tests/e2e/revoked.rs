@@ -98,7 +98,7 @@ async fn what_the_admin_listener_revokes_is_refused_at_once_on_every_open_connec
         json!({ "jti": "One" }),
         json!({ "sub": "alice", "before": token::now() - 200 }),
         json!({ "sub": "alic" }),
-        json!({ "token": format!("{bad}A") }),
+        json!({ "token": format!("A{bad}") }),
     ] {
         assert_eq!(door.change("POST", &harmless).await, 201);
         assert_eq!(door.all(&bad).await, 200, "{harmless}");

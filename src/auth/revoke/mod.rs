@@ -49,7 +49,7 @@ pub struct Presented<'a> {
     pub subject: Option<&'a str>,
     /// The claim `iat`.
     pub issued_at: Option<UnixSeconds>,
-    /// SHA-256 of the token's bytes. It is not looked at unless [`DenyList::needs_digest`].
+    /// SHA-256 of what was signed, or of an opaque token. It is not looked at unless [`DenyList::needs_digest`].
     pub digest: &'a [u8; 32],
 }
 
