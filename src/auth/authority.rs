@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::access::Place;
 use super::asking::Asking;
@@ -140,7 +141,7 @@ impl Authority {
         policy: &TokenPolicy,
         candidate: usize,
         token: &[u8],
-        now: UnixSeconds,
+        mut now: UnixSeconds,
     ) -> Result<Vouched, Cause> {
         let (issuer, digest) = (&policy.candidates[candidate].issuer, digest_of(token));
         let asker = self.introspectors.of(issuer, self.meter.as_ref()).ok_or(Cause::IntrospectionUnavailable)?;
@@ -149,7 +150,10 @@ impl Authority {
             known?
         } else {
             self.meter.iter().for_each(WorkerMeter::cache_miss);
-            asker.vouch(issuer, bearer::well_formed(token)?, &digest).await?
+            let begun = Instant::now();
+            let vouched = asker.vouch(issuer, bearer::well_formed(token)?, &digest).await?;
+            now = now.plus(begun.elapsed().as_secs()); // it may have expired meanwhile
+            vouched
         };
         verified.check_dates(issuer, now)?;
         Ok(Vouched { verified, candidate })
@@ -167,9 +171,11 @@ impl Authority {
             Ok(vouched) => return Ok(vouched),
             Err(refused) => refused,
         };
+        let begun = Instant::now();
         let remote = refused.candidate.and_then(|position| policy.candidates[position].issuer.remote());
         match remote {
             Some(remote) if remote.refetch().await => {
+                let now = now.plus(begun.elapsed().as_secs()); // it may have expired meanwhile
                 let again = self.turnstile.pass(|| self.verify(policy, token, now)).await;
                 again.map_err(|refused| refused.cause)
             }

@@ -6,7 +6,7 @@ use super::super::problem::{Problem, Span};
 use super::super::spans::Spans;
 use super::super::values::{Action, Config, Route};
 use super::{identity, publish};
-use crate::auth::{IssuerSettings, Place, PolicySettings};
+use crate::auth::{Demanded, IssuerSettings, Place, PolicySettings};
 use crate::route::{Router, Rule};
 
 /// What may not stand together.
@@ -87,6 +87,24 @@ fn shared_copies(config: &Config, spans: &Spans) -> Vec<Problem> {
     problems
 }
 
+/// RFC 9449 section 4.2: `htu` names the host a proof was made for. Where every host is taken, one that was made for another server, and
+/// that this server saw, is as good as one made for us.
+fn proofs_for_any_host(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let by_key = |index: usize| {
+        let demanded = config.issuers.get(index).map(|issuer| issuer.binding.demanded);
+        matches!(demanded, Some(Demanded::Key | Demanded::Either))
+    };
+    let open = config.routes.iter().zip(&spans.routes).filter(|(route, _)| route.hosts.is_empty());
+    let taken = open.filter(|(route, _)| route.auth.issuers().any(by_key));
+    taken
+        .map(|(route, at)| {
+            let message = format!("the route `{}` takes proofs of possession that were made for any host", route.name);
+            Problem::warning(at.name, message)
+                .hint("add `hosts = [\"...\"]`: a server that clients call with the same tokens could send theirs on")
+        })
+        .collect()
+}
+
 /// A login page that itself asks for a login sends the browser round in a circle.
 fn login_loops(config: &Config, spans: &Spans) -> Vec<Problem> {
     let rules = config.routes.iter().map(|route| Rule {
@@ -137,6 +155,7 @@ pub(super) fn warnings(config: &Config, spans: &Spans) -> Vec<Problem> {
     warnings.extend(identity::doubts(config, spans));
     warnings.extend(publish::doubts(config, spans));
     warnings.extend(login_loops(config, spans));
+    warnings.extend(proofs_for_any_host(config, spans));
     warnings.extend(tokens_in_clear(config, spans));
     warnings
 }
