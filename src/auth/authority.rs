@@ -54,8 +54,8 @@ struct Refused {
 
 impl Authority {
     /// A judge that remembers at most `cache_entries` verified tokens (about 900 bytes each, 8.4 KB at most; 0 remembers none), as
-    /// many for each issuer that is asked about its tokens, and shares
-    /// with all others of the process what is revoked and which proofs were used.
+    /// many for each issuer that is asked about its tokens, and shares with all others of the process what is revoked and which proofs
+    /// were used.
     pub fn new(cache_entries: usize, revoked: Arc<DenyList>, possession: Arc<Possession>) -> Self {
         let turnstile = Turnstile::default();
         let introspectors = Introspectors::new(cache_entries);

@@ -6,9 +6,10 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, UnitWeighter};
+use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, UnitWeighter};
 
+use super::bounded::bounded;
 use super::generation::Generation;
 use super::verify::Verified;
 
@@ -63,17 +64,7 @@ impl Equivalent<TokenKey> for Sought<'_> {
 impl TokenCache {
     /// Room for `entries` tokens; 0 remembers nothing.
     pub(super) fn new(entries: usize) -> Self {
-        if entries == 0 {
-            return Self(None);
-        }
-        let options = OptionsBuilder::new()
-            .shards(1)
-            .estimated_items_capacity(entries)
-            .weight_capacity(u64::try_from(entries).unwrap_or(u64::MAX))
-            .build()
-            .expect("both capacities are set above");
-        let hasher = DefaultHashBuilder::default();
-        Self(Some(Cache::with_options(options, UnitWeighter, hasher, DefaultLifecycle::default())))
+        Self((entries > 0).then(|| bounded(entries, UnitWeighter)))
     }
 
     /// What was found out about this token by the rules and keys of this generation. Dates are the caller's to ask.

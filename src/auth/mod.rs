@@ -10,6 +10,7 @@ mod admission;
 mod asking;
 mod authority;
 mod bearer;
+mod bounded;
 mod cache;
 mod claims;
 mod demand;

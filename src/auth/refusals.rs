@@ -4,9 +4,10 @@
 //! have no dates is remembered, under the generation of those keys, because nothing else stays true: the answer is the one that a fresh
 //! check would give.
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
 
+use super::bounded::bounded;
 use super::generation::Generation;
 
 /// Refusals remembered by one worker; each costs about 100 bytes.
@@ -24,14 +25,7 @@ struct Refusal {
 
 impl Refusals {
     pub(super) fn new() -> Self {
-        let options = OptionsBuilder::new()
-            .shards(1)
-            .estimated_items_capacity(ENTRIES)
-            .weight_capacity(u64::try_from(ENTRIES).unwrap_or(u64::MAX))
-            .build()
-            .expect("both capacities are set above");
-        let hasher = DefaultHashBuilder::default();
-        Self(Cache::with_options(options, UnitWeighter, hasher, DefaultLifecycle::default()))
+        Self(bounded(ENTRIES, UnitWeighter))
     }
 
     /// Whether the keys of this generation are known not to have signed this token.

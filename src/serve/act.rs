@@ -10,7 +10,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, request};
 
 use super::Limits;
-use super::context::{Client, Exchange};
+use super::context::{Client, Exchange, Notes};
 use super::failure::Failure;
 use super::{publish, redirect};
 use crate::auth::{Identity, Permit, Statement, UnixSeconds};
@@ -32,25 +32,7 @@ pub(super) async fn act(
     exchange: Exchange,
     limits: &Limits,
 ) -> Result<Response<Body>, Failure> {
-    exchange.notes.write(|story| {
-        story.private = permit.is_private();
-        story.personal = permit.is_personal();
-        story.subject = permit.subject().map(Into::into);
-        if route.policy.issuer().is_none() {
-            story.issuer = permit.issuer().map(|issuer| issuer.name().into());
-        }
-    });
-    answer(route, permit, client, target, exchange, limits).await
-}
-
-async fn answer(
-    route: &Arc<Route>,
-    permit: Permit,
-    client: Client,
-    target: Target,
-    exchange: Exchange,
-    limits: &Limits,
-) -> Result<Response<Body>, Failure> {
+    note(&exchange.notes, route, &permit);
     match &route.action {
         Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();
@@ -67,6 +49,18 @@ async fn answer(
         Action::Redirect(to) => Ok(redirect::to(to, &target, permit.query(target.query()).as_deref())?),
         Action::Publish(document) => publish::answer(document, &exchange.head.method, &exchange.head.headers),
     }
+}
+
+/// What is told of who was let through.
+fn note(notes: &Notes, route: &Route, permit: &Permit) {
+    notes.write(|story| {
+        story.private = permit.is_private();
+        story.personal = permit.is_personal();
+        story.subject = permit.subject().map(Into::into);
+        if route.policy.issuer().is_none() {
+            story.issuer = permit.issuer().map(|issuer| issuer.name().into());
+        }
+    });
 }
 
 /// The request as the upstream gets it.
@@ -136,11 +130,7 @@ fn on_the_line(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 
-async fn proxy(
-    upstream: &Upstream,
-    outgoing: Outgoing<'_>,
-    notes: &super::context::Notes,
-) -> Result<Response<Body>, Failure> {
+async fn proxy(upstream: &Upstream, outgoing: Outgoing<'_>, notes: &Notes) -> Result<Response<Body>, Failure> {
     let Outgoing { mut request, trailers, statement } = outgoing;
     let watch = request.body().watch();
     request.body_mut().read_ahead().await;

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
+use crate::auth::bounded::bounded;
 use crate::auth::denied::Cause;
 use crate::auth::time::UnixSeconds;
 use crate::auth::verify::Verified;
@@ -53,7 +54,7 @@ struct Refused {
 impl Memory {
     /// Room for `entries` active tokens of up to 4 KiB of claims, or fewer larger ones; 0 remembers none.
     pub(super) fn new(entries: usize) -> Self {
-        Self { active: (entries > 0).then(|| bounded(entries)), refused: bounded(REFUSED) }
+        Self { active: (entries > 0).then(|| bounded(entries, ByBytes)), refused: bounded(REFUSED, ByBytes) }
     }
 
     /// What is still to be believed. An active token's own dates are the caller's to ask; past its `exp`, though, no answer is used.
@@ -112,19 +113,6 @@ impl Weighter<Digest, Refused> for ByBytes {
     fn weight(&self, _: &Digest, _: &Refused) -> u64 {
         1
     }
-}
-
-fn bounded<V: Clone>(entries: usize) -> Cache<Digest, V, ByBytes>
-where
-    ByBytes: Weighter<Digest, V>,
-{
-    let options = OptionsBuilder::new()
-        .shards(1)
-        .estimated_items_capacity(entries)
-        .weight_capacity(u64::try_from(entries).unwrap_or(u64::MAX))
-        .build()
-        .expect("both capacities are set above");
-    Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
 }
 
 #[cfg(test)]

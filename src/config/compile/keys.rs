@@ -100,6 +100,10 @@ fn shared(context: &mut Context<'_>, entry: &Entry<SecretSource>) -> Option<(Key
 
 fn public_key(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
     let (path, span) = context.text(entry, "public_key")?;
+    pem(context, path, span)
+}
+
+fn pem(context: &mut Context<'_>, path: &str, span: Span) -> Option<(KeySource, Span)> {
     let bytes = context.read(path, span, REMEDY)?;
     Some((KeySource::Pem { bytes, label: path.to_owned() }, span))
 }
@@ -116,14 +120,8 @@ fn moment(context: &mut Context<'_>, entry: &Entry<String>, key: &str) -> Option
 }
 
 fn public_keys(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<(KeySource, Span)> {
-    context
-        .texts(entry, "public_keys", "name at least one PEM file")
-        .into_iter()
-        .filter_map(|(path, span)| {
-            let bytes = context.read(&path, span, REMEDY)?;
-            Some((KeySource::Pem { bytes, label: path.into() }, span))
-        })
-        .collect()
+    let paths = context.texts(entry, "public_keys", "name at least one PEM file");
+    paths.into_iter().filter_map(|(path, span)| pem(context, &path, span)).collect()
 }
 
 fn jwks(context: &mut Context<'_>, entry: &Entry<String>) -> Option<(KeySource, Span)> {
