@@ -4,7 +4,7 @@
 // answers one JSON question a line on standard input with one JSON answer a line on standard output.
 import { createServer as createHttp } from 'node:http';
 import { createServer as createHttps } from 'node:https';
-import { createInterface } from 'node:readline';
+import { answerLines } from './lines.mjs';
 import Provider from 'oidc-provider';
 
 // The library's notices go where its warnings go: standard output is for answers.
@@ -30,16 +30,7 @@ const operations = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { operation, ...question } = JSON.parse(line);
-  let reply;
-  try {
-    reply = { answer: await operations[operation](question) };
-  } catch (error) {
-    reply = { error: String(error) };
-  }
-  process.stdout.write(`${JSON.stringify(reply)}\n`);
-}
+await answerLines(operations);
 process.exit(0);
 
 function handle(request, response) {

@@ -1,5 +1,5 @@
 // Signs and encrypts with jose. One JSON question a line on standard input, one JSON answer a line on standard output.
-import { createInterface } from 'node:readline';
+import { answerLines } from './lines.mjs';
 import * as jose from 'jose';
 
 const text = new TextEncoder();
@@ -34,13 +34,4 @@ const operations = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { operation, ...question } = JSON.parse(line);
-  let reply;
-  try {
-    reply = { answer: await operations[operation](question) };
-  } catch (error) {
-    reply = { error: String(error) };
-  }
-  process.stdout.write(`${JSON.stringify(reply)}\n`);
-}
+await answerLines(operations);

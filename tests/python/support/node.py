@@ -11,6 +11,8 @@ from support.gateway import REPOSITORY
 from support.processes import Daemon
 
 SCRIPTS = REPOSITORY / "tests" / "python" / "node"
+LINES = "lines.mjs"
+"""How every script is asked and answers."""
 
 
 def modules() -> Path:
@@ -27,7 +29,8 @@ class Peer:
     def __init__(self, script: str, directory: Path, environment: Mapping[str, str]) -> None:
         # An ES module looks for packages beside itself, and the source tree has none.
         copied = directory / script
-        shutil.copyfile(SCRIPTS / script, copied)
+        for name in (script, LINES):
+            shutil.copyfile(SCRIPTS / name, directory / name)
         (directory / "node_modules").unlink(missing_ok=True)
         (directory / "node_modules").symlink_to(modules() / "node_modules")
         argv: list[str | Path] = ["node", copied]
