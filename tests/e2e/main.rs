@@ -26,6 +26,7 @@ mod places;
 mod policies;
 mod pool;
 mod possession;
+mod proxy_protocol;
 mod remote;
 mod revocation;
 mod revoked;
