@@ -32,4 +32,6 @@ mod revocation;
 mod revoked;
 #[path = "static.rs"]
 mod static_files;
+mod streams;
 mod upstream;
+mod wires;
