@@ -11,6 +11,8 @@ mod forward;
 mod keepalive;
 mod settings;
 mod slot;
+#[allow(dead_code)] // no endpoint has this wire yet
+mod uwsgi;
 mod whoami;
 
 use std::sync::Arc;
