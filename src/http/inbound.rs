@@ -277,6 +277,7 @@ impl Reading {
                 Some(Ok(Frame::data(data)))
             }
             Some(Err(error)) => {
+                tracing::error!(?error, "a spooled request body is lost"); // of its cause nobody else will hear
                 self.watch.end(Fate::Lost);
                 Some(Err(InboundError::Lost(error)))
             }

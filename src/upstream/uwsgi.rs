@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -18,43 +17,26 @@ use http_body::Body;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::{OnBehalf, UpstreamFailure};
+
 /// Before the variables: a modifier, their length in two bytes, another modifier. Zero and zero is a request for an application.
 const HEAD_BYTES: usize = 4;
 /// The longest the variables may be in all: their length has two bytes.
 const MOST_BYTES: usize = u16::MAX as usize;
 const END_OF_HEAD: [u8; 4] = *b"\r\n\r\n";
 
-/// For whom a request is forwarded: what its head does not say.
-#[derive(Debug, Clone, Copy)]
-pub struct OnBehalf<'a> {
-    /// The client's address.
-    pub address: IpAddr,
-    /// The client's port, if the client itself is at the other end of the connection.
-    pub port: Option<u16>,
-    /// Whether the client's own connection was secure.
-    pub secure: bool,
-    /// Who a token says it is, if one was asked for.
-    pub user: Option<&'a str>,
+/// Whether a uwsgi server that was left as it came refuses such a packet, which it does by closing: uWSGI's `buffer-size`.
+pub(super) fn is_often_too_large(packet_bytes: usize) -> bool {
+    packet_bytes > HEAD_BYTES + 4096
 }
 
-/// Why a request can't be put in a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PacketError {
-    /// The variables have more than 65,535 bytes.
-    #[error("request head is too large for a uwsgi packet")]
-    TooLarge,
-    /// The body's length is not known, and there is no other way to say where it ends.
-    #[error("request body has no known length")]
-    NoLength,
-}
-
-/// The packet that opens `request`.
-pub(super) fn packet<B: Body>(request: &Request<B>, client: &OnBehalf<'_>) -> Result<Bytes, PacketError> {
-    let length = request.body().size_hint().exact().ok_or(PacketError::NoLength)?;
+/// The packet that says what `request` does. The length of its body must be known: there is no other way to say where it ends.
+pub(super) fn packet<B: Body>(request: &Request<B>, behalf: &OnBehalf) -> Result<Bytes, UpstreamFailure> {
+    let length = request.body().size_hint().exact().ok_or(UpstreamFailure::LengthRequired)?;
     let mut variables = Variables::new();
     say_request(&mut variables, request.method(), request.uri());
-    say_server(&mut variables, request.headers(), client.secure);
-    say_client(&mut variables, client);
+    say_server(&mut variables, request.headers(), behalf.secure);
+    say_client(&mut variables, behalf);
     say_body(&mut variables, request.headers(), length);
     say_fields(&mut variables, request.headers());
     variables.into_packet()
@@ -86,12 +68,13 @@ fn say_server(variables: &mut Variables, headers: &HeaderMap, secure: bool) {
     }
 }
 
-fn say_client(variables: &mut Variables, client: &OnBehalf<'_>) {
-    variables.put(b"REMOTE_ADDR", client.address.to_string().as_bytes());
-    if let Some(port) = client.port {
-        variables.put(b"REMOTE_PORT", port.to_string().as_bytes());
+/// The port is not known where a trusted proxy says who the client is.
+fn say_client(variables: &mut Variables, behalf: &OnBehalf) {
+    variables.put(b"REMOTE_ADDR", behalf.client.ip().to_canonical().to_string().as_bytes());
+    if behalf.client.port() != 0 {
+        variables.put(b"REMOTE_PORT", behalf.client.port().to_string().as_bytes());
     }
-    if let Some(user) = client.user {
+    if let Some(user) = behalf.user.as_deref().filter(|user| !user.is_empty() && !user.contains(char::is_control)) {
         variables.put(b"REMOTE_USER", user.as_bytes());
     }
 }
@@ -176,10 +159,10 @@ impl Variables {
         self.bytes.extend_from_slice(&two_bytes(length));
     }
 
-    fn into_packet(mut self) -> Result<Bytes, PacketError> {
+    fn into_packet(mut self) -> Result<Bytes, UpstreamFailure> {
         let length = self.bytes.len() - HEAD_BYTES;
         if length > MOST_BYTES {
-            return Err(PacketError::TooLarge);
+            return Err(UpstreamFailure::HeadTooLarge);
         }
         self.bytes[1..3].copy_from_slice(&two_bytes(length));
         Ok(self.bytes.into())
@@ -306,4 +289,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Uwsgi<S> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // the bodies of these tests are small
 mod tests;

@@ -32,4 +32,5 @@ mod revoked;
 #[path = "static.rs"]
 mod static_files;
 mod upstream;
+mod uwsgi;
 mod wires;

@@ -1,3 +1,5 @@
+//! Bodies through memory and files, full and failing disks.
+
 use std::future::poll_fn;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The packet read by the letter, and the stream under every way of writing.
+
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::http1;
@@ -6,8 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 
-const CLIENT: OnBehalf<'static> =
-    OnBehalf { address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), port: Some(4711), secure: true, user: None };
+/// Somebody without a token at 192.0.2.7.
+fn client(secure: bool) -> OnBehalf {
+    OnBehalf { client: ([192, 0, 2, 7], 4711).into(), secure, user: None, trailers: false }
+}
 
 type Told = Vec<(String, Vec<u8>)>;
 
@@ -40,7 +44,7 @@ fn value<'t>(told: &'t Told, name: &str) -> Option<&'t [u8]> {
 }
 
 fn asked(request: http::request::Builder, body: &'static str) -> Told {
-    read(&packet(&request.body(Full::<Bytes>::from(body)).unwrap(), &CLIENT).unwrap())
+    read(&packet(&request.body(Full::<Bytes>::from(body)).unwrap(), &client(true)).unwrap())
 }
 
 #[test]
@@ -78,21 +82,30 @@ fn a_request_is_told_in_the_variables_of_cgi() {
 #[test]
 fn what_is_not_known_of_a_client_is_not_said() {
     let request = Request::get("/").header("host", "a").body(Empty::<Bytes>::new()).unwrap();
-    let nobody = OnBehalf { address: IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), port: None, secure: false, user: None };
-    let told = read(&packet(&request, &nobody).unwrap());
+    let behind_a_proxy = OnBehalf { client: "[::1]:0".parse().unwrap(), ..client(false) };
+    let told = read(&packet(&request, &behind_a_proxy).unwrap());
     for absent in ["HTTPS", "REMOTE_PORT", "REMOTE_USER"] {
         assert_eq!(value(&told, absent), None, "{absent}");
     }
-    let said = |name| value(&told, name).map(|value| std::str::from_utf8(value).unwrap());
-    assert_eq!(
-        (said("REQUEST_SCHEME"), said("SERVER_PORT"), said("REMOTE_ADDR")),
-        (Some("http"), Some("80"), Some("::1"))
-    );
-    assert_eq!((said("QUERY_STRING"), said("CONTENT_TYPE"), said("CONTENT_LENGTH")), (Some(""), Some(""), Some("")));
+    for (name, expected) in [
+        ("REQUEST_SCHEME", "http"),
+        ("SERVER_PORT", "80"),
+        ("REMOTE_ADDR", "::1"),
+        ("QUERY_STRING", ""),
+        ("CONTENT_TYPE", ""),
+        ("CONTENT_LENGTH", ""),
+    ] {
+        assert_eq!(value(&told, name), Some(expected.as_bytes()), "{name}");
+    }
+}
 
-    let told = read(&packet(&request, &OnBehalf { user: Some("zoë"), secure: true, ..nobody }).unwrap());
-    assert_eq!(value(&told, "REMOTE_USER"), Some("zoë".as_bytes()));
-    assert_eq!(value(&told, "SERVER_PORT"), Some(&b"443"[..]));
+#[test]
+fn a_user_is_named_as_the_token_names_them_or_not_at_all() {
+    let request = Request::get("/").header("host", "a").body(Empty::<Bytes>::new()).unwrap();
+    for (user, said) in [("zoë", Some("zoë")), ("a b", Some("a b")), ("a\nb", None), ("a\0", None), ("", None)] {
+        let told = read(&packet(&request, &OnBehalf { user: Some(user.into()), ..client(true) }).unwrap());
+        assert_eq!(value(&told, "REMOTE_USER"), said.map(str::as_bytes), "{user:?}");
+    }
 }
 
 #[test]
@@ -161,20 +174,21 @@ fn an_empty_body_has_the_length_that_its_head_says() {
 fn a_packet_that_two_bytes_can_not_count_is_refused() {
     let sized = |bytes: usize| {
         let request = Request::get("/").header("x", "v".repeat(bytes)).body(Empty::<Bytes>::new()).unwrap();
-        packet(&request, &CLIENT)
+        packet(&request, &client(true))
     };
     let others = sized(0).unwrap().len() - HEAD_BYTES;
     let most = sized(MOST_BYTES - others).unwrap();
     assert_eq!((most.len(), &most[1..3]), (HEAD_BYTES + MOST_BYTES, &[0xff, 0xff][..]));
     assert_eq!(value(&read(&most), "HTTP_X").map(<[u8]>::len), Some(MOST_BYTES - others));
-    assert_eq!(sized(MOST_BYTES - others + 1), Err(PacketError::TooLarge));
-    assert_eq!(sized(100_000), Err(PacketError::TooLarge));
+    for bytes in [MOST_BYTES - others + 1, 100_000] {
+        assert!(matches!(sized(bytes), Err(UpstreamFailure::HeadTooLarge)), "{bytes}");
+    }
 }
 
 #[test]
 fn a_body_of_unknown_length_can_not_be_sent() {
     let request = Request::post("/").body(Unsized).unwrap();
-    assert_eq!(packet(&request, &CLIENT), Err(PacketError::NoLength));
+    assert!(matches!(packet(&request, &client(true)), Err(UpstreamFailure::LengthRequired)));
 }
 
 /// A body that does not say how long it is.
@@ -288,7 +302,7 @@ async fn pieces_written_at_once_arrive_in_order() {
 async fn an_answer_before_the_end_of_the_body_is_not_lost_with_the_connection() {
     let (ours, mut theirs) = duplex(1000);
     let request = Request::post("/").header("host", "a").body(Full::<Bytes>::from(vec![0; 100_000])).unwrap();
-    let stream = Uwsgi::new(ours, packet(&request, &CLIENT).unwrap());
+    let stream = Uwsgi::new(ours, packet(&request, &client(true)).unwrap());
     let refusing = async move {
         theirs.read_exact(&mut [0; 500]).await.unwrap();
         theirs.write_all(b"HTTP/1.1 413 Too Large\r\n\r\nno").await.unwrap();
@@ -321,7 +335,7 @@ where
 {
     let length = usize::try_from(request.body().size_hint().exact().unwrap()).unwrap();
     let (ours, theirs) = duplex(100);
-    let stream = Uwsgi::new(ours, packet(&request, &CLIENT).unwrap());
+    let stream = Uwsgi::new(ours, packet(&request, &client(true)).unwrap());
     let asking = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         let answered = async {
