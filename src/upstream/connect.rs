@@ -94,10 +94,11 @@ pub(super) struct Keeper {
     pub(super) meter: EndpointMeter,
 }
 
-/// Speaks HTTP/1.1 over `stream`. The `permit` counts against the endpoint's connections until the socket is closed.
+/// Speaks HTTP/1.1 over `stream`. The `permit`, if it takes one, counts against the endpoint's connections until the socket is closed.
+/// A connection that is upgraded leaves its task.
 pub(super) async fn speak<S>(
     stream: S,
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
     keeper: Keeper,
     tasks: &Tasks,
 ) -> io::Result<Connection>
@@ -111,7 +112,7 @@ where
     let open = keeper.meter.opened();
     let task = tasks.spawn(async move {
         // An error here reaches the request that is being served; an idle connection's end is no error.
-        let ended = connection.await;
+        let ended = connection.with_upgrades().await;
         if let Some(since) = watched.idle_since() {
             let now = Instant::now();
             keeper.shared.keep_alive.closed_after(now.saturating_duration_since(since), now);

@@ -85,14 +85,25 @@ impl Drop for Pool {
 pub(super) enum Carrier {
     Slot(Lease),
     Stream(StreamLease),
+    /// A connection that belongs to no pool.
+    Own(Box<Connection>),
 }
 
 impl Carrier {
+    /// The connection that carries this exchange and no other, if there is one.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Slot(lease) => lease.connection(),
+            Self::Own(connection) => Some(connection),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// The deadline of the exchange under way.
     pub(super) fn deadline(&mut self) -> Option<&mut Deadline> {
         match self {
-            Self::Slot(lease) => lease.connection().map(Connection::deadline),
             Self::Stream(stream) => Some(stream.deadline()),
+            Self::Slot(_) | Self::Own(_) => self.connection().map(Connection::deadline),
         }
     }
 }
@@ -212,9 +223,19 @@ impl Endpoint {
                 Some(packet) => Stream::Uwsgi(Box::new(Uwsgi::new(stream, packet))),
                 None => stream,
             };
-            speak(stream, permit, self.keeper(), &self.tasks).await
+            speak(stream, Some(permit), self.keeper(), &self.tasks).await
         };
         self.in_time(settings.connect_timeout, speaking).await
+    }
+
+    /// A connection of its own, outside of the pool and its bounds, for a request that asks for a tunnel.
+    pub(super) async fn dial_tunnel(
+        &self,
+        settings: &UpstreamSettings,
+    ) -> Result<(Connection, Leased), UpstreamFailure> {
+        let leased = Leased::new(&self.leased, &self.meter);
+        let speaking = async { speak(self.dial().await?, None, self.keeper(), &self.tasks).await };
+        Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
     }
 
     async fn dial(&self) -> io::Result<Stream> {

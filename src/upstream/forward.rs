@@ -127,7 +127,7 @@ impl Upstream {
     }
 
     /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
-    fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
+    pub(super) fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
         let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let count = self.endpoints.len();
         (0..count)
@@ -215,8 +215,8 @@ impl Upstream {
     ) -> Result<Response<Incoming>, (UpstreamFailure, Option<Request<RequestBody>>)> {
         let limit = self.settings.response_timeout;
         let (answered, deadline) = match carrier {
-            Carrier::Slot(lease) => {
-                let Some(connection) = lease.connection() else {
+            Carrier::Slot(_) | Carrier::Own(_) => {
+                let Some(connection) = carrier.connection() else {
                     return Err((UpstreamFailure::Closed(None), Some(request)));
                 };
                 let (sender, deadline) = connection.wake();
@@ -244,7 +244,7 @@ impl Upstream {
     }
 
     /// Takes a response whose head is one unambiguous HTTP/1.1 message.
-    fn accept(
+    pub(super) fn accept(
         &self,
         response: Response<Incoming>,
         ready: Ready,
@@ -264,7 +264,7 @@ impl Upstream {
 }
 
 /// Waits `limit` from the last progress of the request's body, so that a long upload is no time-out; `None` once that has passed.
-async fn patiently<T>(
+pub(super) async fn patiently<T>(
     mut sent: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
     limit: Duration,

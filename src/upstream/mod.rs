@@ -15,6 +15,7 @@ mod settings;
 mod slot;
 mod stream;
 mod tls;
+mod upgrade;
 mod uwsgi;
 mod whoami;
 
@@ -26,6 +27,7 @@ pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
 pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
+pub use upgrade::{Switched, TunnelEnd, Upgrade};
 
 use crate::http::Spool;
 use crate::observe::EndpointMeter;
