@@ -20,7 +20,7 @@ use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
-use super::{Address, BodyFailure, UpstreamFailure, UpstreamSettings, Wire};
+use super::{Address, BodyFailure, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
 use crate::observe::{EndpointMeter, Held};
 use crate::shutdown::Tasks;
@@ -172,14 +172,19 @@ impl Endpoint {
     /// A carrier that meets `need`.
     ///
     /// Cancel safe: a lease that is dropped closes what it holds.
-    pub(super) async fn ready(&self, need: Need, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+    pub(super) async fn ready(
+        &self,
+        need: Need,
+        settings: &UpstreamSettings,
+        behalf: &OnBehalf,
+    ) -> Result<Ready, UpstreamFailure> {
         match self.address.wire {
-            Wire::Http1 | Wire::Uwsgi => self.slot(need, settings).await,
+            Wire::Http1 | Wire::Uwsgi => self.slot(need, settings, behalf).await,
             Wire::Http2 => Box::pin(self.stream(settings)).await,
         }
     }
 
-    async fn slot(&self, need: Need, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+    async fn slot(&self, need: Need, settings: &UpstreamSettings, behalf: &OnBehalf) -> Result<Ready, UpstreamFailure> {
         let until = Moment::now() + settings.queue_timeout;
         let mut lease = self.lease(settings).await?;
         let leased = Leased::new(&self.leased, &self.meter);
@@ -192,13 +197,19 @@ impl Endpoint {
         // What is given up frees its permit when its task ends, which is soon but not now.
         lease.close();
         // Boxed: a dial is rare, and its state would be part of every request's future.
-        lease.fill(Box::pin(self.connect(until, settings)).await?);
+        lease.fill(Box::pin(self.connect(until, settings, behalf)).await?);
         Ok(Ready { carrier: Carrier::Slot(lease), reused: None, leased })
     }
 
-    async fn connect(&self, until: Moment, settings: &UpstreamSettings) -> Result<Connection, UpstreamFailure> {
+    async fn connect(
+        &self,
+        until: Moment,
+        settings: &UpstreamSettings,
+        behalf: &OnBehalf,
+    ) -> Result<Connection, UpstreamFailure> {
         let permit = self.permit(until).await?;
-        let speaking = async { speak(self.dial().await?, Some(permit), self.keeper(), &self.tasks).await };
+        let announcement = behalf.announcement(settings.announce);
+        let speaking = async { speak(self.dial(&announcement).await?, Some(permit), self.keeper(), &self.tasks).await };
         self.in_time(settings.connect_timeout, speaking).await
     }
 
@@ -206,14 +217,16 @@ impl Endpoint {
     pub(super) async fn dial_tunnel(
         &self,
         settings: &UpstreamSettings,
+        behalf: &OnBehalf,
     ) -> Result<(Connection, Leased), UpstreamFailure> {
         let leased = Leased::new(&self.leased, &self.meter);
-        let speaking = async { speak(self.dial().await?, None, self.keeper(), &self.tasks).await };
+        let announcement = behalf.announcement(settings.announce);
+        let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.tasks).await };
         Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
     }
 
-    async fn dial(&self) -> io::Result<Stream> {
-        open(&self.address, self.tls.as_ref()).await
+    async fn dial(&self, announcement: &[u8]) -> io::Result<Stream> {
+        open(&self.address, self.tls.as_ref(), announcement).await
     }
 
     /// The outcome of dialling, typed.
@@ -252,8 +265,9 @@ impl Endpoint {
             }
             if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
                 let keep_alive = settings.keep_alive;
-                let adding =
-                    async { self.trunks.add(self.dial().await?, keep_alive, permit, &self.meter, &self.tasks).await };
+                let adding = async {
+                    self.trunks.add(self.dial(&[]).await?, keep_alive, permit, &self.meter, &self.tasks).await
+                };
                 self.in_time(settings.connect_timeout, adding).await?;
                 reused = None;
                 continue;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Address;
+use crate::proxy_protocol;
 
 /// One `[upstream.NAME]` table.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub struct UpstreamSettings {
     pub keep_alive: Duration,
     /// Requests that share one HTTP/2 connection, if the endpoint allows as many.
     pub max_streams: usize,
+    /// The form in which each connection says whose it is; such a connection is one client's, for one request. Only for HTTP/1.1.
+    pub announce: Option<proxy_protocol::Version>,
     /// How TLS endpoints are recognised; means nothing for the others.
     pub tls: UpstreamTls,
 }
