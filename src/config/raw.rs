@@ -323,6 +323,10 @@ pub(super) struct Upstream {
     pub(super) endpoints: Entry<Vec<Entry<String>>>,
     /// How `https` and `h2` endpoints are recognised. Default: by the operating system's authorities and the endpoint's host.
     pub(super) tls: Entry<UpstreamTls>,
+    /// Form of the PROXY header by which each connection says whose it is, "v1" or "v2". Default: none is sent. Such a connection
+    /// carries one request; only for endpoints that speak HTTP/1.1.
+    #[schemars(extend("enum" = ["v1", "v2"]))]
+    pub(super) proxy_protocol: Entry<String>,
     /// Requests that share one HTTP/2 connection, 1 to 10000. Default: 100. Fewer if the endpoint says so; another connection is
     /// opened when all are full.
     pub(super) max_streams: Entry<i64>,
@@ -341,6 +345,13 @@ pub(super) struct Upstream {
     /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
     /// twice.
     pub(super) keep_alive_secs: Entry<Seconds>,
+    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where a server must be told the
+    /// length beforehand, a chunked body is read whole; what is beyond goes to a file without a name.
+    pub(super) spool_memory_bytes: Entry<i64>,
+    /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
+    pub(super) spool_bytes: Entry<i64>,
+    /// Directory of these files. Default: the system's temporary directory, which on some systems is memory.
+    pub(super) spool_dir: Entry<String>,
 }
 
 /// How endpoints that speak TLS are recognised, and how the gateway is by them.

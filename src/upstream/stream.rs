@@ -1,4 +1,4 @@
-//! The byte stream to an endpoint: a socket, or TLS over one.
+//! The byte stream to an endpoint: a socket, TLS over one, or one that opens with a uwsgi packet.
 //!
 //! One type for all of them, so that what speaks over it is compiled once. Refuses to know what is spoken.
 
@@ -6,11 +6,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::tls::TlsClient;
+use super::uwsgi::Uwsgi;
 use super::{Address, Place};
 
 /// An open stream.
@@ -20,21 +21,28 @@ pub(super) enum Stream {
     Unix(UnixStream),
     // Boxed: the state of TLS is a hundred times a socket's.
     Tls(Box<TlsStream<TcpStream>>),
+    Uwsgi(Box<Uwsgi<Stream>>),
 }
 
-/// Opens a stream to `address`. A handshake that fails is an error of kind `InvalidData` that holds TLS's own.
-pub(super) async fn open(address: &Address, tls: Option<&TlsClient>) -> io::Result<Stream> {
+/// Opens a stream to `address` that begins with `announcement`, before TLS. A handshake that fails is an error of kind `InvalidData`
+/// that holds TLS's own.
+pub(super) async fn open(address: &Address, tls: Option<&TlsClient>, announcement: &[u8]) -> io::Result<Stream> {
     match &address.place {
         Place::Tcp { host, port } => {
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((host, *port)).await?;
+            let mut stream = TcpStream::connect((host, *port)).await?;
             stream.set_nodelay(true)?;
+            stream.write_all(announcement).await?;
             match tls {
                 Some(tls) => Ok(Stream::Tls(Box::new(tls.connect(address.wire, host, stream).await?))),
                 None => Ok(Stream::Tcp(stream)),
             }
         }
-        Place::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        Place::Unix(path) => {
+            let mut stream = UnixStream::connect(path).await?;
+            stream.write_all(announcement).await?;
+            Ok(Stream::Unix(stream))
+        }
         Place::Whoami => Err(io::Error::new(io::ErrorKind::Unsupported, "a built-in endpoint is not dialled")),
     }
 }
@@ -46,6 +54,7 @@ macro_rules! delegate {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Tls(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Uwsgi(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }
@@ -74,6 +83,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Uwsgi(stream) => stream.is_write_vectored(),
         }
     }
 

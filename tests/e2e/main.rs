@@ -36,4 +36,5 @@ mod smuggling;
 mod static_files;
 mod streams;
 mod upstream;
+mod uwsgi;
 mod wires;
