@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri, request};
+use http::{Method, Request, Response, Uri, Version, request};
 use http_body::Body as _;
 
 use super::Limits;
@@ -90,7 +90,9 @@ fn outgoing<'i>(
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
     let user = permit.subject().filter(|_| route.policy.is_of_one_issuer()).map(Into::into);
     let local = connection.local;
-    let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local };
+    // RFC 9110 section 15.2: an HTTP/1.0 client is sent none, and over HTTP/2 hyper has no way to.
+    let interim = (head.version == Version::HTTP_11).then(|| connection.activity.pass_interims());
+    let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local, interim };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     let body = body.take(route.body_bytes, limits.body_timeout);

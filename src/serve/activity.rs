@@ -2,8 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 
+use bytes::Bytes;
+
+use super::interim::Interims;
 use crate::http::{Live, Violation};
+use crate::upstream::OnInterim;
 
 /// The state of one connection. Touched by one task at a time; atomic because a request's end may be seen elsewhere.
 #[derive(Debug, Default)]
@@ -20,6 +25,9 @@ pub(super) struct Activity {
     unflushed: AtomicBool,
     draining: AtomicBool,
     violation: OnceLock<Violation>,
+    interims: Interims,
+    /// Wakes the task that polls the connection, which is the same for as long as there is one.
+    driver: OnceLock<Waker>,
 }
 
 /// What a connection waits for from its client. The numbers tell one wait from the next of its kind.
@@ -45,6 +53,35 @@ impl Activity {
         Answering(Arc::clone(self))
     }
 
+    /// Who polls the connection, and with it its stream.
+    pub(super) fn driven_by(&self, waker: &Waker) {
+        self.driver.get_or_init(|| waker.clone());
+    }
+
+    /// Passes interim responses to the request that began last on to an HTTP/1.1 client, until it is answered.
+    pub(super) fn pass_interims(self: &Arc<Self>) -> OnInterim {
+        let exchange = self.begun.load(Ordering::Relaxed);
+        self.interims.open(exchange);
+        let activity = Arc::clone(self);
+        OnInterim::new(move |interim| {
+            if activity.interims.leave(exchange, &interim)
+                && let Some(driver) = activity.driver.get()
+            {
+                driver.wake_by_ref();
+            }
+        })
+    }
+
+    /// The answer to a request is handed over to be written.
+    pub(super) fn answered(&self) {
+        self.interims.close(!self.is_unflushed());
+    }
+
+    /// Interim responses to be written now: there are none unless all that was written before has left.
+    pub(super) fn interims(&self) -> Bytes {
+        if self.is_unflushed() { Bytes::new() } else { self.interims.take() }
+    }
+
     /// A request body is being received until the guard is dropped.
     pub(super) fn receive(&self) -> Live {
         Live::new(&self.bodies)
@@ -67,9 +104,14 @@ impl Activity {
         self.unflushed.store(unflushed, Ordering::Relaxed);
     }
 
+    /// Whether it has not.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing at all is under way: no part of a message in either direction.
     pub(super) fn is_at_rest(&self) -> bool {
-        !self.unflushed.load(Ordering::Relaxed)
+        !self.is_unflushed()
             && !self.in_head.load(Ordering::Relaxed)
             && !self.in_body.load(Ordering::Relaxed)
             && self.answering.load(Ordering::Relaxed) == 0
@@ -96,7 +138,7 @@ impl Activity {
         let begun = self.begun.load(Ordering::Relaxed);
         // An exchange has deadlines of its own, and what is pipelined behind it waits its turn; so has the stream for what is written.
         let exchanging = self.answering.load(Ordering::Relaxed) > 0 || self.bodies.load(Ordering::Relaxed) > 0;
-        if exchanging || self.unflushed.load(Ordering::Relaxed) {
+        if exchanging || self.is_unflushed() {
             Wait::Nothing
         } else if self.pieces.load(Ordering::Relaxed) > 0 {
             Wait::Window(self.taken.load(Ordering::Relaxed))

@@ -58,6 +58,7 @@ pub(super) async fn drive<C: Future + Unpin>(
         // The waker of this task never changes, so waiting for the signal costs its lock once, not at every wake-up.
         if !draining && (!registered || drain.started()) {
             registered = true;
+            activity.driven_by(cx.waker());
             if begun.as_mut().poll(cx).is_ready() {
                 draining = true;
                 activity.drain();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
@@ -39,6 +39,8 @@ pub(super) struct Guarded<S> {
     line_ends: usize,
     /// The byte that ended a wait for the client, not yet inspected.
     first: Option<u8>,
+    /// Interim responses that are being written; nothing else is until they are.
+    interims: Bytes,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,7 @@ impl<S> Guarded<S> {
             replay: Bytes::new(),
             line_ends: LINE_ENDS,
             first: None,
+            interims: Bytes::new(),
         }
     }
 
@@ -154,8 +157,28 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Writes the interim responses there are now, to the last byte. To be called before anything else is written, and when all of it
+    /// has left.
+    fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.interims.is_empty() {
+            self.interims = self.activity.interims();
+        }
+        while !self.interims.is_empty() {
+            self.activity.set_unflushed(true);
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.interims);
+            match ready!(self.poll_written(cx, written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.interims.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interims(cx))?;
         self.activity.set_unflushed(true);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_written(cx, written)
@@ -166,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interims(cx))?;
         self.activity.set_unflushed(true);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.poll_written(cx, written)
@@ -176,11 +200,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_ready() {
-            self.activity.set_unflushed(false);
+        loop {
+            // First of all: what has begun has a deadline, which nothing but progress may clear.
+            ready!(self.poll_interims(cx))?;
+            let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+            if flushed.is_ready() {
+                self.activity.set_unflushed(false);
+            }
+            ready!(self.poll_written(cx, flushed))?;
+            self.interims = self.activity.interims();
+            if self.interims.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        self.poll_written(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -207,10 +239,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use http::HeaderMap;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::unconstrained;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::upstream::Interim;
 
     const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -248,5 +286,134 @@ mod tests {
         let start = Instant::now();
         stream.shutdown().await.expect("a clean close");
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    const HINT: &str = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    const FINAL: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+    /// What a future has come to when it is polled once; outside of the budget that tokio gives a task between two rests.
+    fn polled<F: Future>(future: F) -> Option<F::Output> {
+        match pin!(unconstrained(future)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    /// A stream that takes `room` bytes while its client reads none, and an exchange on it whose upstream sends `hint`s.
+    struct Hinting {
+        stream: Guarded<DuplexStream>,
+        client: DuplexStream,
+        activity: Arc<Activity>,
+        hint: Box<dyn Fn()>,
+    }
+
+    impl Hinting {
+        fn begin(room: usize) -> Self {
+            let (ours, client) = duplex(room);
+            let activity = Arc::new(Activity::default());
+            let stream = Guarded::new(ours, true, Arc::clone(&activity), WRITE_TIMEOUT);
+            drop(activity.begin());
+            let passed = activity.pass_interims();
+            let hint = Box::new(move || passed.tell(Interim { code: 103, headers: HeaderMap::new() }));
+            Self { stream, client, activity, hint }
+        }
+
+        /// Writes as far as there is room; whether that was all.
+        fn write(&mut self, bytes: &str) -> bool {
+            polled(self.stream.write_all(bytes.as_bytes())).is_some_and(|written| written.is_ok())
+        }
+
+        fn flush(&mut self) -> bool {
+            polled(self.stream.flush()).is_some_and(|flushed| flushed.is_ok())
+        }
+
+        /// What the client finds.
+        fn read(&mut self) -> String {
+            let mut seen = vec![0; 4096];
+            let read = polled(self.client.read(&mut seen)).map_or(0, |read| read.expect("an open stream"));
+            String::from_utf8_lossy(&seen[..read]).into_owned()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interim_response_is_sent_when_it_comes() {
+        let mut hinting = Hinting::begin(4096);
+        for _ in 0..2 {
+            (hinting.hint)();
+            assert!(hinting.flush());
+            assert_eq!(hinting.read(), HINT);
+        }
+        hinting.activity.answered();
+        (hinting.hint)();
+        assert!(hinting.write(FINAL) && hinting.flush());
+        assert_eq!(hinting.read(), FINAL, "what comes after the answer was made is not sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interim_response_that_waits_goes_before_the_answer() {
+        let mut hinting = Hinting::begin(4096);
+        (hinting.hint)();
+        (hinting.hint)();
+        hinting.activity.answered();
+        assert!(hinting.write(FINAL) && hinting.flush());
+        assert_eq!(hinting.read(), [HINT, HINT, FINAL].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interim_response_waits_for_the_end_of_the_message_before_it() {
+        let mut hinting = Hinting::begin(8);
+        assert!(!hinting.write("the end and more"));
+        (hinting.hint)();
+        assert_eq!(hinting.read(), "the end ");
+        assert!(hinting.write("of it"));
+        assert_eq!(hinting.read(), "of it");
+        let mut seen = String::new();
+        while !hinting.flush() {
+            seen.push_str(&hinting.read());
+        }
+        assert_eq!(seen + &hinting.read(), HINT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interim_response_is_dropped_if_there_is_no_place_between_two_messages() {
+        let mut hinting = Hinting::begin(8);
+        assert!(!hinting.write("the end of the message before"));
+        (hinting.hint)();
+        hinting.activity.answered(); // the answer stands right behind it now
+        let mut seen = hinting.read();
+        for byte in FINAL.chars() {
+            assert!(hinting.write(&byte.to_string()));
+            seen.push_str(&hinting.read());
+        }
+        assert!(hinting.flush());
+        assert_eq!(seen, format!("the end {FINAL}"), "the test wrote only as far as there was room");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interim_response_that_has_begun_is_finished_before_anything_else() {
+        let mut hinting = Hinting::begin(8);
+        (hinting.hint)();
+        assert!(!hinting.flush());
+        (hinting.hint)(); // too late: the answer comes before the first has left
+        hinting.activity.answered();
+        let mut seen = String::new();
+        for byte in FINAL.chars() {
+            while !hinting.write(&byte.to_string()) {
+                seen.push_str(&hinting.read());
+            }
+        }
+        while !hinting.flush() {
+            seen.push_str(&hinting.read());
+        }
+        assert_eq!(seen + &hinting.read(), [HINT, FINAL].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_take_an_interim_response_is_closed_by_the_write_timer() {
+        let mut hinting = Hinting::begin(8);
+        (hinting.hint)();
+        let start = Instant::now();
+        let error = hinting.stream.flush().await.expect_err("a time-out");
+        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, WRITE_TIMEOUT));
     }
 }

@@ -12,6 +12,7 @@ mod driver;
 mod failure;
 mod guarded;
 mod ids;
+mod interim;
 mod panics;
 mod piece;
 mod publish;

@@ -101,6 +101,7 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx)).unwrap_or_else(|failure| rescue(&failure));
         let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
+        open.connection.activity.answered();
         open.answer(&mut response);
         Poll::Ready(Ok(response.map(|body| RecordedBody::new(body, open))))
     }

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
+use super::interim::OnInterim;
 use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
@@ -38,6 +39,8 @@ pub struct OnBehalf {
     pub trailers: bool,
     /// Where the client's connection, or the last proxy's, came in.
     pub local: SocketAddr,
+    /// Who is told of interim responses, if the client can be.
+    pub interim: Option<OnInterim>,
 }
 
 impl OnBehalf {
@@ -193,13 +196,16 @@ impl Upstream {
         &self,
         endpoint: &Endpoint,
         mut ready: Ready,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         repeatable: bool,
         watch: &BodyWatch,
         behalf: &OnBehalf,
     ) -> Result<Response<Body>, Attempt> {
         // Only a connection that may have gone stale needs a spare head.
         let spare = (ready.reused.is_some() && repeatable).then(|| Box::new(head_of(&request)));
+        if let Some(interim) = behalf.interim.as_ref().filter(|_| !matches!(ready.carrier, Carrier::Stream(_))) {
+            interim.attend(&mut request);
+        }
         let failure = match self.send(endpoint, &mut ready.carrier, request, watch).await {
             Ok(response) => {
                 let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);

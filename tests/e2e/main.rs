@@ -18,6 +18,7 @@ mod framing;
 mod http2;
 mod identity;
 mod idle;
+mod interim;
 mod introspection;
 mod lifecycle;
 mod limits;
