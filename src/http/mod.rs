@@ -1,4 +1,4 @@
-//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions and bodies.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, bodies and WebSockets.
 
 mod body;
 pub mod boundary;
@@ -7,6 +7,7 @@ mod framing;
 pub mod hop;
 mod inbound;
 mod target;
+pub mod websocket;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
