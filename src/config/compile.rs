@@ -28,6 +28,7 @@ mod rule;
 mod secret;
 mod server;
 mod upstream;
+mod upstream_tls;
 mod whole;
 
 use std::path::{Path, PathBuf};

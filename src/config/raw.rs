@@ -306,12 +306,19 @@ pub(super) struct Identity {
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(super) struct Upstream {
-    /// What stands there: "gunicorn", "uwsgi", "daphne" or "http". Default: "http". Sets the defaults below; what "gunicorn"
-    /// would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here.
-    #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "http"]))]
+    /// What stands there: "gunicorn", "uwsgi", "daphne", "uvicorn" or "http". Default: "http". Sets the defaults below; what
+    /// "gunicorn" would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here.
+    #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "uvicorn", "http"]))]
     pub(super) kind: Entry<String>,
-    /// The servers: `"http://HOST:PORT"`, `"unix:/PATH"` or `"builtin:whoami"`. Required.
+    /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
+    /// beforehand), `"h2://HOST:PORT"` (HTTP/2 over TLS), `"uwsgi://HOST:PORT"`, `"unix:/PATH"`, `"h2c+unix:/PATH"`,
+    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`. Required.
     pub(super) endpoints: Entry<Vec<Entry<String>>>,
+    /// How `https` and `h2` endpoints are recognised. Default: by the operating system's authorities and the endpoint's host.
+    pub(super) tls: Entry<UpstreamTls>,
+    /// Requests that share one HTTP/2 connection, 1 to 10000. Default: 100. Fewer if the endpoint says so; another connection is
+    /// opened when all are full.
+    pub(super) max_streams: Entry<i64>,
     /// Open connections to one endpoint, for the whole process, 1 to 65536. Default: 64; 256 for kind "http". What the
     /// server behind can work on at once.
     pub(super) max_connections: Entry<i64>,
@@ -324,9 +331,29 @@ pub(super) struct Upstream {
     /// Seconds between two reads of the response's body, 0.001 to 86400. Default: 60.
     pub(super) read_timeout_secs: Entry<Seconds>,
     /// Seconds a connection may idle before it is closed, 0 to 3600. Default: below what the kind closes after itself
-    /// (gunicorn 1.5, uwsgi 3, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
+    /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
     /// twice.
     pub(super) keep_alive_secs: Entry<Seconds>,
+}
+
+/// How endpoints that speak TLS are recognised, and how the gateway is by them.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct UpstreamTls {
+    /// PEM file of the only authorities trusted; watched. Default: those of the operating system.
+    pub(super) ca_file: Entry<String>,
+    /// Name that the endpoint's certificate must cover, sent as SNI. Default: the endpoint's host.
+    pub(super) server_name: Entry<String>,
+    /// PEM file of the gateway's own certificate chain, leaf first, for endpoints that ask for one; watched. Default: none.
+    pub(super) cert: Entry<String>,
+    /// PEM file of its private key; watched. Required with `cert`.
+    pub(super) key: Entry<String>,
+    /// Public keys of which the endpoint's must be one, as `["sha256/BASE64"]`: the digest of the key with its algorithm. Default:
+    /// any key that a trusted certificate vouches for.
+    pub(super) pins: Entry<Vec<Entry<String>>>,
+    /// Whether the endpoint's certificate must verify. Default: true. Off, and without `pins`, whoever is on the way can read and
+    /// forge everything.
+    pub(super) verify: Entry<bool>,
 }
 
 /// One rule: which requests, who may pass, what is done. Exactly one of `upstream`, `files`, `redirect` and `publish`.

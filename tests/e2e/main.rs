@@ -32,3 +32,4 @@ mod revoked;
 #[path = "static.rs"]
 mod static_files;
 mod upstream;
+mod wires;

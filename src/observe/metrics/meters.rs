@@ -100,6 +100,8 @@ pub enum UpstreamFailure {
     QueueTimeout,
     /// The endpoint refused the connection, or its name did not resolve.
     Refused,
+    /// The endpoint's certificate did not verify, or TLS failed otherwise.
+    Tls,
     /// The connection was not made in time.
     ConnectTimeout,
     /// No response head came in time.
@@ -114,9 +116,10 @@ pub enum UpstreamFailure {
 
 impl UpstreamFailure {
     /// All of them, in the order of an exchange.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueTimeout,
         Self::Refused,
+        Self::Tls,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
         Self::Reset,
@@ -129,6 +132,7 @@ impl UpstreamFailure {
         match self {
             Self::QueueTimeout => "queue_timeout",
             Self::Refused => "refused",
+            Self::Tls => "tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
             Self::Reset => "reset",
