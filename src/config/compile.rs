@@ -27,6 +27,7 @@ mod route;
 mod rule;
 mod secret;
 mod server;
+mod tunnel;
 mod upstream;
 mod upstream_tls;
 mod whole;

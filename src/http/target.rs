@@ -362,7 +362,8 @@ mod tests {
     fn an_extended_connect_has_a_target_if_it_is_for_a_websocket() {
         let read = |protocol| {
             let request = Request::builder().method("CONNECT").uri("https://a/live?x").version(Version::HTTP_2);
-            let (head, ()) = request.extension(Protocol::from_static(protocol)).body(()).expect("a request").into_parts();
+            let (head, ()) =
+                request.extension(Protocol::from_static(protocol)).body(()).expect("a request").into_parts();
             Target::read(&head, true, 8192).map(|target| target.path_and_query().to_string())
         };
         assert_eq!(read("websocket"), Ok("/live?x".to_owned()));

@@ -74,6 +74,8 @@ pub enum SwitchError {
     Protocol,
     #[error("its `Sec-WebSocket-Accept` is not the key's")]
     Accept,
+    #[error("it answers with a success that is no switch")]
+    Declined,
 }
 
 /// Whether a request asks for a WebSocket, well or badly. HTTP/1.0 knows no upgrades (RFC 9110 section 7.8).

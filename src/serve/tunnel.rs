@@ -72,11 +72,7 @@ where
     let mut tunnel = Tunnel::new(&terms);
     let mut drain = pin!(terms.drain.begun());
     poll_fn(|cx| tunnel.poll(cx, &mut client, &mut upstream, drain.as_mut(), &mut holds)).await;
-    Ended {
-        cause: tunnel.cause.unwrap_or(TunnelEnd::Cut),
-        bytes_in: tunnel.up.moved(),
-        bytes_out: tunnel.down.moved(),
-    }
+    Ended { cause: tunnel.cause.unwrap_or(TunnelEnd::Cut), bytes_in: tunnel.up.moved(), bytes_out: tunnel.down.moved() }
 }
 
 struct Tunnel<'t> {
@@ -190,39 +186,41 @@ impl<'t> Tunnel<'t> {
 
     /// What the two sides did that ends the tunnel. Whether the gateway has to say something to it.
     fn notice(&mut self, now: Instant) -> bool {
-        let (up, down) = (&self.up, &self.down);
         if self.cause.is_none() {
-            if up.is_misframed() {
+            if self.up.is_misframed() {
                 return self.part(TunnelEnd::ClientProtocol, now);
             }
-            if down.is_misframed() {
+            if self.down.is_misframed() {
                 return self.part(TunnelEnd::UpstreamProtocol, now);
             }
-            self.cause = if up.has_close() || down.has_close() {
-                Some(TunnelEnd::Closed)
-            } else if up.is_ended() || down.sink_failed() {
-                Some(TunnelEnd::ClientGone)
-            } else if down.is_ended() || up.sink_failed() {
-                Some(TunnelEnd::UpstreamGone)
-            } else {
-                return false;
-            };
-            self.end_within(CLOSING, now);
+            self.cause = self.farewell();
+            if self.cause.is_some() {
+                self.end_within(CLOSING, now);
+            }
         }
+        let (up, down) = (&self.up, &self.down);
         let both_said = up.has_close() && down.has_close();
-        if both_said || up.is_ended() || down.is_ended() || up.sink_failed() || down.sink_failed() {
+        if both_said || up.is_ended() || down.is_ended() || up.is_broken() || down.is_broken() {
             self.end_within(LAST_WORDS, now);
         }
         false
     }
 
+    /// Whether one of the sides has said goodbye, or has left without.
+    fn farewell(&self) -> Option<TunnelEnd> {
+        if self.up.has_close() || self.down.has_close() {
+            Some(TunnelEnd::Closed)
+        } else if self.up.is_ended() || self.down.is_broken() {
+            Some(TunnelEnd::ClientGone)
+        } else if self.down.is_ended() || self.up.is_broken() {
+            Some(TunnelEnd::UpstreamGone)
+        } else {
+            None
+        }
+    }
+
     /// What time ends, and what no longer holds. Whether it is the end.
-    fn judge(
-        &mut self,
-        now: Instant,
-        moved: bool,
-        holds: &mut impl FnMut() -> Result<Duration, Lapse>,
-    ) -> bool {
+    fn judge(&mut self, now: Instant, moved: bool, holds: &mut impl FnMut() -> Result<Duration, Lapse>) -> bool {
         let late = |way: &Way| way.stalled().is_some_and(|since| since + self.terms.write_timeout <= now);
         if late(&self.down) {
             return self.part(TunnelEnd::ClientStalled, now);

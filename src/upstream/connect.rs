@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::endpoint::Shared;
+use super::stream::Stream;
 use crate::deadline::Deadline;
 use crate::http::RequestBody;
 use crate::observe::EndpointMeter;
@@ -94,16 +94,13 @@ pub(super) struct Keeper {
     pub(super) meter: EndpointMeter,
 }
 
-/// Speaks HTTP/1.1 over `stream`. The `permit` counts against the endpoint's connections until the socket is closed.
-pub(super) async fn speak<S>(
-    stream: S,
-    permit: OwnedSemaphorePermit,
+/// Speaks HTTP/1.1 over `stream`. The `permit` counts against the endpoint's connections until the socket is closed, or is a tunnel.
+pub(super) async fn speak(
+    stream: Stream,
+    permit: Option<OwnedSemaphorePermit>,
     keeper: Keeper,
     tasks: &Tasks,
-) -> io::Result<Connection>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> io::Result<Connection> {
     let settings = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream));
     let (sender, connection) = settings.await.map_err(io::Error::other)?;
     let life = Arc::new(Life::default());
@@ -111,7 +108,7 @@ where
     let open = keeper.meter.opened();
     let task = tasks.spawn(async move {
         // An error here reaches the request that is being served; an idle connection's end is no error.
-        let ended = connection.await;
+        let ended = connection.with_upgrades().await;
         if let Some(since) = watched.idle_since() {
             let now = Instant::now();
             keeper.shared.keep_alive.closed_after(now.saturating_duration_since(since), now);

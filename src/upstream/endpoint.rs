@@ -80,6 +80,8 @@ impl Drop for Pool {
 /// What carries one exchange: a connection of its own, or a stream of one that is shared.
 #[derive(Debug)]
 pub(super) enum Carrier {
+    /// A connection outside of the pool, for one request.
+    Single(Connection),
     Slot(Lease),
     Stream(StreamLease),
 }
@@ -88,6 +90,7 @@ impl Carrier {
     /// The deadline of the exchange under way.
     pub(super) fn deadline(&mut self) -> Option<&mut Deadline> {
         match self {
+            Self::Single(connection) => Some(connection.deadline()),
             Self::Slot(lease) => lease.connection().map(Connection::deadline),
             Self::Stream(stream) => Some(stream.deadline()),
         }
@@ -108,13 +111,20 @@ pub(super) struct Ready {
 pub(super) struct Leased {
     count: Arc<AtomicUsize>,
     meter: EndpointMeter,
-    _gauge: Held,
+    /// Nothing for what takes no slot and no stream.
+    _gauge: Option<Held>,
 }
 
 impl Leased {
     fn new(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: meter.leased() }
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: Some(meter.leased()) }
+    }
+
+    /// Counts for balancing alone.
+    fn outside(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: None }
     }
 
     /// The endpoint this lease is of failed in its response's body.
@@ -187,6 +197,21 @@ impl Endpoint {
 
     async fn connect(&self, until: Moment, settings: &UpstreamSettings) -> Result<Connection, UpstreamFailure> {
         let permit = self.permit(until).await?;
+        self.speak(Some(permit), settings).await
+    }
+
+    /// A connection of its own for one request, which counts against nothing: who asks for it has a bound of its own.
+    pub(super) async fn fresh(&self, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+        let leased = Leased::outside(&self.leased, &self.meter);
+        let carrier = Carrier::Single(self.speak(None, settings).await?);
+        Ok(Ready { carrier, reused: None, leased })
+    }
+
+    async fn speak(
+        &self,
+        permit: Option<OwnedSemaphorePermit>,
+        settings: &UpstreamSettings,
+    ) -> Result<Connection, UpstreamFailure> {
         let speaking = async { speak(self.dial().await?, permit, self.keeper(), &self.tasks).await };
         self.in_time(settings.connect_timeout, speaking).await
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::http::websocket::SwitchError;
 use crate::observe::UpstreamFailure as Stage;
 
 /// Why no response came. Whose fault it is shows in the variant: [`Self::RequestBody`] is the client's, all others the upstream's.
@@ -25,6 +26,9 @@ pub enum UpstreamFailure {
     /// What came back is not one unambiguous HTTP/1.1 response.
     #[error("upstream sent a malformed response")]
     Malformed(#[source] Option<hyper::Error>),
+    /// It answered a request for a WebSocket with another switch, or with a success that is none.
+    #[error("upstream did not agree to a WebSocket")]
+    Switch(#[source] SwitchError),
     /// No response head within `response_timeout_secs`.
     #[error("upstream sent no response in time")]
     ResponseTimeout,
@@ -42,7 +46,7 @@ impl UpstreamFailure {
             Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
             Self::Closed(_) => Stage::Reset,
-            Self::Malformed(_) => Stage::Malformed,
+            Self::Malformed(_) | Self::Switch(_) => Stage::Malformed,
             Self::ResponseTimeout => Stage::ResponseTimeout,
             Self::RequestBody => return None,
         })
@@ -57,6 +61,7 @@ impl UpstreamFailure {
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::Closed(_) => "upstream_closed",
             Self::Malformed(_) => "upstream_malformed",
+            Self::Switch(_) => "upstream_switch",
             Self::ResponseTimeout => "upstream_response_timeout",
             Self::RequestBody => "request_body",
         }

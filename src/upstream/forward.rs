@@ -22,7 +22,7 @@ use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
-const ATTEMPTS: usize = 3;
+pub(super) const ATTEMPTS: usize = 3;
 
 /// Whom a request is forwarded for, proved before it gets here.
 #[derive(Debug, Clone)]
@@ -37,11 +37,11 @@ pub struct OnBehalf {
     pub trailers: bool,
 }
 
-/// A response, and how it was had.
+/// A response, or what else came of a request, and how it was had.
 #[derive(Debug)]
-pub struct Forwarded {
+pub struct Forwarded<T = Response<Body>> {
     /// The response; hop-by-hop fields are gone.
-    pub response: Response<Body>,
+    pub response: T,
     /// The endpoint that gave it.
     pub endpoint: Arc<str>,
     /// Time until a connection was ready.
@@ -50,9 +50,14 @@ pub struct Forwarded {
     pub first_byte: Duration,
 }
 
-impl Forwarded {
-    fn new(response: Response<Body>, endpoint: Arc<str>, connect: Duration, begun: Instant) -> Self {
+impl<T> Forwarded<T> {
+    pub(super) fn new(response: T, endpoint: Arc<str>, connect: Duration, begun: Instant) -> Self {
         Self { response, endpoint, connect, first_byte: begun.elapsed().saturating_sub(connect) }
+    }
+
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
+        let Self { response, endpoint, connect, first_byte } = self;
+        Forwarded { response: change(response), endpoint, connect, first_byte }
     }
 }
 
@@ -110,13 +115,22 @@ impl Upstream {
 
     /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
     fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
+        self.pick_among(not, |_| true).expect("an upstream has at least one endpoint: `config` refuses an empty list")
+    }
+
+    /// The same among those that can switch to another protocol.
+    pub(super) fn pick_for_tunnel(&self, not: Option<&Endpoint>) -> Option<&Endpoint> {
+        self.pick_among(not, |endpoint| endpoint.address.wire == Wire::Http1 && !endpoint.address.is_builtin())
+    }
+
+    fn pick_among(&self, not: Option<&Endpoint>, fits: impl Fn(&Endpoint) -> bool) -> Option<&Endpoint> {
         let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let count = self.endpoints.len();
+        let refused = |endpoint: &Endpoint| not.is_some_and(|not| std::ptr::eq(endpoint, not));
         (0..count)
             .map(|at| &self.endpoints[(first.wrapping_add(at)) % count])
-            .filter(|endpoint| count == 1 || not.is_none_or(|not| !std::ptr::eq(*endpoint, not)))
-            .min_by_key(|endpoint| endpoint.leased())
-            .expect("an upstream has at least one endpoint: `config` refuses an empty list")
+            .filter(|endpoint| fits(endpoint))
+            .min_by_key(|endpoint| (refused(endpoint), endpoint.leased()))
     }
 
     async fn attempt(
@@ -199,6 +213,7 @@ impl Upstream {
                 let sent = pin!(sender.try_send_request(request));
                 (patiently(sent, deadline, limit, watch).await, deadline)
             }
+            Carrier::Single(_) => return Err((UpstreamFailure::Closed(None), Some(request))), // it is for `upgrade`
             Carrier::Stream(stream) => {
                 let (sender, deadline) = stream.wake();
                 let mut request = request;
@@ -220,7 +235,7 @@ impl Upstream {
     }
 
     /// Takes a response whose head is one unambiguous HTTP/1.1 message.
-    fn accept(
+    pub(super) fn accept(
         &self,
         response: Response<Incoming>,
         ready: Ready,
@@ -239,7 +254,7 @@ impl Upstream {
 }
 
 /// Waits `limit` from the last progress of the request's body, so that a long upload is no time-out; `None` once that has passed.
-async fn patiently<T>(
+pub(super) async fn patiently<T>(
     mut sent: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
     limit: Duration,
@@ -278,7 +293,7 @@ fn is_framed_once(headers: &http::HeaderMap) -> bool {
     }
 }
 
-fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
+pub(super) fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
     if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Malformed | Fate::Broken) {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {

@@ -15,6 +15,7 @@ mod settings;
 mod slot;
 mod stream;
 mod tls;
+mod upgrade;
 mod whoami;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
 pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
+pub use upgrade::{TunnelStream, Upgrade};
 
 use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;

@@ -31,5 +31,7 @@ mod revocation;
 mod revoked;
 #[path = "static.rs"]
 mod static_files;
+mod tunnel;
+mod tunnel_end;
 mod upstream;
 mod wires;

@@ -175,11 +175,11 @@ mod tests {
         match payload.len() {
             short @ 0..126 => bytes.push(masked | u8::try_from(short).expect("short")),
             middle @ 126..65536 => {
-                bytes.push(masked | 126);
+                bytes.push(masked | 0x7e);
                 bytes.extend(u16::try_from(middle).expect("middle").to_be_bytes());
             }
             long => {
-                bytes.push(masked | 127);
+                bytes.push(masked | 0x7f);
                 bytes.extend((long as u64).to_be_bytes());
             }
         }

@@ -142,13 +142,8 @@ impl Way {
         self.source != End::Live
     }
 
-    /// Whether the source broke off.
-    pub(super) fn source_failed(&self) -> bool {
-        self.source == End::Failed
-    }
-
-    /// Whether the sink takes nothing more.
-    pub(super) fn sink_failed(&self) -> bool {
+    /// Whether the sink takes nothing more although it was not told the end.
+    pub(super) fn is_broken(&self) -> bool {
         self.sink == End::Failed
     }
 
