@@ -332,7 +332,8 @@ impl Bench<'_> {
             generation,
             router: Router::new(rules),
             authority: Arc::clone(&carried.authority),
-            boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config)),
+            boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
+                .believing(self.config.server.trusted_fields),
             limits: self.config.limits,
             unmatched: self.metrics.route(self.number, NO_ROUTE),
         }

@@ -16,6 +16,7 @@ mod issuer;
 mod keys;
 mod link;
 mod listen;
+mod network;
 mod overlap;
 mod path;
 mod place;

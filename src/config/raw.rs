@@ -50,9 +50,13 @@ pub(super) struct Server {
     /// Whether development material (self-made certificate and signing key) may be used. Default: false. If true, every
     /// address must be loopback.
     pub(super) development: Entry<bool>,
-    /// Networks (CIDR) of the proxies in front of this one, whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are
-    /// believed. Default: `[]`, nobody: the fields are overwritten.
+    /// Networks (CIDR) of the proxies in front of this one, whose `trusted_fields` and X-Request-Id are believed. Default: `[]`,
+    /// nobody: the fields are overwritten.
     pub(super) trusted_proxies: Entry<Vec<Entry<String>>>,
+    /// Which fields those proxies write: "x-forwarded" (X-Forwarded-For and X-Forwarded-Proto) or "forwarded" (Forwarded, RFC 7239).
+    /// Default: "x-forwarded". The others are never believed: a proxy passes on what it does not write, whoever wrote it.
+    #[schemars(extend("enum" = ["x-forwarded", "forwarded"]))]
+    pub(super) trusted_fields: Entry<String>,
     /// Verified tokens remembered by each worker, 0 to 16777216. Default: 32768. Time claims are checked again on every
     /// hit; 0 verifies every signature anew.
     pub(super) token_cache_entries: Entry<i64>,
@@ -139,6 +143,9 @@ pub(super) struct Listen {
     /// Whether every request here is answered with a redirect to the https listener (the one on port 443, else the first in
     /// the file). Default: false.
     pub(super) redirect_to_https: Entry<bool>,
+    /// Networks (CIDR) of relays, whose connections must begin with a PROXY header (version 1 or 2) that says whose connection they
+    /// pass on. Default: `[]`, nobody: no header is read, and none is believed. Set it behind a TCP load balancer that sends one.
+    pub(super) proxy_protocol: Entry<Vec<Entry<String>>>,
     /// Connections waiting to be accepted, by each worker, 1 to 65535. Default: 4096. The kernel's somaxconn caps it.
     pub(super) backlog: Entry<i64>,
 }

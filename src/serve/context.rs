@@ -46,7 +46,10 @@ pub struct Worker {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) worker: Arc<Worker>,
+    /// Who called: the socket's other end, or the client of a relay. A trusted proxy may say more, request by request.
     pub(super) peer: SocketAddr,
+    /// Whom they called: an address of ours, or of a relay.
+    pub(super) local: SocketAddr,
     /// The peer's address as it is sent to upstreams, made once.
     pub(super) peer_value: HeaderValue,
     pub(super) secure: bool,

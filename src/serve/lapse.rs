@@ -15,7 +15,7 @@ use super::context::Notes;
 use crate::auth::{Lapse, Standing, UnixSeconds};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyError};
-use crate::observe::TunnelEnd;
+use crate::observe::TunnelCause;
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
@@ -41,10 +41,10 @@ fn is_endless(response: &Response<Body>) -> bool {
 }
 
 /// How the access log calls it.
-pub(super) fn cause(lapse: Lapse) -> TunnelEnd {
+pub(super) fn cause(lapse: Lapse) -> TunnelCause {
     match lapse {
-        Lapse::Expired => TunnelEnd::TokenExpired,
-        Lapse::Revoked => TunnelEnd::TokenRevoked,
+        Lapse::Expired => TunnelCause::TokenExpired,
+        Lapse::Revoked => TunnelCause::TokenRevoked,
     }
 }
 

@@ -14,7 +14,7 @@ use super::streams::Leash;
 use super::tunnel::{self, Terms};
 use super::upgrade::Opened;
 use crate::auth::{Standing, UnixSeconds};
-use crate::observe::{TunnelEnd, TunnelMeter};
+use crate::observe::{TunnelCause, TunnelMeter};
 
 /// A tunnel that was agreed to on both sides, with the exchange that it ends.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Begun {
     /// The client left before the answer had reached it.
     pub(super) fn gone(self) {
         let Self { mut open, meter, .. } = self;
-        meter.ended(TunnelEnd::ClientGone);
-        open.tunnel_ended(tunnel::Ended { cause: TunnelEnd::ClientGone, bytes_in: 0, bytes_out: 0 });
+        meter.ended(TunnelCause::ClientGone);
+        open.tunnel_ended(tunnel::Ended { cause: TunnelCause::ClientGone, bytes_in: 0, bytes_out: 0 });
     }
 }

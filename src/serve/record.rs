@@ -30,7 +30,7 @@ use super::unread::Unread;
 use crate::auth::Issuer;
 use crate::files::TransferError;
 use crate::http::{Body, BodyError, BodyWatch, Fate};
-use crate::observe::{NO_ROUTE, Record, RouteMeter, TunnelEnd};
+use crate::observe::{NO_ROUTE, Record, RouteMeter, TunnelCause};
 use crate::upstream::BodyFailure;
 
 /// Wraps the service of one connection.
@@ -155,7 +155,7 @@ impl Open {
     pub(super) fn becomes_tunnel(&mut self) {
         self.tunnel = Some((0, 0));
         let in_flight = self.notes.write(|story| {
-            story.outcome = TunnelEnd::Cut.label();
+            story.outcome = TunnelCause::Cut.label();
             story.in_flight.take()
         });
         drop(in_flight);
@@ -164,7 +164,7 @@ impl Open {
     /// The tunnel has ended, and with it the exchange.
     pub(super) fn tunnel_ended(&mut self, ended: Ended) {
         self.tunnel = Some((ended.bytes_in, ended.bytes_out));
-        self.fail(if ended.cause == TunnelEnd::Closed { "ok" } else { ended.cause.label() });
+        self.fail(if ended.cause == TunnelCause::Closed { "ok" } else { ended.cause.label() });
     }
 
     /// Whether the request's body has been read, or is still being read by an upstream that has answered already.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::auth::Lapse;
 use crate::deadline::Deadline;
 use crate::http::websocket::{Side, code};
-use crate::observe::{TunnelEnd, TunnelMeter};
+use crate::observe::{TunnelCause, TunnelMeter};
 use crate::shutdown::Drain;
 use way::Way;
 
@@ -48,7 +48,7 @@ pub(super) struct Terms<'t> {
 /// How it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
-    pub(super) cause: TunnelEnd,
+    pub(super) cause: TunnelCause,
     /// Bytes of the client's that went on.
     pub(super) bytes_in: u64,
     /// Bytes that went on to the client.
@@ -72,7 +72,11 @@ where
     let mut tunnel = Tunnel::new(&terms);
     let mut drain = pin!(terms.drain.begun());
     poll_fn(|cx| tunnel.poll(cx, &mut client, &mut upstream, drain.as_mut(), &mut holds)).await;
-    Ended { cause: tunnel.cause.unwrap_or(TunnelEnd::Cut), bytes_in: tunnel.up.moved(), bytes_out: tunnel.down.moved() }
+    Ended {
+        cause: tunnel.cause.unwrap_or(TunnelCause::Cut),
+        bytes_in: tunnel.up.moved(),
+        bytes_out: tunnel.down.moved(),
+    }
 }
 
 struct Tunnel<'t> {
@@ -82,7 +86,7 @@ struct Tunnel<'t> {
     /// From the upstream to the client.
     down: Way,
     /// Why it ends, once it does.
-    cause: Option<TunnelEnd>,
+    cause: Option<TunnelCause>,
     /// When what is left of an ending tunnel is cut.
     until: Option<Instant>,
     /// When something moved last, and how much had moved then.
@@ -113,7 +117,7 @@ impl<'t> Tunnel<'t> {
             timer: Deadline::default(),
         };
         if terms.hasty {
-            tunnel.part(TunnelEnd::ClientProtocol, now);
+            tunnel.part(TunnelCause::ClientProtocol, now);
         }
         tunnel
     }
@@ -188,10 +192,10 @@ impl<'t> Tunnel<'t> {
     fn notice(&mut self, now: Instant) -> bool {
         if self.cause.is_none() {
             if self.up.is_misframed() {
-                return self.part(TunnelEnd::ClientProtocol, now);
+                return self.part(TunnelCause::ClientProtocol, now);
             }
             if self.down.is_misframed() {
-                return self.part(TunnelEnd::UpstreamProtocol, now);
+                return self.part(TunnelCause::UpstreamProtocol, now);
             }
             self.cause = self.farewell();
             if self.cause.is_some() {
@@ -207,13 +211,13 @@ impl<'t> Tunnel<'t> {
     }
 
     /// Whether one of the sides has said goodbye, or has left without.
-    fn farewell(&self) -> Option<TunnelEnd> {
+    fn farewell(&self) -> Option<TunnelCause> {
         if self.up.has_close() || self.down.has_close() {
-            Some(TunnelEnd::Closed)
+            Some(TunnelCause::Closed)
         } else if self.up.is_ended() || self.down.is_broken() {
-            Some(TunnelEnd::ClientGone)
+            Some(TunnelCause::ClientGone)
         } else if self.down.is_ended() || self.up.is_broken() {
-            Some(TunnelEnd::UpstreamGone)
+            Some(TunnelCause::UpstreamGone)
         } else {
             None
         }
@@ -223,19 +227,19 @@ impl<'t> Tunnel<'t> {
     fn judge(&mut self, now: Instant, moved: bool, holds: &mut impl FnMut() -> Result<Duration, Lapse>) -> bool {
         let late = |way: &Way| way.stalled().is_some_and(|since| since + self.terms.write_timeout <= now);
         if late(&self.down) {
-            return self.part(TunnelEnd::ClientStalled, now);
+            return self.part(TunnelCause::ClientStalled, now);
         }
         if late(&self.up) {
-            return self.part(TunnelEnd::UpstreamStalled, now);
+            return self.part(TunnelCause::UpstreamStalled, now);
         }
         if self.moved_at + self.terms.idle <= now {
-            return self.part(TunnelEnd::Idle, now);
+            return self.part(TunnelCause::Idle, now);
         }
         if moved || self.ask_at.is_some_and(|at| at <= now) {
             match holds() {
                 Ok(time) => self.ask_at = now.checked_add(time),
-                Err(Lapse::Expired) => return self.part(TunnelEnd::TokenExpired, now),
-                Err(Lapse::Revoked) => return self.part(TunnelEnd::TokenRevoked, now),
+                Err(Lapse::Expired) => return self.part(TunnelCause::TokenExpired, now),
+                Err(Lapse::Revoked) => return self.part(TunnelCause::TokenRevoked, now),
             }
         }
         false
@@ -248,11 +252,11 @@ impl<'t> Tunnel<'t> {
         }
         self.registered = true;
         self.drained = drain.poll(cx).is_ready();
-        self.drained && self.part(TunnelEnd::Drain, now)
+        self.drained && self.part(TunnelCause::Drain, now)
     }
 
     /// Both sides are told that the tunnel ends.
-    fn part(&mut self, cause: TunnelEnd, now: Instant) -> bool {
+    fn part(&mut self, cause: TunnelCause, now: Instant) -> bool {
         let (to_client, to_upstream) = codes(cause);
         self.cause.get_or_insert(cause);
         self.down.end(to_client, [0; 4]);
@@ -282,18 +286,18 @@ impl<'t> Tunnel<'t> {
 }
 
 /// What the client is told, and what the upstream is told.
-fn codes(cause: TunnelEnd) -> (u16, u16) {
+fn codes(cause: TunnelCause) -> (u16, u16) {
     match cause {
-        TunnelEnd::ClientProtocol => (code::PROTOCOL_ERROR, code::GOING_AWAY),
-        TunnelEnd::UpstreamProtocol => (code::INTERNAL_ERROR, code::PROTOCOL_ERROR),
-        TunnelEnd::UpstreamStalled => (code::INTERNAL_ERROR, code::GOING_AWAY),
-        TunnelEnd::TokenExpired | TunnelEnd::TokenRevoked => (code::POLICY_VIOLATION, code::GOING_AWAY),
-        TunnelEnd::Drain => (code::SERVICE_RESTART, code::GOING_AWAY),
-        TunnelEnd::Closed
-        | TunnelEnd::ClientGone
-        | TunnelEnd::UpstreamGone
-        | TunnelEnd::Idle
-        | TunnelEnd::ClientStalled
-        | TunnelEnd::Cut => (code::GOING_AWAY, code::GOING_AWAY),
+        TunnelCause::ClientProtocol => (code::PROTOCOL_ERROR, code::GOING_AWAY),
+        TunnelCause::UpstreamProtocol => (code::INTERNAL_ERROR, code::PROTOCOL_ERROR),
+        TunnelCause::UpstreamStalled => (code::INTERNAL_ERROR, code::GOING_AWAY),
+        TunnelCause::TokenExpired | TunnelCause::TokenRevoked => (code::POLICY_VIOLATION, code::GOING_AWAY),
+        TunnelCause::Drain => (code::SERVICE_RESTART, code::GOING_AWAY),
+        TunnelCause::Closed
+        | TunnelCause::ClientGone
+        | TunnelCause::UpstreamGone
+        | TunnelCause::Idle
+        | TunnelCause::ClientStalled
+        | TunnelCause::Cut => (code::GOING_AWAY, code::GOING_AWAY),
     }
 }

@@ -21,7 +21,7 @@ use crate::auth::{Permit, Standing};
 use crate::http::websocket::{self, Asked, SwitchError};
 use crate::http::{Body, hop};
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::{TunnelStream, Upgrade, Upstream, UpstreamFailure};
+use crate::upstream::{Forwarded, Switched, TunnelEnd, Upgrade, Upstream, UpstreamFailure};
 
 /// A tunnel that is asked for, and may be.
 pub(super) struct Wanted {
@@ -45,7 +45,7 @@ struct Opening {
 /// A tunnel whose upstream has switched.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub(super) upstream: TunnelStream,
+    pub(super) upstream: TunnelEnd,
     pub(super) route: Arc<Route>,
     pub(super) standing: Option<Standing>,
     pub(super) client: Option<OnUpgrade>,
@@ -94,6 +94,11 @@ impl Wanted {
         mut outgoing: Outgoing<'_>,
         notes: &Notes,
     ) -> Result<Response<Body>, Failure> {
+        if !upstream.takes_tunnels() {
+            let (request, behalf) = depart(outgoing).await?;
+            let watch = request.body().watch();
+            return self.decline(arrive(upstream.forward(request, &behalf).await, &watch, notes)?);
+        }
         let headers = outgoing.request.headers_mut();
         headers.remove(TE);
         websocket::switch(headers);
@@ -101,20 +106,35 @@ impl Wanted {
         headers.insert(SEC_WEBSOCKET_VERSION, websocket::VERSION);
         let (request, behalf) = depart(outgoing).await?;
         let watch = request.body().watch();
-        match arrive(upstream.upgrade(request, &behalf, &self.key).await, &watch, notes)? {
-            Upgrade::Switched { headers, stream } => {
-                let response = agree(self.asked, headers, self.protocol);
-                let Opening { route, place, standing, client } = self.opening;
-                let opened = Opened { upstream: stream, route, standing, client, _place: place };
-                notes.write(|story| story.tunnel = Some(Box::new(opened)));
-                Ok(response)
-            }
-            // RFC 8441 section 5: to a CONNECT every 2xx would open a tunnel.
-            Upgrade::Declined(response) if self.asked == Asked::Connect && response.status().is_success() => {
-                Err(Failure::Upstream(UpstreamFailure::Switch(SwitchError::Declined)))
-            }
-            Upgrade::Declined(response) => Ok(response),
+        let asked = upstream.upgrade(request, &behalf).await.and_then(|upgrade| match upgrade {
+            Upgrade::Answered(forwarded) => Ok(forwarded.map(Err)),
+            Upgrade::Switched(switched) => match websocket::check_switch(&switched.head.headers, &self.key) {
+                Err(error) => Err(switched.refused(error)),
+                Ok(()) => {
+                    let Switched { head, stream, endpoint, connect, first_byte } = *switched;
+                    Ok(Forwarded { response: Ok((head.headers, stream)), endpoint, connect, first_byte })
+                }
+            },
+        });
+        match arrive(asked, &watch, notes)? {
+            Ok((headers, stream)) => Ok(self.agree(headers, stream, notes)),
+            Err(response) => self.decline(response),
         }
+    }
+
+    /// An answer like any other, but that to a CONNECT every 2xx would open a tunnel (RFC 8441 section 5).
+    fn decline(&self, response: Response<Body>) -> Result<Response<Body>, Failure> {
+        if self.asked == Asked::Connect && response.status().is_success() {
+            return Err(Failure::Upstream(UpstreamFailure::Switch(SwitchError::Declined)));
+        }
+        Ok(response)
+    }
+
+    fn agree(self, headers: HeaderMap, upstream: TunnelEnd, notes: &Notes) -> Response<Body> {
+        let Opening { route, place, standing, client } = self.opening;
+        let opened = Opened { upstream, route, standing, client, _place: place };
+        notes.write(|story| story.tunnel = Some(Box::new(opened)));
+        agree(self.asked, headers, self.protocol)
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::endpoint::Shared;
-use super::stream::Stream;
 use crate::deadline::Deadline;
 use crate::http::RequestBody;
 use crate::observe::EndpointMeter;
@@ -94,13 +94,17 @@ pub(super) struct Keeper {
     pub(super) meter: EndpointMeter,
 }
 
-/// Speaks HTTP/1.1 over `stream`. The `permit` counts against the endpoint's connections until the socket is closed, or is a tunnel.
-pub(super) async fn speak(
-    stream: Stream,
+/// Speaks HTTP/1.1 over `stream`. The `permit`, if it takes one, counts against the endpoint's connections until the socket is closed.
+/// A connection that is upgraded leaves its task.
+pub(super) async fn speak<S>(
+    stream: S,
     permit: Option<OwnedSemaphorePermit>,
     keeper: Keeper,
     tasks: &Tasks,
-) -> io::Result<Connection> {
+) -> io::Result<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let settings = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream));
     let (sender, connection) = settings.await.map_err(io::Error::other)?;
     let life = Arc::new(Life::default());

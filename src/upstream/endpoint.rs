@@ -20,9 +20,9 @@ use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
-use super::{Address, BodyFailure, UpstreamFailure, UpstreamSettings, Wire};
+use super::{Address, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
-use crate::observe::{EndpointMeter, Held};
+use crate::observe::{EndpointMeter, Held, UpstreamFailure as Stage};
 use crate::shutdown::Tasks;
 
 /// How often a worker that waits for a permit asks the others again to give up an idle connection.
@@ -80,19 +80,27 @@ impl Drop for Pool {
 /// What carries one exchange: a connection of its own, or a stream of one that is shared.
 #[derive(Debug)]
 pub(super) enum Carrier {
-    /// A connection outside of the pool, for one request.
-    Single(Connection),
     Slot(Lease),
     Stream(StreamLease),
+    /// A connection that belongs to no pool.
+    Own(Box<Connection>),
 }
 
 impl Carrier {
+    /// The connection that carries this exchange and no other, if there is one.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Slot(lease) => lease.connection(),
+            Self::Own(connection) => Some(connection),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// The deadline of the exchange under way.
     pub(super) fn deadline(&mut self) -> Option<&mut Deadline> {
         match self {
-            Self::Single(connection) => Some(connection.deadline()),
-            Self::Slot(lease) => lease.connection().map(Connection::deadline),
             Self::Stream(stream) => Some(stream.deadline()),
+            Self::Slot(_) | Self::Own(_) => self.connection().map(Connection::deadline),
         }
     }
 }
@@ -127,9 +135,9 @@ impl Leased {
         Self { count: Arc::clone(count), meter: meter.clone(), _gauge: None }
     }
 
-    /// The endpoint this lease is of failed in its response's body.
-    pub(super) fn failed(&self, failure: &BodyFailure) {
-        self.meter.failed(failure.stage());
+    /// The endpoint this lease is of failed after the head of its response.
+    pub(super) fn failed(&self, stage: Stage) {
+        self.meter.failed(stage);
     }
 }
 
@@ -197,23 +205,18 @@ impl Endpoint {
 
     async fn connect(&self, until: Moment, settings: &UpstreamSettings) -> Result<Connection, UpstreamFailure> {
         let permit = self.permit(until).await?;
-        self.speak(Some(permit), settings).await
-    }
-
-    /// A connection of its own for one request, which counts against nothing: who asks for it has a bound of its own.
-    pub(super) async fn fresh(&self, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
-        let leased = Leased::outside(&self.leased, &self.meter);
-        let carrier = Carrier::Single(self.speak(None, settings).await?);
-        Ok(Ready { carrier, reused: None, leased })
-    }
-
-    async fn speak(
-        &self,
-        permit: Option<OwnedSemaphorePermit>,
-        settings: &UpstreamSettings,
-    ) -> Result<Connection, UpstreamFailure> {
-        let speaking = async { speak(self.dial().await?, permit, self.keeper(), &self.tasks).await };
+        let speaking = async { speak(self.dial().await?, Some(permit), self.keeper(), &self.tasks).await };
         self.in_time(settings.connect_timeout, speaking).await
+    }
+
+    /// A connection of its own, outside of the pool and its bounds, for a request that asks for a tunnel.
+    pub(super) async fn dial_tunnel(
+        &self,
+        settings: &UpstreamSettings,
+    ) -> Result<(Connection, Leased), UpstreamFailure> {
+        let leased = Leased::outside(&self.leased, &self.meter);
+        let speaking = async { speak(self.dial().await?, None, self.keeper(), &self.tasks).await };
+        Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
     }
 
     async fn dial(&self) -> io::Result<Stream> {

@@ -22,7 +22,7 @@ use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
-pub(super) const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 3;
 
 /// Whom a request is forwarded for, proved before it gets here.
 #[derive(Debug, Clone)]
@@ -51,13 +51,16 @@ pub struct Forwarded<T = Response<Body>> {
 }
 
 impl<T> Forwarded<T> {
-    pub(super) fn new(response: T, endpoint: Arc<str>, connect: Duration, begun: Instant) -> Self {
-        Self { response, endpoint, connect, first_byte: begun.elapsed().saturating_sub(connect) }
-    }
-
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
+    /// The same with something else in the place of the response.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
         let Self { response, endpoint, connect, first_byte } = self;
         Forwarded { response: change(response), endpoint, connect, first_byte }
+    }
+}
+
+impl Forwarded {
+    fn new(response: Response<Body>, endpoint: Arc<str>, connect: Duration, begun: Instant) -> Self {
+        Self { response, endpoint, connect, first_byte: begun.elapsed().saturating_sub(connect) }
     }
 }
 
@@ -114,23 +117,14 @@ impl Upstream {
     }
 
     /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
-    fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
-        self.pick_among(not, |_| true).expect("an upstream has at least one endpoint: `config` refuses an empty list")
-    }
-
-    /// The same among those that can switch to another protocol.
-    pub(super) fn pick_for_tunnel(&self, not: Option<&Endpoint>) -> Option<&Endpoint> {
-        self.pick_among(not, |endpoint| endpoint.address.wire == Wire::Http1 && !endpoint.address.is_builtin())
-    }
-
-    fn pick_among(&self, not: Option<&Endpoint>, fits: impl Fn(&Endpoint) -> bool) -> Option<&Endpoint> {
+    pub(super) fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
         let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let count = self.endpoints.len();
-        let refused = |endpoint: &Endpoint| not.is_some_and(|not| std::ptr::eq(endpoint, not));
         (0..count)
             .map(|at| &self.endpoints[(first.wrapping_add(at)) % count])
-            .filter(|endpoint| fits(endpoint))
-            .min_by_key(|endpoint| (refused(endpoint), endpoint.leased()))
+            .filter(|endpoint| count == 1 || not.is_none_or(|not| !std::ptr::eq(*endpoint, not)))
+            .min_by_key(|endpoint| endpoint.leased())
+            .expect("an upstream has at least one endpoint: `config` refuses an empty list")
     }
 
     async fn attempt(
@@ -205,15 +199,14 @@ impl Upstream {
     ) -> Result<Response<Incoming>, (UpstreamFailure, Option<Request<RequestBody>>)> {
         let limit = self.settings.response_timeout;
         let (answered, deadline) = match carrier {
-            Carrier::Slot(lease) => {
-                let Some(connection) = lease.connection() else {
+            Carrier::Slot(_) | Carrier::Own(_) => {
+                let Some(connection) = carrier.connection() else {
                     return Err((UpstreamFailure::Closed(None), Some(request)));
                 };
                 let (sender, deadline) = connection.wake();
                 let sent = pin!(sender.try_send_request(request));
                 (patiently(sent, deadline, limit, watch).await, deadline)
             }
-            Carrier::Single(_) => return Err((UpstreamFailure::Closed(None), Some(request))), // it is for `upgrade`
             Carrier::Stream(stream) => {
                 let (sender, deadline) = stream.wake();
                 let mut request = request;
@@ -293,7 +286,7 @@ fn is_framed_once(headers: &http::HeaderMap) -> bool {
     }
 }
 
-pub(super) fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
+fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
     if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Malformed | Fate::Broken) {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {

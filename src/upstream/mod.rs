@@ -26,7 +26,7 @@ pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
 pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
-pub use upgrade::{TunnelStream, Upgrade};
+pub use upgrade::{Switched, TunnelEnd, Upgrade};
 
 use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;

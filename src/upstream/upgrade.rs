@@ -1,151 +1,185 @@
-//! A request that asks an upstream for a tunnel, and the stream it gets.
+//! One request that asks for a tunnel: a connection of its own, which becomes the tunnel if the endpoint agrees.
 //!
-//! Answers for RFC 9110 section 7.8 and RFC 6455 section 4.1: the tunnel begins only after a 101 that answers the request's own key. Its
-//! connection is dialled for it alone, outside of pool and slots, and never used for anything else. Refuses to know what is tunnelled.
+//! Answers for RFC 9110 section 7.8: the tunnel begins after the endpoint's 101 and not before, and its connection is never used for
+//! another request. It takes no slot and no permit of the pool: tunnels last for hours, and their number has a bound of its own.
+//! Refuses to know what is spoken in the tunnel, and whether the 101 says what it must.
 
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::connect::Connection;
 use super::endpoint::{Carrier, Endpoint, Leased, Ready};
-use super::forward::{ATTEMPTS, judge, patiently};
+use super::forward::patiently;
 use super::stream::Stream;
-use super::{Failed, Forwarded, OnBehalf, Upstream, UpstreamFailure};
-use crate::http::websocket::check_switch;
-use crate::http::{Body, RequestBody};
+use super::{Failed, Forwarded, OnBehalf, Upstream, UpstreamFailure, Wire};
+use crate::http::RequestBody;
+use crate::http::websocket::SwitchError;
 use crate::observe::Held;
 
-/// What an upstream made of a request for a tunnel.
+/// What came of asking for a tunnel.
 #[derive(Debug)]
 pub enum Upgrade {
-    /// It switched; these are the fields of its 101, those of the connection included.
-    Switched {
-        /// The fields.
-        headers: HeaderMap,
-        /// The tunnel's other side.
-        stream: TunnelStream,
-    },
-    /// It answered as to any request.
-    Declined(Response<Body>),
+    /// The endpoint switched: the head of its 101, still with the fields of the connection, and the tunnel.
+    Switched(Box<Switched>),
+    /// It answered as it would any request.
+    Answered(Forwarded),
 }
 
-/// An upstream's connection as a tunnel, counted as open as long as it lives.
+/// A tunnel to an endpoint that agreed.
 #[derive(Debug)]
-pub struct TunnelStream {
+pub struct Switched {
+    /// The head of the 101, hop-by-hop fields included: they say what was switched to.
+    pub head: response::Parts,
+    /// The endpoint's end.
+    pub stream: TunnelEnd,
+    /// The endpoint.
+    pub endpoint: Arc<str>,
+    /// Time until a connection was ready.
+    pub connect: Duration,
+    /// Time from then to the 101.
+    pub first_byte: Duration,
+}
+
+/// The endpoint's end of a tunnel. The endpoint counts as used until it is dropped.
+#[derive(Debug)]
+pub struct TunnelEnd {
     stream: Stream,
-    /// What came along with the 101.
+    /// What came together with the 101.
     early: Bytes,
+    leased: Leased,
     _open: Held,
-    _leased: Leased,
+}
+
+impl Switched {
+    /// What the endpoint switched to is not what was asked for: that is its failure.
+    pub fn refused(self, error: SwitchError) -> Failed {
+        let failure = UpstreamFailure::Switch(error);
+        if let Some(stage) = failure.stage() {
+            self.stream.leased.failed(stage);
+        }
+        Failed { failure, endpoint: self.endpoint }
+    }
 }
 
 impl Upstream {
-    /// Asks for a WebSocket with `request`, which bears `key` and has no body. Endpoints that speak no HTTP/1.1 get it as a plain request.
+    /// Whether its endpoints can be asked for tunnels: uwsgi has none, HTTP/2 has others, and the gateway itself does not answer so.
+    pub fn takes_tunnels(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http1 && !endpoint.address.is_builtin())
+    }
+
+    /// Sends `request`, which asks for an upgrade and has no body, and waits for the answer's head.
     ///
-    /// Cancel safe: dropping the future closes the connection.
-    pub async fn upgrade(
-        &self,
-        mut request: Request<RequestBody>,
-        behalf: &OnBehalf,
-        key: &HeaderValue,
-    ) -> Result<Forwarded<Upgrade>, Failed> {
-        let mut refused = None;
-        for _ in 0..ATTEMPTS {
-            let Some(endpoint) = self.pick_for_tunnel(refused) else {
-                request.headers_mut().remove(UPGRADE);
-                request.headers_mut().remove(CONNECTION);
-                return self.forward(request, behalf).await.map(|forwarded| forwarded.map(Upgrade::Declined));
-            };
-            let begun = Instant::now();
-            let ready = match endpoint.fresh(&self.settings).await {
-                Ok(ready) => ready,
-                Err(failure) if refused.is_none() && self.endpoints.len() > 1 => {
-                    failure.stage().into_iter().for_each(|stage| endpoint.meter.failed(stage));
-                    endpoint.meter.retried();
-                    refused = Some(endpoint);
-                    continue;
-                }
-                Err(failure) => return Err(failed(endpoint, failure)),
-            };
-            let connect = begun.elapsed();
-            let asked = self.ask(endpoint, ready, request, key).await;
-            let upgrade = asked.map_err(|failure| failed(endpoint, failure))?;
-            return Ok(Forwarded::new(upgrade, Arc::clone(&endpoint.label), connect, begun));
+    /// Cancel safe: dropping the future closes the connection it was using.
+    pub async fn upgrade(&self, request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Upgrade, Failed> {
+        let begun = Instant::now();
+        let mut endpoint = self.pick(None);
+        let mut dialled = endpoint.dial_tunnel(&self.settings).await;
+        if let Err(failure) = &dialled
+            && self.endpoints.len() > 1
+        {
+            if let Some(stage) = failure.stage() {
+                endpoint.meter.failed(stage);
+            }
+            endpoint.meter.retried();
+            endpoint = self.pick(Some(endpoint));
+            dialled = endpoint.dial_tunnel(&self.settings).await;
         }
-        unreachable!("the second attempt returns")
+        let connect = begun.elapsed();
+        let asked = match dialled {
+            Ok((connection, leased)) => {
+                self.ask(endpoint, connection, leased, request, behalf).await.map(|asked| asked.timed(begun, connect))
+            }
+            Err(failure) => Err(failure),
+        };
+        asked.map_err(|failure| {
+            if let Some(stage) = failure.stage() {
+                endpoint.meter.failed(stage);
+            }
+            Failed { failure, endpoint: Arc::clone(&endpoint.label) }
+        })
     }
 
     async fn ask(
         &self,
         endpoint: &Endpoint,
-        mut ready: Ready,
+        mut connection: Connection,
+        leased: Leased,
         request: Request<RequestBody>,
-        key: &HeaderValue,
+        behalf: &OnBehalf,
     ) -> Result<Upgrade, UpstreamFailure> {
         let watch = request.body().watch();
-        let Carrier::Single(connection) = &mut ready.carrier else { return Err(UpstreamFailure::Closed(None)) };
         let (sender, deadline) = connection.wake();
-        let sent = pin!(sender.try_send_request(request));
+        let sent = pin!(sender.send_request(request));
         let answered = patiently(sent, deadline, self.settings.response_timeout, &watch).await;
         deadline.clear();
-        let answered = answered.ok_or(UpstreamFailure::ResponseTimeout)?;
-        let response = answered.map_err(|error| judge(error.into_error(), &watch))?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return self.accept(response, ready, &watch, false).map(Upgrade::Declined);
+        let response = answered.ok_or(UpstreamFailure::ResponseTimeout)?.map_err(|error| {
+            if error.is_parse() {
+                UpstreamFailure::Malformed(Some(error))
+            } else {
+                UpstreamFailure::Closed(Some(error))
+            }
+        })?;
+        let label = Arc::clone(&endpoint.label);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (head, stream) = switch(response, leased, endpoint.meter.kept()).await?;
+            let (connect, first_byte) = Default::default();
+            return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
         }
-        check_switch(response.headers(), key).map_err(UpstreamFailure::Switch)?;
-        switch(endpoint, ready, response).await
+        let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, leased };
+        let response = self.accept(response, ready, &watch, behalf.trailers)?;
+        let (connect, first_byte) = Default::default();
+        Ok(Upgrade::Answered(Forwarded { response, endpoint: label, connect, first_byte }))
     }
 }
 
-/// Takes the stream back from the parser.
-async fn switch(endpoint: &Endpoint, ready: Ready, response: Response<Incoming>) -> Result<Upgrade, UpstreamFailure> {
-    let mut response = response;
-    let upgraded = hyper::upgrade::on(&mut response).await;
-    let upgraded = upgraded.map_err(|error| UpstreamFailure::Closed(Some(error)))?;
-    let parts = upgraded.downcast::<TokioIo<Stream>>().expect("`speak` speaks over this type alone");
-    let Ready { carrier, leased, .. } = ready;
-    drop(carrier); // its task has ended with the switch
-    let stream = TunnelStream {
-        stream: parts.io.into_inner(),
-        early: parts.read_buf,
-        _open: endpoint.meter.kept(),
-        _leased: leased,
-    };
-    Ok(Upgrade::Switched { headers: response.into_parts().0.headers, stream })
-}
-
-fn failed(endpoint: &Endpoint, failure: UpstreamFailure) -> Failed {
-    if let Some(stage) = failure.stage() {
-        endpoint.meter.failed(stage);
+impl Upgrade {
+    fn timed(mut self, begun: Instant, connected: Duration) -> Self {
+        let (connect, first_byte) = match &mut self {
+            Self::Switched(switched) => (&mut switched.connect, &mut switched.first_byte),
+            Self::Answered(forwarded) => (&mut forwarded.connect, &mut forwarded.first_byte),
+        };
+        *connect = connected;
+        *first_byte = begun.elapsed().saturating_sub(connected);
+        self
     }
-    Failed { failure, endpoint: Arc::clone(&endpoint.label) }
 }
 
-impl AsyncRead for TunnelStream {
+/// Takes the connection out of HTTP's hands.
+async fn switch(
+    response: Response<Incoming>,
+    leased: Leased,
+    open: Held,
+) -> Result<(response::Parts, TunnelEnd), UpstreamFailure> {
+    let (head, body) = response.into_parts();
+    drop(body); // a 101 has none
+    let mut response = Response::from_parts(head, ());
+    let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| UpstreamFailure::Closed(Some(error)))?;
+    let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| UpstreamFailure::Malformed(None))?;
+    let stream = TunnelEnd { stream: parts.io.into_inner(), early: parts.read_buf, leased, _open: open };
+    Ok((response.into_parts().0, stream))
+}
+
+impl AsyncRead for TunnelEnd {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
         let length = self.early.len().min(buf.remaining());
         buf.put_slice(&self.early.split_to(length));
-        if self.early.is_empty() {
-            self.early = Bytes::new(); // an empty rest would keep the buffer it was cut from
-        }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for TunnelStream {
+impl AsyncWrite for TunnelEnd {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

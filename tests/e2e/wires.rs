@@ -46,7 +46,7 @@ async fn an_h2c_endpoint_gets_http_2_with_an_authority_and_without_fields_of_one
     let heads = origin.heads();
     for head in &heads {
         assert_eq!(head.version, http::Version::HTTP_2);
-        assert_eq!(head.uri.authority().map(|authority| authority.as_str()), Some("site.test"));
+        assert_eq!(head.uri.authority().map(http::uri::Authority::as_str), Some("site.test"));
         for field in ["connection", "transfer-encoding", "keep-alive", "host"] {
             assert!(!head.headers.contains_key(field), "{field} in {head:?}");
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::meters::{Handshake, Introspected, UpstreamFailure};
-use super::tunnels::TunnelEnd;
+use super::meters::{Announcement, Handshake, Introspected, UpstreamFailure};
+use super::tunnels::TunnelCause;
 
 /// The method labels; a method outside the list counts under the last.
 pub const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", OTHER];
@@ -129,7 +129,7 @@ impl RouteCells {
 #[derive(Debug, Default)]
 pub(super) struct TunnelCells {
     pub(super) open: Arc<Level>,
-    pub(super) ended: [Count; TunnelEnd::ALL.len()],
+    pub(super) ended: [Count; TunnelCause::ALL.len()],
     pub(super) bytes_in: Count,
     pub(super) bytes_out: Count,
 }
@@ -239,6 +239,7 @@ pub(super) struct ListenerCells {
     pub(super) accepted: Count,
     pub(super) errors: Count,
     pub(super) handshakes: [Count; Handshake::ALL.len()],
+    pub(super) announcements: [Count; Announcement::ALL.len()],
     pub(super) open: Arc<Level>,
 }
 

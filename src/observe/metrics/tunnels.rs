@@ -8,7 +8,7 @@ use super::{TUNNEL_BYTES, TUNNELS_ENDED, TUNNELS_OPEN};
 
 /// Why a tunnel ended: the `cause` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TunnelEnd {
+pub enum TunnelCause {
     /// One side said goodbye with a close frame.
     Closed,
     /// The client left without one.
@@ -35,7 +35,7 @@ pub enum TunnelEnd {
     Cut,
 }
 
-impl TunnelEnd {
+impl TunnelCause {
     /// All of them.
     pub const ALL: [Self; 12] = [
         Self::Closed,
@@ -75,13 +75,13 @@ impl TunnelEnd {
 #[derive(Debug)]
 pub struct TunnelMeter {
     cells: Arc<RouteCells>,
-    end: TunnelEnd,
+    end: TunnelCause,
     _open: Held,
 }
 
 impl TunnelMeter {
     pub(super) fn open(cells: &Arc<RouteCells>) -> Self {
-        Self { cells: Arc::clone(cells), end: TunnelEnd::Cut, _open: Held::take(&cells.tunnels.open) }
+        Self { cells: Arc::clone(cells), end: TunnelCause::Cut, _open: Held::take(&cells.tunnels.open) }
     }
 
     /// So many bytes more went through, from the client and to it.
@@ -91,7 +91,7 @@ impl TunnelMeter {
     }
 
     /// It has ended.
-    pub fn ended(mut self, end: TunnelEnd) {
+    pub fn ended(mut self, end: TunnelCause) {
         self.end = end;
     }
 }
@@ -105,13 +105,13 @@ impl Drop for TunnelMeter {
 /// The families of one route; a route that never had a tunnel has none of them.
 pub(super) fn read(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     let shards = || shards.iter().map(|shard| &shard.tunnels);
-    let ended = |end: TunnelEnd| shards().map(|tunnels| tunnels.ended[end as usize].value()).sum::<u64>();
+    let ended = |end: TunnelCause| shards().map(|tunnels| tunnels.ended[end as usize].value()).sum::<u64>();
     let open = shards().map(|tunnels| tunnels.open.value()).sum::<i64>();
-    if open == 0 && TunnelEnd::ALL.into_iter().all(|end| ended(end) == 0) {
+    if open == 0 && TunnelCause::ALL.into_iter().all(|end| ended(end) == 0) {
         return;
     }
     sheet.put(&TUNNELS_OPEN, &[route], open);
-    for end in TunnelEnd::ALL {
+    for end in TunnelCause::ALL {
         sheet.put(&TUNNELS_ENDED, &[route, end.label()], ended(end));
     }
     sheet.put(&TUNNEL_BYTES, &[route, "in"], shards().map(|tunnels| tunnels.bytes_in.value()).sum::<u64>());

@@ -76,7 +76,7 @@ impl Rig {
     }
 
     /// How it ended, and how long it took.
-    async fn end(self) -> (TunnelEnd, Duration) {
+    async fn end(self) -> (TunnelCause, Duration) {
         let ended = self.run.await.unwrap();
         (ended.cause, self.begun.elapsed())
     }
@@ -141,7 +141,7 @@ async fn a_goodbye_of_either_side_is_passed_on_and_answered_by_the_other() {
         }
         rig.upstream.shutdown().await.unwrap();
         assert!(rest(&mut rig.client).await.is_empty());
-        assert_eq!(rig.end().await, (TunnelEnd::Closed, Duration::ZERO));
+        assert_eq!(rig.end().await, (TunnelCause::Closed, Duration::ZERO));
     }
 }
 
@@ -163,7 +163,7 @@ async fn a_goodbye_that_nobody_answers_is_waited_for_within_a_bound() {
     rig.hears(&from_client(1000)).await;
     rig.upstream.write_all(&HELLO).await.unwrap();
     rig.answers(&HELLO).await;
-    assert_eq!(rig.end().await, (TunnelEnd::Closed, CLOSING));
+    assert_eq!(rig.end().await, (TunnelCause::Closed, CLOSING));
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +174,7 @@ async fn a_tunnel_in_which_nothing_moves_is_ended_and_both_are_told() {
     rig.hears(&to_upstream(1001)).await;
     rig.answers(&to_client(1001)).await;
     assert_eq!(rig.begun.elapsed(), IDLE / 2 + IDLE);
-    assert_eq!(rig.end().await, (TunnelEnd::Idle, IDLE / 2 + IDLE + FAREWELL));
+    assert_eq!(rig.end().await, (TunnelCause::Idle, IDLE / 2 + IDLE + FAREWELL));
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,16 +187,16 @@ async fn sides_that_answer_the_gateways_goodbye_are_let_go_at_once() {
     assert!(rest(&mut rig.client).await.is_empty(), "the client is done when it has answered");
     rig.upstream.write_all(&to_client(1001)).await.unwrap();
     rig.upstream.shutdown().await.unwrap();
-    assert_eq!(rig.end().await, (TunnelEnd::Drain, Duration::ZERO));
+    assert_eq!(rig.end().await, (TunnelCause::Drain, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_ends_ends_the_tunnel_when_it_is_asked_again_and_at_traffic() {
     for (standing, cause, quiet) in [
-        (1, TunnelEnd::TokenExpired, true),
-        (1, TunnelEnd::TokenExpired, false),
-        (2, TunnelEnd::TokenRevoked, true),
-        (2, TunnelEnd::TokenRevoked, false),
+        (1, TunnelCause::TokenExpired, true),
+        (1, TunnelCause::TokenExpired, false),
+        (2, TunnelCause::TokenRevoked, true),
+        (2, TunnelCause::TokenRevoked, false),
     ] {
         let mut rig = rig();
         rig.talk().await;
@@ -231,7 +231,7 @@ async fn a_close_frame_waits_for_the_end_of_the_frame_that_is_under_way() {
     rig.answers(&[&HELLO[3..], &to_client(1012)].concat()).await;
     rig.hears(&[&HI[1..], &to_upstream(1001)].concat()).await;
     assert!(rest(&mut rig.client).await.is_empty());
-    assert_eq!(rig.end().await, (TunnelEnd::Drain, FAREWELL));
+    assert_eq!(rig.end().await, (TunnelCause::Drain, FAREWELL));
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,7 +242,7 @@ async fn a_frame_that_does_not_end_is_cut_and_never_followed_by_another() {
     rig.trigger.begin();
     rig.hears(&to_upstream(1001)).await;
     assert!(rest(&mut rig.client).await.is_empty());
-    assert_eq!(rig.end().await, (TunnelEnd::Drain, FAREWELL));
+    assert_eq!(rig.end().await, (TunnelCause::Drain, FAREWELL));
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,13 +254,13 @@ async fn what_is_no_frame_ends_the_tunnel_and_is_not_passed_on() {
     drop(rig.client);
     assert!(rest(&mut rig.upstream).await.is_empty());
     drop(rig.upstream);
-    assert_eq!(rig.run.await.unwrap().cause, TunnelEnd::ClientProtocol);
+    assert_eq!(rig.run.await.unwrap().cause, TunnelCause::ClientProtocol);
 
     let mut rig = dug(1024, false);
     rig.upstream.write_all(&[&HELLO[..], &HI].concat()).await.unwrap(); // masked
     rig.answers(&[&HELLO[..], &to_client(1011)].concat()).await;
     rig.hears(&to_upstream(1002)).await;
-    assert_eq!(rig.end().await.0, TunnelEnd::UpstreamProtocol);
+    assert_eq!(rig.end().await.0, TunnelCause::UpstreamProtocol);
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,7 +271,7 @@ async fn a_bad_frame_whose_beginning_was_passed_on_is_followed_by_nothing() {
     rig.client.write_all(&[0x02]).await.unwrap();
     rig.answers(&to_client(1002)).await;
     assert!(rest(&mut rig.upstream).await.is_empty());
-    assert_eq!(rig.end().await.0, TunnelEnd::ClientProtocol);
+    assert_eq!(rig.end().await.0, TunnelCause::ClientProtocol);
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,7 +279,7 @@ async fn a_client_that_could_not_wait_is_told_so() {
     let mut rig = dug(1024, true);
     rig.answers(&to_client(1002)).await;
     rig.hears(&to_upstream(1001)).await;
-    assert_eq!(rig.end().await, (TunnelEnd::ClientProtocol, FAREWELL));
+    assert_eq!(rig.end().await, (TunnelCause::ClientProtocol, FAREWELL));
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +290,7 @@ async fn when_the_client_vanishes_the_upstream_is_let_go_within_a_second() {
     assert!(rest(&mut rig.upstream).await.is_empty());
     assert!(rig.begun.elapsed().is_zero(), "it is told at once");
     let ended = rig.run.await.unwrap();
-    assert_eq!(ended.cause, TunnelEnd::ClientGone);
+    assert_eq!(ended.cause, TunnelCause::ClientGone);
     assert!(rig.begun.elapsed() <= LAST_WORDS);
 }
 
@@ -303,7 +303,7 @@ async fn when_the_upstream_vanishes_the_client_gets_what_was_sent_and_an_end_tha
     assert_eq!(rest(&mut rig.client).await, HELLO);
     rig.client.write_all(&HI).await.unwrap(); // a client that is still sending is no reason to lose it
     drop(rig.client);
-    assert_eq!(rig.run.await.unwrap().cause, TunnelEnd::UpstreamGone);
+    assert_eq!(rig.run.await.unwrap().cause, TunnelCause::UpstreamGone);
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,7 +315,7 @@ async fn a_client_that_has_said_all_still_hears_the_last_words() {
     rig.upstream.write_all(&HELLO).await.unwrap();
     rig.upstream.shutdown().await.unwrap();
     assert_eq!(rest(&mut rig.client).await, HELLO);
-    assert_eq!(rig.end().await, (TunnelEnd::ClientGone, Duration::ZERO));
+    assert_eq!(rig.end().await, (TunnelCause::ClientGone, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +335,7 @@ async fn a_side_that_takes_nothing_holds_the_other_back_and_is_cut_in_time() {
             taken += 512;
         }
         assert!(taken <= 2 * 1024 + 16 * 1024, "{taken} bytes are held for a side that takes none");
-        let stalled = if client_is_slow { TunnelEnd::ClientStalled } else { TunnelEnd::UpstreamStalled };
+        let stalled = if client_is_slow { TunnelCause::ClientStalled } else { TunnelCause::UpstreamStalled };
         let (client, upstream) = (&mut rig.client, &mut rig.upstream);
         if client_is_slow {
             exactly(upstream, &to_upstream(1001)).await;
@@ -353,7 +353,7 @@ async fn the_end_of_the_process_does_not_wait_for_sides_that_have_said_goodbye()
     rig.hears(&from_client(1000)).await;
     rig.trigger.begin();
     rig.answers(&to_client(1012)).await;
-    assert_eq!(rig.end().await, (TunnelEnd::Closed, FAREWELL));
+    assert_eq!(rig.end().await, (TunnelCause::Closed, FAREWELL));
 }
 
 /// Numbers that look random (xorshift).
