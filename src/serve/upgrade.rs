@@ -21,7 +21,7 @@ use crate::auth::{Permit, Standing};
 use crate::http::websocket::{self, Asked, SwitchError};
 use crate::http::{Body, hop};
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::{Forwarded, Switched, TunnelEnd, Upgrade, Upstream, UpstreamFailure};
+use crate::upstream::{Failed, Forwarded, Switched, TunnelEnd, Upgrade, Upstream, UpstreamFailure};
 
 /// A tunnel that is asked for, and may be.
 pub(super) struct Wanted {
@@ -51,6 +51,9 @@ pub(super) struct Opened {
     pub(super) client: Option<OnUpgrade>,
     pub(super) _place: Place,
 }
+
+/// The fields of a 101 and the stream behind it, or what was answered instead.
+type Answer = Result<(HeaderMap, TunnelEnd), Response<Body>>;
 
 /// What an exchange asks for, if it is a tunnel; refuses what may not become one before the upstream hears of it.
 pub(super) fn wanted(
@@ -106,20 +109,24 @@ impl Wanted {
         headers.insert(SEC_WEBSOCKET_VERSION, websocket::VERSION);
         let (request, behalf) = depart(outgoing).await?;
         let watch = request.body().watch();
-        let asked = upstream.upgrade(request, &behalf).await.and_then(|upgrade| match upgrade {
-            Upgrade::Answered(forwarded) => Ok(forwarded.map(Err)),
-            Upgrade::Switched(switched) => match websocket::check_switch(&switched.head.headers, &self.key) {
-                Err(error) => Err(switched.refused(error)),
-                Ok(()) => {
-                    let Switched { head, stream, endpoint, connect, first_byte } = *switched;
-                    Ok(Forwarded { response: Ok((head.headers, stream)), endpoint, connect, first_byte })
-                }
-            },
-        });
+        let asked = upstream.upgrade(request, &behalf).await.and_then(|upgrade| self.judge(upgrade));
         match arrive(asked, &watch, notes)? {
             Ok((headers, stream)) => Ok(self.agree(headers, stream, notes)),
             Err(response) => self.decline(response),
         }
+    }
+
+    /// A switch counts only if it answers the key.
+    fn judge(&self, upgrade: Upgrade) -> Result<Forwarded<Answer>, Failed> {
+        let switched = match upgrade {
+            Upgrade::Switched(switched) => switched,
+            Upgrade::Answered(forwarded) => return Ok(forwarded.map(Err)),
+        };
+        if let Err(error) = websocket::check_switch(&switched.head.headers, &self.key) {
+            return Err(switched.refused(error));
+        }
+        let Switched { head, stream, endpoint, connect, first_byte } = *switched;
+        Ok(Forwarded { response: Ok((head.headers, stream)), endpoint, connect, first_byte })
     }
 
     /// An answer like any other, but that to a CONNECT every 2xx would open a tunnel (RFC 8441 section 5).

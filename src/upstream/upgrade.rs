@@ -164,8 +164,14 @@ async fn switch(
     let mut response = Response::from_parts(head, ());
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| UpstreamFailure::Closed(Some(error)))?;
     let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| UpstreamFailure::Malformed(None))?;
-    let stream = TunnelEnd { stream: parts.io.into_inner(), early: parts.read_buf, leased, _open: open };
+    let early = kept(parts.read_buf);
+    let stream = TunnelEnd { stream: parts.io.into_inner(), early, leased, _open: open };
     Ok((response.into_parts().0, stream))
+}
+
+/// What is left, without the whole buffer that an empty rest would keep.
+fn kept(rest: Bytes) -> Bytes {
+    if rest.is_empty() { Bytes::new() } else { rest }
 }
 
 impl AsyncRead for TunnelEnd {
@@ -175,6 +181,7 @@ impl AsyncRead for TunnelEnd {
         }
         let length = self.early.len().min(buf.remaining());
         buf.put_slice(&self.early.split_to(length));
+        self.early = kept(std::mem::take(&mut self.early));
         Poll::Ready(Ok(()))
     }
 }
