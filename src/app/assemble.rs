@@ -305,7 +305,7 @@ impl Bench<'_> {
         });
         Snapshot {
             generation,
-            router: Router::new(rules),
+            router: Router::new(rules).with_unknown_host(self.config.server.unknown_host),
             authority: Arc::clone(&carried.authority),
             boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config)),
             limits: self.config.limits,

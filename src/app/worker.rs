@@ -178,8 +178,14 @@ impl Door {
         match self.entrance.tls.load_full() {
             None => {
                 let to_https = self.entrance.to_https.load().as_deref().copied();
-                let accepted =
-                    serve::Accepted { peer, secure: false, client_certificate: None, http2: false, to_https };
+                let accepted = serve::Accepted {
+                    peer,
+                    secure: false,
+                    client_certificate: None,
+                    coverage: None,
+                    http2: false,
+                    to_https,
+                };
                 serve_connection(stream, accepted, self.worker).await;
             }
             Some(acceptor) => self.receive_tls(stream, peer, &acceptor).await,
@@ -196,6 +202,7 @@ impl Door {
                     peer,
                     secure: true,
                     client_certificate: shaken.client_certificate,
+                    coverage: acceptor.coverage(shaken.server_name.as_deref()),
                     http2: shaken.alpn_h2,
                     to_https: None,
                 };

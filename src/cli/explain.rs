@@ -77,7 +77,9 @@ fn explained(path: &Path, arguments: &Explain) -> Result<String, ExplainError> {
         methods: route.methods.clone(),
         value: route,
     });
-    match Router::new(rules).find(target.host(), target.path(), &arguments.method) {
+    let router = Router::new(rules).with_unknown_host(config.server.unknown_host);
+    match router.find(target.host(), target.path(), &arguments.method) {
+        Err(RouteError::UnknownHost) => text.push_str("route     none names this host: answered 421\n"),
         Err(RouteError::NotFound) => text.push_str("route     none: answered 404\n"),
         Err(RouteError::MethodNotAllowed { allow }) => {
             let allow: Vec<_> = allow.iter().map(Method::as_str).collect();

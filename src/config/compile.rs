@@ -10,6 +10,7 @@ mod context;
 mod demand;
 mod fetch;
 mod fields;
+mod hosts;
 mod identity;
 mod introspection;
 mod issuer;
@@ -72,6 +73,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         body_bytes,
     };
     let (routes, route_spans) = route::routes(&mut context, &raw.route, &known);
+    server::hosts_to_refuse(&mut context, &raw.server, &raw.route);
 
     let config = Config {
         server,

@@ -59,6 +59,9 @@ pub(super) struct Server {
     /// Seconds for which a `DPoP` proof is good after it was made, 5 to 600. Default: 60. Each can be used once; a restart is needed to
     /// change it.
     pub(super) dpop_window_secs: Entry<i64>,
+    /// What a host gets that no route names in `hosts`: the routes without `hosts` ("route") or 421 ("refuse"). Default: "route".
+    #[schemars(extend("enum" = ["route", "refuse"]))]
+    pub(super) unknown_host: Entry<String>,
 }
 
 /// How long a client may take and how much it may send.
@@ -336,7 +339,7 @@ pub(super) struct Upstream {
 pub(super) struct Route {
     /// What metrics and logs call it. Required, unique.
     pub(super) name: Entry<String>,
-    /// Exact host names, without port. Default: any host.
+    /// Host names, without port; "*.example.com" stands for every name with exactly one label before. Default: any host.
     pub(super) hosts: Entry<Vec<Entry<String>>>,
     /// Path prefix, matched segment by segment: "/api" covers /api and /api/x, never /apiary. Required.
     pub(super) path: Entry<String>,

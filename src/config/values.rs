@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
-use crate::{auth, files, listen, observe, serve, tls, upstream};
+use crate::{auth, files, listen, observe, route, serve, tls, upstream};
 
 /// A whole gateway.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,8 @@ pub struct Server {
     pub token_cache_entries: usize,
     /// Seconds for which a `DPoP` proof is good.
     pub dpop_window_secs: u64,
+    /// What becomes of a host that no route names.
+    pub unknown_host: route::UnknownHost,
 }
 
 /// One address clients connect to.
@@ -82,7 +84,7 @@ pub enum HttpsPort {
 pub struct Route {
     /// Its unique name in metrics and logs.
     pub name: Box<str>,
-    /// Exact host names in lower case, without port; empty is any host.
+    /// Host names in lower case, without port, each exact or `*.` and the rest; empty is any host.
     pub hosts: Vec<Box<str>>,
     /// Canonical path prefix, matched by segment.
     pub path: Box<str>,

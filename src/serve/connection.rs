@@ -30,12 +30,13 @@ use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
 use super::streams::Streams;
 use crate::shutdown::{Drain, Tasks};
+use crate::tls::Coverage;
 
 /// An HTTP/1 connection is put aside after this long without a request.
 const REST_AFTER: Duration = Duration::from_millis(250);
 
 /// What is known of a connection before its first byte.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Accepted {
     /// The socket's other end.
     pub peer: SocketAddr,
@@ -43,6 +44,8 @@ pub struct Accepted {
     pub secure: bool,
     /// The SHA-256 of the certificate the client proved to hold (RFC 8705 section 3.1).
     pub client_certificate: Option<[u8; 32]>,
+    /// Which hosts may be asked for over it; `None` if all of them may.
+    pub coverage: Option<Coverage>,
     /// Whether ALPN chose HTTP/2.
     pub http2: bool,
     /// The port of the TLS listener that every request is sent to, if that is all that is done.
@@ -62,6 +65,7 @@ where
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         client_certificate: accepted.client_certificate,
+        coverage: accepted.coverage,
         to_https: accepted.to_https,
         activity,
         worker,

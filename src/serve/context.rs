@@ -15,10 +15,11 @@ use super::failure::Failure;
 use super::ids::RequestIds;
 use super::unread::Unread;
 use crate::auth::{Asking, Denied, Policy, UnixSeconds};
-use crate::http::{BodyWatch, Target, TargetError};
+use crate::http::{BodyWatch, Boundary, Target, TargetError};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
 use crate::snapshot::{Live, Route, Snapshot};
+use crate::tls::Coverage;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -49,6 +50,8 @@ pub(super) struct Connection {
     pub(super) secure: bool,
     /// The SHA-256 of the certificate the client proved to hold.
     pub(super) client_certificate: Option<[u8; 32]>,
+    /// Which hosts may be asked for; `None` if all of them may.
+    pub(super) coverage: Option<Coverage>,
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
     pub(super) activity: Arc<Activity>,
@@ -79,6 +82,26 @@ impl Exchange {
             story.request_id = Some(request_id.clone());
         });
         Client { forwarded_for, secure: said.secure, request_id }
+    }
+
+    /// Refuses a host that a certificate of the listener covers and this connection's does not (RFC 9110 section 7.4): its client may
+    /// ask again over a connection of its own. A trusted proxy has its own mind about names, and keeps one connection for many.
+    pub(super) fn check_direction(&self, target: &Target, boundary: &Boundary) -> Result<(), Failure> {
+        let connection = &self.connection;
+        let misdirects = |coverage: &Coverage| coverage.misdirects(target.host());
+        let misdirected = connection.coverage.as_ref().is_some_and(misdirects);
+        if misdirected && !boundary.trusts(connection.peer.ip().to_canonical()) {
+            return Err(Failure::Misdirected);
+        }
+        Ok(())
+    }
+
+    /// Notes which route the request takes.
+    pub(super) fn take_route(&self, route: &Arc<Route>) {
+        self.notes.write(|story| {
+            story.in_flight = Some(route.meter.begin());
+            story.route = Some(Arc::clone(route));
+        });
     }
 
     /// What the judge is to look at.

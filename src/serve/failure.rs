@@ -15,6 +15,8 @@ use crate::upstream::UpstreamFailure;
 pub(super) enum Failure {
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error("the connection's certificate does not cover the host, another one does")]
+    Misdirected,
     #[error(transparent)]
     Route(#[from] RouteError),
     #[error(transparent)]
@@ -59,6 +61,8 @@ impl Failure {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Target(error) => error.reason(),
+            Self::Misdirected => "misdirected",
+            Self::Route(RouteError::UnknownHost) => "unknown_host",
             Self::Route(RouteError::NotFound) => "no_route",
             Self::Route(RouteError::MethodNotAllowed { .. })
             | Self::Files(FilesError::MethodNotAllowed)

@@ -76,6 +76,10 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
 fn status(failure: &Failure) -> (StatusCode, &'static str) {
     match failure {
         Failure::Target(error) => target_status(*error),
+        Failure::Misdirected => {
+            (StatusCode::MISDIRECTED_REQUEST, "the certificate of this connection is for other hosts")
+        }
+        Failure::Route(RouteError::UnknownHost) => (StatusCode::MISDIRECTED_REQUEST, "this host is not served here"),
         Failure::Route(RouteError::NotFound) | Failure::Files(FilesError::NotFound) => {
             (StatusCode::NOT_FOUND, "nothing is served here")
         }

@@ -144,6 +144,17 @@ fn a_token_that_is_minted_can_be_inspected_and_explained() {
 }
 
 #[test]
+fn wildcards_and_hosts_that_are_refused_are_explained() {
+    let more = "[[route]]\nname = \"tenants\"\nhosts = [\"*.site.test\"]\npath = \"/\"\nauth = \"public\"\nupstream = \"app\"\n\
+                [server]\nunknown_host = \"refuse\"\n";
+    let home = home(more);
+    let explained = portcullis(home.path(), &["explain", "GET", "http://a.site.test/x"]);
+    assert!(out(&explained).contains("matches   *.site.test /\n"), "{}", out(&explained));
+    let explained = portcullis(home.path(), &["explain", "GET", "http://else.test/x"]);
+    assert!(out(&explained).contains("none names this host: answered 421"), "{}", out(&explained));
+}
+
+#[test]
 fn a_policy_is_explained_one_clause_a_line_with_reads_and_writes_apart() {
     let home = home(
         "[issuer.partners]\nissuer = \"https://login.partner.example/\"\nsecret = { file = \"issuer.secret\" }\naudiences = [\"orders\"]\n\

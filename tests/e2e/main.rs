@@ -15,6 +15,7 @@ mod boundary;
 mod cli;
 mod flood;
 mod framing;
+mod hosts;
 mod http2;
 mod identity;
 mod idle;

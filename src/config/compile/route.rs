@@ -10,7 +10,7 @@ use super::super::suggest;
 use super::super::values::Route;
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, fields, overlap, path};
+use super::{action, auth, fields, hosts, overlap, path};
 use crate::auth::RouteAuth;
 
 /// What routes may refer to.
@@ -64,7 +64,7 @@ fn name<'r>(context: &mut Context<'_>, raw: &'r raw::Route, span: Span) -> Optio
 
 fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<'_>) -> Option<(Route, RouteSpans)> {
     let label = label(raw);
-    let hosts = hosts(context, &raw.hosts);
+    let hosts = hosts::hosts(context, &raw.hosts);
     let methods = methods(context, &raw.methods);
     let auth = auth::auth(context, raw, &label, span, known);
     let action = action::action(context, raw, &label, span, known);
@@ -104,49 +104,6 @@ fn files_root(raw: &raw::Route) -> Option<Span> {
         Entry::Given(_, files) => files.root.span(),
         _ => None,
     }
-}
-
-/// Host names compare without case (RFC 9110 section 4.2.3); they are lowered once, here.
-fn hosts(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Box<str>> {
-    let mut hosts: Vec<Box<str>> = Vec::new();
-    for (host, span) in context.texts(entry, "hosts", "leave the key out to match any host") {
-        if let Some(hint) = host_problem(&host) {
-            context.report(Problem::error(span, format!("`{host}` is no host name")).hint(hint));
-        }
-        let host = host.to_ascii_lowercase().into();
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    hosts
-}
-
-fn host_problem(host: &str) -> Option<&'static str> {
-    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(inner) = bracketed {
-        return inner
-            .parse::<std::net::Ipv6Addr>()
-            .is_err()
-            .then_some("an IPv6 address stands in brackets, as in \"[::1]\"");
-    }
-    if host.contains('*') {
-        return Some("hosts are exact: name each, or leave the key out to match any host");
-    }
-    if host.contains("//") {
-        return Some("write the name alone, without scheme and path");
-    }
-    if host.contains(':') {
-        return Some("write the name alone: routes match whatever the port is");
-    }
-    if host.ends_with('.') {
-        return Some("write the name without the final dot");
-    }
-    let label = |label: &str| {
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        (1..=63).contains(&label.len()) && label.bytes().all(legal)
-    };
-    (host.len() > 253 || !host.split('.').all(label))
-        .then_some("use letters, digits, `-` and dots; write international names in their xn-- form")
 }
 
 fn methods(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Method> {

@@ -13,6 +13,7 @@ use super::super::shapes::Workers;
 use super::super::values::Server;
 use super::context::Context;
 use crate::observe::{LogFormat, LogSettings};
+use crate::route::UnknownHost;
 use crate::serve;
 
 const DRAIN: Duration = Duration::from_secs(30);
@@ -30,6 +31,7 @@ pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> S
         drain: context.seconds(&raw.drain_secs, "drain_secs", 0.0..=3600.0, DRAIN),
         development: context.flag(&raw.development, false),
         trusted_proxies: trusted_proxies(context, &raw.trusted_proxies),
+        unknown_host: unknown_host(context, &raw.unknown_host),
         dpop_window_secs: context.number(&raw.dpop_window_secs, "dpop_window_secs", " seconds", 5..=600, 60),
         token_cache_entries: context.number(
             &raw.token_cache_entries,
@@ -38,6 +40,28 @@ pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> S
             0..=1 << 24,
             TOKEN_CACHE_ENTRIES,
         ),
+    }
+}
+
+fn unknown_host(context: &mut Context<'_>, entry: &Entry<String>) -> UnknownHost {
+    let words = [("route", UnknownHost::Route), ("refuse", UnknownHost::Refuse)];
+    context.choice(entry, "unknown_host", &words, UnknownHost::Route)
+}
+
+/// Where nobody names a host, all of them are unknown.
+pub(super) fn hosts_to_refuse(
+    context: &mut Context<'_>,
+    server: &Entry<raw::Server>,
+    routes: &Entry<Vec<Entry<raw::Route>>>,
+) {
+    let Entry::Given(_, server) = server else { return };
+    let Entry::Given(span, word) = &server.unknown_host else { return };
+    let named = |route: &Entry<raw::Route>| matches!(route, Entry::Given(_, route) if !route.hosts.is_absent());
+    let named = matches!(routes, Entry::Given(_, routes) if routes.iter().any(named));
+    if word == "refuse" && !named {
+        let problem = Problem::error(*span, "every host is unknown: no route has `hosts`");
+        context
+            .report(problem.hint("name the hosts that are served, as `hosts = [\"www.example.com\"]` in a [[route]]"));
     }
 }
 
