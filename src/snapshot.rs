@@ -48,6 +48,8 @@ pub struct Route {
     pub body_bytes: u64,
     /// Fields set on every response.
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Fields set on every response that does not have them.
+    pub default_headers: Vec<(HeaderName, HeaderValue)>,
     /// Counts its requests.
     pub meter: RouteMeter,
     /// Counts its decisions.

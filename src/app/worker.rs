@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -34,6 +35,8 @@ pub(super) struct Entrance {
     pub(super) tls: ArcSwapOption<Acceptor>,
     /// The port of the TLS listener that plain requests are sent to.
     pub(super) to_https: ArcSwapOption<u16>,
+    /// What answers over TLS say in `Strict-Transport-Security`.
+    pub(super) hsts: ArcSwapOption<HeaderValue>,
 }
 
 /// What the control thread may ask of a worker.
@@ -183,6 +186,7 @@ impl Door {
                     secure: false,
                     client_certificate: None,
                     coverage: None,
+                    hsts: None,
                     http2: false,
                     to_https,
                 };
@@ -203,6 +207,7 @@ impl Door {
                     secure: true,
                     client_certificate: shaken.client_certificate,
                     coverage: acceptor.coverage(shaken.server_name.as_deref()),
+                    hsts: self.entrance.hsts.load().as_deref().cloned(),
                     http2: shaken.alpn_h2,
                     to_https: None,
                 };

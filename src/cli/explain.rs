@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use http::{Method, Request, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::{fail, print, token_of};
 use crate::app::described;
@@ -121,8 +121,14 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     if let (Some(identity), Some(audience)) = (&config.identity, &route.auth.forward.identity) {
         line("sets", &format!("{}, signed by the gateway for `{audience}`", identity.header));
     }
-    for (name, value) in &route.response_headers {
-        line("answers", &format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    let field =
+        |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+    for set in &route.response_headers {
+        line("answers", &field(set));
+    }
+    let said = |name: &HeaderName| route.response_headers.iter().any(|(set, _)| set == name);
+    for default in route.default_headers.iter().filter(|(name, _)| !said(name)) {
+        line("answers", &format!("{}, unless the upstream says otherwise", field(default)));
     }
     if let Some(given) = &arguments.token {
         let token = token_of(given).map_err(ExplainError::Token)?;

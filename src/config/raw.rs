@@ -142,8 +142,22 @@ pub(super) struct Listen {
     /// Whether every request here is answered with a redirect to the https listener (the one on port 443, else the first in
     /// the file). Default: false.
     pub(super) redirect_to_https: Entry<bool>,
+    /// What browsers are told to do with every host of this listener from now on: speak https alone (RFC 6797). Default: nothing.
+    pub(super) hsts: Entry<Hsts>,
     /// Connections waiting to be accepted, by each worker, 1 to 65535. Default: 4096. The kernel's somaxconn caps it.
     pub(super) backlog: Entry<i64>,
+}
+
+/// `Strict-Transport-Security`, in every answer of a TLS listener; what an upstream says of it is replaced.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Hsts {
+    /// Seconds for which browsers remember it, 0 to 315360000. Default: 31536000. 0 has them forget it.
+    pub(super) max_age_secs: Entry<i64>,
+    /// Whether all hosts below are meant too, whoever serves them. Default: false.
+    pub(super) include_subdomains: Entry<bool>,
+    /// Whether browsers may be shipped with it; hard to take back. Default: false. Needs `include_subdomains` and a year.
+    pub(super) preload: Entry<bool>,
 }
 
 /// One certificate chain and its key.
@@ -371,6 +385,9 @@ pub(super) struct Route {
     pub(super) replace_prefix: Entry<String>,
     /// Fields set on every answer of this route, as in `{ "X-Frame-Options" = "DENY" }`. Default: none.
     pub(super) response_headers: Entry<Named<String>>,
+    /// Fields set on every answer that has not got them: "standard" (nosniff, no frames, a short referrer and so on). Default: none.
+    #[schemars(extend("enum" = ["standard"]))]
+    pub(super) security_headers: Entry<String>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
 }

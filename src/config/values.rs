@@ -68,6 +68,8 @@ pub struct Listener {
     pub tls: Option<tls::TlsSettings>,
     /// Whether every request is sent to an https listener instead of being routed.
     pub redirect_to_https: Option<HttpsPort>,
+    /// What every answer says in `Strict-Transport-Security`; only with `tls`.
+    pub hsts: Option<HeaderValue>,
 }
 
 /// The port a redirect to https names.
@@ -96,6 +98,8 @@ pub struct Route {
     pub action: Action,
     /// Fields set on every answer.
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Fields set on every answer that has not got them.
+    pub default_headers: Vec<(HeaderName, HeaderValue)>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
 }

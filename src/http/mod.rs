@@ -3,6 +3,7 @@
 mod body;
 pub mod boundary;
 pub mod conditional;
+mod field;
 mod framing;
 pub mod hop;
 mod inbound;
@@ -10,6 +11,7 @@ mod target;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
+pub use field::{own_name, own_value};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
 pub use target::{Target, TargetError};

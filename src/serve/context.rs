@@ -52,6 +52,8 @@ pub(super) struct Connection {
     pub(super) client_certificate: Option<[u8; 32]>,
     /// Which hosts may be asked for; `None` if all of them may.
     pub(super) coverage: Option<Coverage>,
+    /// What every answer says in `Strict-Transport-Security`.
+    pub(super) hsts: Option<HeaderValue>,
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
     pub(super) activity: Arc<Activity>,

@@ -144,12 +144,20 @@ fn a_token_that_is_minted_can_be_inspected_and_explained() {
 }
 
 #[test]
-fn wildcards_and_hosts_that_are_refused_are_explained() {
+fn hosts_and_what_is_said_to_browsers_are_explained() {
     let more = "[[route]]\nname = \"tenants\"\nhosts = [\"*.site.test\"]\npath = \"/\"\nauth = \"public\"\nupstream = \"app\"\n\
+                response_headers = { \"X-Frame-Options\" = \"SAMEORIGIN\" }\nsecurity_headers = \"standard\"\n\
                 [server]\nunknown_host = \"refuse\"\n";
     let home = home(more);
     let explained = portcullis(home.path(), &["explain", "GET", "http://a.site.test/x"]);
-    assert!(out(&explained).contains("matches   *.site.test /\n"), "{}", out(&explained));
+    for line in [
+        "matches   *.site.test /\n",
+        "answers   x-frame-options: SAMEORIGIN\n",
+        "answers   x-content-type-options: nosniff, unless the upstream says otherwise\n",
+    ] {
+        assert!(out(&explained).contains(line), "{line}: {}", out(&explained));
+    }
+    assert!(!out(&explained).contains("DENY"), "{}", out(&explained));
     let explained = portcullis(home.path(), &["explain", "GET", "http://else.test/x"]);
     assert!(out(&explained).contains("none names this host: answered 421"), "{}", out(&explained));
 }

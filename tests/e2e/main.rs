@@ -16,6 +16,7 @@ mod cli;
 mod flood;
 mod framing;
 mod hosts;
+mod hsts;
 mod http2;
 mod identity;
 mod idle;

@@ -10,7 +10,7 @@ use super::super::suggest;
 use super::super::values::Route;
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, fields, hosts, overlap, path};
+use super::{action, auth, fields, hosts, overlap, path, security};
 use crate::auth::RouteAuth;
 
 /// What routes may refer to.
@@ -70,6 +70,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let action = action::action(context, raw, &label, span, known);
     let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref(), known);
     let response_headers = fields::response_headers(context, &raw.response_headers);
+    let default_headers = security::security_headers(context, &raw.security_headers);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
@@ -88,7 +89,9 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         _ => Box::default(),
     };
     let path = path.as_str().into();
-    Some((Route { name, hosts, path, methods, auth, action: action?, response_headers, body_bytes }, spans))
+    let action = action?;
+    let route = Route { name, hosts, path, methods, auth, action, response_headers, default_headers, body_bytes };
+    Some((route, spans))
 }
 
 /// How messages call a route, even one without a name.
