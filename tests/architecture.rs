@@ -162,9 +162,10 @@ fn only_metrics_name_metrics() {
 /// Who else may name a status, and why that is no failure's.
 #[test]
 fn only_respond_knows_the_status_of_a_failure() {
-    const OTHERS: [(&str, &str); 9] = [
+    const OTHERS: [(&str, &str); 10] = [
         ("src/serve/redirect.rs", "the status of a redirect"),
         ("src/serve/publish.rs", "a document that the client has already: 304"),
+        ("src/serve/preflight.rs", "the answer to a preflight: 204"),
         ("src/snapshot.rs", "the status of a configured redirect"),
         ("src/config/values.rs", "the status of a configured redirect"),
         ("src/config/compile/action.rs", "the four redirects that may be configured"),

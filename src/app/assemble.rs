@@ -15,6 +15,7 @@ use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
+use crate::http::cors::Cors;
 use crate::http::{Boundary, own_name, own_value};
 use crate::observe::{Metrics, NO_ROUTE};
 use crate::route::{Router, Rule};
@@ -321,6 +322,7 @@ impl Bench<'_> {
             body_bytes: route.body_bytes,
             response_headers: own_copies(&route.response_headers),
             default_headers: own_copies(&route.default_headers),
+            cors: route.cors.as_ref().map(Cors::new),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }

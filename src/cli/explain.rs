@@ -18,6 +18,7 @@ use crate::auth::{
 };
 use crate::config::{self, Config, Problems, Route};
 use crate::fetch::FetchError;
+use crate::http::cors::CorsSettings;
 use crate::http::{Target, TargetError};
 use crate::route::{RouteError, Router, Rule};
 
@@ -130,6 +131,9 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     for default in route.default_headers.iter().filter(|(name, _)| !said(name)) {
         line("answers", &format!("{}, unless the upstream says otherwise", field(default)));
     }
+    if let Some(cors) = &route.cors {
+        line("cors", &shown_to(cors));
+    }
     if let Some(given) = &arguments.token {
         let token = token_of(given).map_err(ExplainError::Token)?;
         let url = introspection_url(&policy, &arguments.method, &token);
@@ -146,6 +150,17 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
         line("verdict", if passes { "the token passes" } else { "the token is refused" });
     }
     Ok(())
+}
+
+/// Whose scripts may use a route, and how.
+fn shown_to(cors: &CorsSettings) -> String {
+    let origins: Vec<_> = cors.origins.iter().map(ToString::to_string).collect();
+    let mut text = format!("{} by {}", origins.join(" "), String::from_utf8_lossy(cors.methods.as_bytes()));
+    for (what, names) in [("sending", &cors.headers), ("reading", &cors.expose)] {
+        let names = names.iter().map(|names| format!(", {what} {}", String::from_utf8_lossy(names.as_bytes())));
+        text.extend(names);
+    }
+    text + if cors.credentials { ", with credentials" } else { "" }
 }
 
 /// What the upstream is told of who passed.

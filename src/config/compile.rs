@@ -7,6 +7,7 @@
 mod action;
 mod auth;
 mod context;
+mod cors;
 mod demand;
 mod fetch;
 mod fields;

@@ -388,6 +388,8 @@ pub(super) struct Route {
     /// Fields set on every answer that has not got them: "standard" (nosniff, no frames, a short referrer and so on). Default: none.
     #[schemars(extend("enum" = ["standard"]))]
     pub(super) security_headers: Entry<String>,
+    /// What scripts of other origins may do. Default: the gateway says nothing of it, the upstream may.
+    pub(super) cors: Entry<Cors>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
 }
@@ -520,6 +522,26 @@ pub(super) struct ResourceMetadata {
     pub(super) issuers: Entry<Vec<Entry<String>>>,
     /// Scopes that are worth asking for. Default: none are told.
     pub(super) scopes_supported: Entry<Vec<Entry<String>>>,
+}
+
+/// What scripts of other origins may do (CORS, Fetch standard section 3.3). Preflights are answered by the gateway.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["origins"]))]
+pub(super) struct Cors {
+    /// Whose scripts: origins as `"https://app.example.com"`, `"https://*.example.com"` for one label, "null", or "*" alone for
+    /// everybody. Required.
+    pub(super) origins: Entry<Vec<Entry<String>>>,
+    /// Methods they may use, or `["*"]`. Default: those of the route, else GET, HEAD and POST.
+    pub(super) methods: Entry<Vec<Entry<String>>>,
+    /// Fields they may send besides those that browsers always allow, or `["*"]`, which leaves Authorization out. Default: none.
+    pub(super) headers: Entry<Vec<Entry<String>>>,
+    /// Fields of an answer they may read besides those that browsers always show, or `["*"]`. Default: none.
+    pub(super) expose: Entry<Vec<Entry<String>>>,
+    /// Whether browsers send their cookies and client certificates. Default: false. Not with "*" or "null".
+    pub(super) credentials: Entry<bool>,
+    /// Seconds for which a browser may remember the answer to a preflight, 0 to 86400. Default: 600.
+    pub(super) max_age_secs: Entry<i64>,
 }
 
 /// The variable or file a secret is read from.

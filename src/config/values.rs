@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use crate::http::cors::CorsSettings;
 use crate::{auth, files, listen, observe, route, serve, tls, upstream};
 
 /// A whole gateway.
@@ -100,6 +101,8 @@ pub struct Route {
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Fields set on every answer that has not got them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What scripts of other origins may do, if the gateway says it.
+    pub cors: Option<CorsSettings>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
 }

@@ -1,8 +1,9 @@
-//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions and bodies.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins and bodies.
 
 mod body;
 pub mod boundary;
 pub mod conditional;
+pub mod cors;
 mod field;
 mod framing;
 pub mod hop;

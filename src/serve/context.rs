@@ -98,10 +98,11 @@ impl Exchange {
         Ok(())
     }
 
-    /// Notes which route the request takes.
+    /// Notes which route the request takes, and whom its answer may be shown to.
     pub(super) fn take_route(&self, route: &Arc<Route>) {
         self.notes.write(|story| {
             story.in_flight = Some(route.meter.begin());
+            story.shown_to = route.cors.as_ref().and_then(|cors| cors.admitted(&self.head.headers));
             story.route = Some(Arc::clone(route));
         });
     }
@@ -182,6 +183,8 @@ pub(super) struct Story {
     pub(super) target: Option<Target>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) in_flight: Option<Held>,
+    /// The origin whose scripts may see the answer.
+    pub(super) shown_to: Option<HeaderValue>,
     /// Whether the answer is in no shared cache, whatever the upstream and the route say.
     pub(super) private: bool,
     /// Whether the answer is in no shared cache unless the upstream or the route says so.
@@ -208,6 +211,7 @@ impl Notes {
             target: None,
             route: None,
             in_flight: None,
+            shown_to: None,
             private: false,
             personal: false,
             subject: None,

@@ -7,7 +7,7 @@ use http::Response;
 use super::act::act;
 use super::context::Exchange;
 use super::failure::Failure;
-use super::redirect;
+use super::{preflight, redirect};
 use crate::http::Body;
 
 /// Serves one request. The `Permit` is taken by value: without one, nothing is forwarded, read or answered.
@@ -20,6 +20,10 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
     if let Some(port) = exchange.connection.to_https {
         snapshot.router.admits(target.host())?;
         return Ok(redirect::to_https(&target, port));
+    }
+    if let Some(asked) = preflight::asked_about(&snapshot.router, &target, &exchange.head) {
+        exchange.take_route(asked);
+        return preflight::answer(asked, &exchange.head.headers);
     }
     let found = snapshot.router.find(target.host(), target.path(), &exchange.head.method)?;
     exchange.take_route(found);

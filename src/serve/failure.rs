@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Misdirected,
     #[error(transparent)]
     Route(#[from] RouteError),
+    #[error("a preflight of an origin that is not admitted")]
+    OriginRefused,
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("{denied}")]
@@ -64,6 +66,7 @@ impl Failure {
             Self::Misdirected => "misdirected",
             Self::Route(RouteError::UnknownHost) => "unknown_host",
             Self::Route(RouteError::NotFound) => "no_route",
+            Self::OriginRefused => "origin_refused",
             Self::Route(RouteError::MethodNotAllowed { .. })
             | Self::Files(FilesError::MethodNotAllowed)
             | Self::ReadOnly => "method_not_allowed",

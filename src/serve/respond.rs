@@ -81,6 +81,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
             (StatusCode::MISDIRECTED_REQUEST, "the certificate of this connection is for other hosts")
         }
         Failure::Route(RouteError::UnknownHost) => (StatusCode::MISDIRECTED_REQUEST, "this host is not served here"),
+        Failure::OriginRefused => (StatusCode::FORBIDDEN, "this origin may not ask from a script"),
         Failure::Route(RouteError::NotFound) | Failure::Files(FilesError::NotFound) => {
             (StatusCode::NOT_FOUND, "nothing is served here")
         }
@@ -257,6 +258,9 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
         }
         if let Some(route) = &story.route {
             set_fields(headers, route);
+            if let Some(cors) = &route.cors {
+                cors.show(headers, story.shown_to.as_ref());
+            }
         }
         if let Some(said) = said.filter(|_| story.outcome != "ok") {
             headers.insert(CACHE_CONTROL, said);

@@ -147,6 +147,7 @@ fn a_token_that_is_minted_can_be_inspected_and_explained() {
 fn hosts_and_what_is_said_to_browsers_are_explained() {
     let more = "[[route]]\nname = \"tenants\"\nhosts = [\"*.site.test\"]\npath = \"/\"\nauth = \"public\"\nupstream = \"app\"\n\
                 response_headers = { \"X-Frame-Options\" = \"SAMEORIGIN\" }\nsecurity_headers = \"standard\"\n\
+                cors = { origins = [\"https://*.app.test\"], expose = [\"X-Total\"], credentials = true }\n\
                 [server]\nunknown_host = \"refuse\"\n";
     let home = home(more);
     let explained = portcullis(home.path(), &["explain", "GET", "http://a.site.test/x"]);
@@ -154,6 +155,7 @@ fn hosts_and_what_is_said_to_browsers_are_explained() {
         "matches   *.site.test /\n",
         "answers   x-frame-options: SAMEORIGIN\n",
         "answers   x-content-type-options: nosniff, unless the upstream says otherwise\n",
+        "cors      https://*.app.test by GET, HEAD, POST, reading X-Total, with credentials\n",
     ] {
         assert!(out(&explained).contains(line), "{line}: {}", out(&explained));
     }

@@ -13,6 +13,7 @@ mod auth;
 mod bodies;
 mod boundary;
 mod cli;
+mod cors;
 mod flood;
 mod framing;
 mod hosts;

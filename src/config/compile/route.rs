@@ -10,7 +10,7 @@ use super::super::suggest;
 use super::super::values::Route;
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, fields, hosts, overlap, path, security};
+use super::{action, auth, cors, fields, hosts, overlap, path, security};
 use crate::auth::RouteAuth;
 
 /// What routes may refer to.
@@ -71,6 +71,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref(), known);
     let response_headers = fields::response_headers(context, &raw.response_headers);
     let default_headers = security::security_headers(context, &raw.security_headers);
+    let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
@@ -90,7 +91,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     };
     let path = path.as_str().into();
     let action = action?;
-    let route = Route { name, hosts, path, methods, auth, action, response_headers, default_headers, body_bytes };
+    let route = Route { name, hosts, path, methods, auth, action, response_headers, default_headers, cors, body_bytes };
     Some((route, spans))
 }
 
@@ -110,23 +111,29 @@ fn files_root(raw: &raw::Route) -> Option<Span> {
 }
 
 fn methods(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Method> {
-    let mut methods = Vec::new();
-    for (name, span) in context.texts(entry, "methods", "leave the key out to match any method") {
-        let upper = name.to_ascii_uppercase();
-        match Method::from_bytes(name.as_bytes()) {
-            Ok(Method::CONNECT | Method::TRACE) => {
-                let problem = Problem::error(span, format!("{name} is never forwarded"));
-                context.report(problem.hint("CONNECT and TRACE are always answered 405"));
-            }
-            Ok(_) if *name != *upper => {
-                let problem = Problem::error(span, format!("`{name}` is no method: they are case-sensitive"));
-                context.report(problem.hint(format!("did you mean `{upper}`?")));
-            }
-            Ok(method) => methods.push(method),
-            Err(_) => context.report(Problem::error(span, format!("`{name}` is no method"))),
+    let names = context.texts(entry, "methods", "leave the key out to match any method");
+    names.into_iter().filter_map(|(name, span)| method(context, &name, span)).collect()
+}
+
+pub(super) fn method(context: &mut Context<'_>, name: &str, span: Span) -> Option<Method> {
+    let upper = name.to_ascii_uppercase();
+    match Method::from_bytes(name.as_bytes()) {
+        Ok(Method::CONNECT | Method::TRACE) => {
+            let problem = Problem::error(span, format!("{name} is never forwarded"));
+            context.report(problem.hint("CONNECT and TRACE are always answered 405"));
+            None
+        }
+        Ok(_) if *name != *upper => {
+            let problem = Problem::error(span, format!("`{name}` is no method: they are case-sensitive"));
+            context.report(problem.hint(format!("did you mean `{upper}`?")));
+            None
+        }
+        Ok(method) => Some(method),
+        Err(_) => {
+            context.report(Problem::error(span, format!("`{name}` is no method")));
+            None
         }
     }
-    methods
 }
 
 /// An issuer to show in an example.
