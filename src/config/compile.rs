@@ -19,6 +19,7 @@ mod issuer;
 mod keys;
 mod link;
 mod listen;
+mod network;
 mod overlap;
 mod path;
 mod place;
@@ -32,6 +33,7 @@ mod secret;
 mod security;
 mod server;
 mod upstream;
+mod upstream_tls;
 mod whole;
 
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use crate::http::boundary::TrustedFields;
 use crate::http::cors::CorsSettings;
 use crate::{auth, files, listen, observe, route, serve, tls, upstream};
 
@@ -52,6 +53,8 @@ pub struct Server {
     pub development: bool,
     /// Peers whose forwarded fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which fields those are.
+    pub trusted_fields: TrustedFields,
     /// Verified tokens each worker remembers; 0 remembers none.
     pub token_cache_entries: usize,
     /// Seconds for which a `DPoP` proof is good.
@@ -71,6 +74,8 @@ pub struct Listener {
     pub redirect_to_https: Option<HttpsPort>,
     /// What every answer says in `Strict-Transport-Security`; only with `tls`.
     pub hsts: Option<HeaderValue>,
+    /// Whose connections begin with a PROXY header.
+    pub relays: listen::Relays,
 }
 
 /// The port a redirect to https names.

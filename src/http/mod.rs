@@ -5,6 +5,7 @@ pub mod boundary;
 pub mod conditional;
 pub mod cors;
 mod field;
+mod forwarded;
 mod framing;
 pub mod hop;
 mod inbound;
