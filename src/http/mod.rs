@@ -9,6 +9,7 @@ mod forwarded;
 mod framing;
 pub mod hop;
 mod inbound;
+mod spool;
 mod target;
 
 pub use body::{Body, BodyError};
@@ -16,4 +17,5 @@ pub use boundary::{Boundary, Client};
 pub use field::{own_name, own_value};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
+pub use spool::{Spool, SpoolError, SpoolSettings, SpoolUsage, check_spool_directory};
 pub use target::{Target, TargetError};

@@ -33,8 +33,11 @@ mod proxy_protocol;
 mod remote;
 mod revocation;
 mod revoked;
+mod semantics;
+mod smuggling;
 #[path = "static.rs"]
 mod static_files;
 mod streams;
 mod upstream;
+mod uwsgi;
 mod wires;
