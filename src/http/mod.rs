@@ -1,8 +1,10 @@
-//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions and bodies.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins and bodies.
 
 mod body;
 pub mod boundary;
 pub mod conditional;
+pub mod cors;
+mod field;
 mod forwarded;
 mod framing;
 pub mod hop;
@@ -12,6 +14,7 @@ mod target;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
+pub use field::{own_name, own_value};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
 pub use spool::{Spool, SpoolError, SpoolSettings, SpoolUsage, check_spool_directory};

@@ -14,6 +14,7 @@ mod guarded;
 mod ids;
 mod panics;
 mod piece;
+mod preflight;
 mod publish;
 mod record;
 mod redirect;

@@ -126,7 +126,7 @@ struct Open {
 impl Open {
     fn answer(&mut self, response: &mut Response<Body>) {
         self.status = response.status().as_u16();
-        finish(response, &self.notes, self.version, self.connection.worker.drain.started());
+        finish(response, &self.notes, self.version, &self.connection);
         if self.method == Method::HEAD {
             without_content(response);
         }
