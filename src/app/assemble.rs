@@ -8,15 +8,16 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
-use crate::http::Boundary;
-use crate::observe::{Metrics, NO_ROUTE};
+use crate::http::cors::Cors;
+use crate::http::{Boundary, SpoolUsage, own_name, own_value};
+use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
 use crate::serve::Places;
 use crate::shutdown::Tasks;
@@ -119,6 +120,18 @@ impl Assembly {
     /// The published key sets to be kept fresh.
     pub(super) fn remotes(&self) -> &[Arc<RemoteKeys>] {
         &self.remotes
+    }
+
+    /// What is spooled for each upstream, whenever it is called.
+    pub(super) fn spools(&self) -> impl Fn() -> Vec<SpoolStatus> + Send + Sync + use<> {
+        let usage = |group: &Arc<Group>| Some((group.settings().name.clone(), Arc::clone(group.spool()?.usage())));
+        let usages: Vec<_> = self.groups.iter().filter_map(usage).collect();
+        let status = |(upstream, usage): &(Box<str>, Arc<SpoolUsage>)| SpoolStatus {
+            upstream: upstream.clone(),
+            disk_bytes: usage.disk_bytes(),
+            bodies: usage.bodies(),
+        };
+        move || usages.iter().map(status).collect()
     }
 
     /// The issuers, in the order of the configuration.
@@ -226,7 +239,15 @@ fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>,
     let group = |settings: &UpstreamSettings| {
         let same = before.and_then(|before| before.groups.iter().find(|group| group.settings() == settings));
         let failed = |problem| AssembleError::UpstreamTls { upstream: settings.name.clone(), problem };
-        same.map_or_else(|| Ok(Arc::new(Group::new(settings.clone()).map_err(failed)?)), |same| Ok(Arc::clone(same)))
+        let named = || before?.groups.iter().find(|group| group.settings().name == settings.name);
+        if let Some(same) = same {
+            return Ok(Arc::clone(same));
+        }
+        let group = Group::new(settings.clone()).map_err(failed)?;
+        Ok(Arc::new(match named() {
+            Some(before) => group.continuing(before),
+            None => group,
+        }))
     };
     config.upstreams.iter().map(group).collect()
 }
@@ -330,7 +351,7 @@ impl Bench<'_> {
         });
         Snapshot {
             generation,
-            router: Router::new(rules),
+            router: Router::new(rules).with_unknown_host(self.config.server.unknown_host),
             authority: Arc::clone(&carried.authority),
             boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
                 .believing(self.config.server.trusted_fields),
@@ -350,7 +371,9 @@ impl Bench<'_> {
                 idle: route.tunnels.idle,
                 end_with_token: route.tunnels.end_with_token,
             },
-            response_headers: route.response_headers.clone(),
+            response_headers: own_copies(&route.response_headers),
+            default_headers: own_copies(&route.default_headers),
+            cors: route.cors.as_ref().map(Cors::new),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }
@@ -387,6 +410,11 @@ impl Bench<'_> {
         let audience = route.auth.forward.identity.as_deref()?;
         self.identity.as_ref().map(|key| Identity::new(Arc::clone(key), audience))
     }
+}
+
+/// Fields in bytes of this worker's own: each answer counts references to them.
+fn own_copies(fields: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderValue)> {
+    fields.iter().map(|(name, value)| (own_name(name), own_value(value))).collect()
 }
 
 /// The headers that carry claims or the gateway's own token, on any route: removed from every request before anything else is done.

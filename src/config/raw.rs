@@ -4,11 +4,14 @@
 //! its default and why one would set it. This is the only file that derives `Deserialize` for `gateway.toml`; what a value
 //! must be is `compile`'s to say. Ranges, references and "exactly one of" are therefore not here.
 
+mod browsers;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
 use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
+pub(super) use browsers::{Cors, Hsts};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -63,6 +66,9 @@ pub(super) struct Server {
     /// Seconds for which a `DPoP` proof is good after it was made, 5 to 600. Default: 60. Each can be used once; a restart is needed to
     /// change it.
     pub(super) dpop_window_secs: Entry<i64>,
+    /// What a host gets that no route names in `hosts`: the routes without `hosts` ("route") or 421 ("refuse"). Default: "route".
+    #[schemars(extend("enum" = ["route", "refuse"]))]
+    pub(super) unknown_host: Entry<String>,
 }
 
 /// How long a client may take and how much it may send.
@@ -143,6 +149,8 @@ pub(super) struct Listen {
     /// Whether every request here is answered with a redirect to the https listener (the one on port 443, else the first in
     /// the file). Default: false.
     pub(super) redirect_to_https: Entry<bool>,
+    /// What browsers are told to do with every host of this listener from now on: speak https alone (RFC 6797). Default: nothing.
+    pub(super) hsts: Entry<Hsts>,
     /// Networks (CIDR) of relays, whose connections must begin with a PROXY header (version 1 or 2) that says whose connection they
     /// pass on. Default: `[]`, nobody: no header is read, and none is believed. Set it behind a TCP load balancer that sends one.
     pub(super) proxy_protocol: Entry<Vec<Entry<String>>>,
@@ -323,6 +331,10 @@ pub(super) struct Upstream {
     pub(super) endpoints: Entry<Vec<Entry<String>>>,
     /// How `https` and `h2` endpoints are recognised. Default: by the operating system's authorities and the endpoint's host.
     pub(super) tls: Entry<UpstreamTls>,
+    /// Form of the PROXY header by which each connection says whose it is, "v1" or "v2". Default: none is sent. Such a connection
+    /// carries one request; only for endpoints that speak HTTP/1.1.
+    #[schemars(extend("enum" = ["v1", "v2"]))]
+    pub(super) proxy_protocol: Entry<String>,
     /// Requests that share one HTTP/2 connection, 1 to 10000. Default: 100. Fewer if the endpoint says so; another connection is
     /// opened when all are full.
     pub(super) max_streams: Entry<i64>,
@@ -341,6 +353,13 @@ pub(super) struct Upstream {
     /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
     /// twice.
     pub(super) keep_alive_secs: Entry<Seconds>,
+    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where a server must be told the
+    /// length beforehand, a chunked body is read whole; what is beyond goes to a file without a name.
+    pub(super) spool_memory_bytes: Entry<i64>,
+    /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
+    pub(super) spool_bytes: Entry<i64>,
+    /// Directory of these files. Default: the system's temporary directory, which on some systems is memory.
+    pub(super) spool_dir: Entry<String>,
 }
 
 /// How endpoints that speak TLS are recognised, and how the gateway is by them.
@@ -370,7 +389,7 @@ pub(super) struct UpstreamTls {
 pub(super) struct Route {
     /// What metrics and logs call it. Required, unique.
     pub(super) name: Entry<String>,
-    /// Exact host names, without port. Default: any host.
+    /// Host names, without port; "*.example.com" stands for every name with exactly one label before. Default: any host.
     pub(super) hosts: Entry<Vec<Entry<String>>>,
     /// Path prefix, matched segment by segment: "/api" covers /api and /api/x, never /apiary. Required.
     pub(super) path: Entry<String>,
@@ -402,6 +421,11 @@ pub(super) struct Route {
     pub(super) replace_prefix: Entry<String>,
     /// Fields set on every answer of this route, as in `{ "X-Frame-Options" = "DENY" }`. Default: none.
     pub(super) response_headers: Entry<Named<String>>,
+    /// Fields set on every answer that has not got them: "standard" (nosniff, no frames, a short referrer and so on). Default: none.
+    #[schemars(extend("enum" = ["standard"]))]
+    pub(super) security_headers: Entry<String>,
+    /// What scripts of other origins may do. Default: the gateway says nothing of it, the upstream may.
+    pub(super) cors: Entry<Cors>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
     /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered

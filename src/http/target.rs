@@ -78,6 +78,7 @@ impl Target {
     pub fn read(head: &request::Parts, secure: bool, max_bytes: usize) -> Result<Self, TargetError> {
         check_method(head)?;
         check_transfer_encoding(&head.headers)?;
+        check_scheme(&head.uri, secure)?;
         let authority = authority(&head.uri, &head.headers, head.version)?;
         let path_and_query = head.uri.path_and_query().ok_or(TargetError::Malformed)?.clone();
         if path_and_query.as_str().len() > max_bytes {
@@ -134,7 +135,23 @@ fn check_method(head: &request::Parts) -> Result<(), TargetError> {
         (&Method::CONNECT, Some(protocol)) if protocol.as_str() != websocket::PROTOCOL => {
             Err(TargetError::ProtocolNotSupported)
         }
+        (method, _) if has_small_letters(method) => Err(TargetError::MethodNotSupported),
         _ => Ok(()),
+    }
+}
+
+/// RFC 9110 section 9.1 tells `delete` from `DELETE`; applications that write all methods in capital letters, Django among them, do not.
+/// A rule for the one must not be a way around the rule for the other, and no method that is registered has small letters.
+fn has_small_letters(method: &Method) -> bool {
+    method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// RFC 9110 section 7.4: an absolute form of another scheme is not for this gateway, and one of https came the wrong way.
+fn check_scheme(uri: &Uri, secure: bool) -> Result<(), TargetError> {
+    match uri.scheme_str() {
+        None | Some("http") => Ok(()),
+        Some("https") if secure => Ok(()),
+        Some(_) => Err(TargetError::Malformed),
     }
 }
 
@@ -261,12 +278,22 @@ mod tests {
     }
 
     fn read_version(method: &str, uri: &str, hosts: &[&str], version: Version) -> Result<Target, TargetError> {
+        read_over(true, method, uri, hosts, version)
+    }
+
+    fn read_over(
+        secure: bool,
+        method: &str,
+        uri: &str,
+        hosts: &[&str],
+        version: Version,
+    ) -> Result<Target, TargetError> {
         let mut request = Request::builder().method(method).uri(uri).version(version);
         for host in hosts {
             request = request.header("host", *host);
         }
         let (head, ()) = request.body(()).map_err(|_| TargetError::Malformed)?.into_parts();
-        Target::read(&head, true, 8192)
+        Target::read(&head, secure, 8192)
     }
 
     #[test]
@@ -368,6 +395,28 @@ mod tests {
         };
         assert_eq!(read("websocket"), Ok("/live?x".to_owned()));
         assert_eq!(read("connect-udp"), Err(TargetError::ProtocolNotSupported));
+    }
+
+    #[test]
+    fn a_method_in_small_letters_is_not_another_ones_way_around() {
+        for method in ["get", "delete", "Post", "pATCH", "PROPFINd"] {
+            assert_eq!(read(method, "/", &["a"]).unwrap_err(), TargetError::MethodNotSupported, "{method}");
+        }
+        for method in ["GET", "PROPFIND", "M-SEARCH", "X1"] {
+            assert!(read(method, "/", &["a"]).is_ok(), "{method}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_form_of_another_scheme_is_for_somebody_else() {
+        let over = |secure, uri| read_over(secure, "GET", uri, &["a"], Version::HTTP_11).map(|target| target.scheme());
+        assert_eq!(over(true, "https://a/"), Ok("https"));
+        assert_eq!(over(true, "http://a/"), Ok("https"), "the connection counts");
+        assert_eq!(over(false, "http://a/"), Ok("http"));
+        assert_eq!(over(false, "HTTP://a/"), Ok("http"));
+        for (secure, uri) in [(false, "https://a/"), (true, "ftp://a/"), (true, "ws://a/"), (true, "httpss://a/")] {
+            assert_eq!(over(secure, uri), Err(TargetError::Malformed), "{uri}");
+        }
     }
 
     #[test]

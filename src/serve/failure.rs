@@ -8,7 +8,7 @@ use super::places::NoPlace;
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
 use crate::http::websocket::HandshakeError;
-use crate::http::{Fate, TargetError};
+use crate::http::{Fate, SpoolError, TargetError};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
 
@@ -17,8 +17,12 @@ use crate::upstream::UpstreamFailure;
 pub(super) enum Failure {
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error("the connection's certificate does not cover the host, another one does")]
+    Misdirected,
     #[error(transparent)]
     Route(#[from] RouteError),
+    #[error("a preflight of an origin that is not admitted")]
+    OriginRefused,
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("{denied}")]
@@ -39,6 +43,10 @@ pub(super) enum Failure {
     HastyClient,
     #[error(transparent)]
     NoPlace(#[from] NoPlace),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("request body was lost before it was passed on")]
+    BodyLost,
     #[error("request body is over the route's limit")]
     BodyTooLarge,
     #[error("client sent its body too slowly")]
@@ -58,6 +66,7 @@ impl Failure {
             (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
             (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
             (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
+            (UpstreamFailure::RequestBody, Fate::Lost) => Self::BodyLost,
             (UpstreamFailure::RequestBody, _) => Self::ClientGone,
             (failure, _) => Self::Upstream(failure),
         }
@@ -67,7 +76,10 @@ impl Failure {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Target(error) => error.reason(),
+            Self::Misdirected => "misdirected",
+            Self::Route(RouteError::UnknownHost) => "unknown_host",
             Self::Route(RouteError::NotFound) => "no_route",
+            Self::OriginRefused => "origin_refused",
             Self::Route(RouteError::MethodNotAllowed { .. })
             | Self::Files(FilesError::MethodNotAllowed)
             | Self::ReadOnly => "method_not_allowed",
@@ -83,6 +95,10 @@ impl Failure {
             Self::NoPlace(NoPlace::Never) => "tunnels_refused",
             Self::NoPlace(NoPlace::Full) => "tunnels_full",
             Self::NoPlace(NoPlace::Draining) => "draining",
+            Self::Spool(SpoolError::Full(_)) => "spool_full",
+            Self::Spool(SpoolError::Stalled) => "spool_stalled",
+            Self::Spool(SpoolError::Io(_)) => "spool_io",
+            Self::BodyLost => "spool_lost",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyMalformed => "body_malformed",

@@ -17,6 +17,7 @@ mod panics;
 mod passage;
 mod piece;
 mod places;
+mod preflight;
 mod publish;
 mod record;
 mod redirect;

@@ -5,20 +5,21 @@
 
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+    RETRY_AFTER, SEC_WEBSOCKET_VERSION, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
 };
 use http::{Method, Response, StatusCode, Version};
 
-use super::context::Notes;
+use super::context::{Connection, Notes};
 use super::failure::Failure;
 use super::places::NoPlace;
 use crate::auth::{Denied, Kind, Style, drf_body};
 use crate::files::FilesError;
 use crate::http::boundary::REQUEST_ID;
 use crate::http::websocket::{self, HandshakeError};
-use crate::http::{Body, TargetError};
+use crate::http::{Body, SpoolError, TargetError};
 use crate::observe::Chain;
 use crate::route::RouteError;
+use crate::snapshot::Route;
 use crate::upstream::UpstreamFailure;
 
 /// RFC 9457.
@@ -68,7 +69,8 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             let range = format!("bytes */{len}");
             headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("a number between ASCII"));
         }
-        Failure::Upstream(UpstreamFailure::QueueTimeout) => {
+        Failure::Upstream(UpstreamFailure::QueueTimeout)
+        | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
         }
         Failure::NoPlace(NoPlace::Full | NoPlace::Draining) => {
@@ -88,6 +90,11 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
 fn status(failure: &Failure) -> (StatusCode, &'static str) {
     match failure {
         Failure::Target(error) => target_status(*error),
+        Failure::Misdirected => {
+            (StatusCode::MISDIRECTED_REQUEST, "the certificate of this connection is for other hosts")
+        }
+        Failure::Route(RouteError::UnknownHost) => (StatusCode::MISDIRECTED_REQUEST, "this host is not served here"),
+        Failure::OriginRefused => (StatusCode::FORBIDDEN, "this origin may not ask from a script"),
         Failure::Route(RouteError::NotFound) | Failure::Files(FilesError::NotFound) => {
             (StatusCode::NOT_FOUND, "nothing is served here")
         }
@@ -111,6 +118,12 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
             (StatusCode::SERVICE_UNAVAILABLE, "there are as many tunnels as there may be")
         }
         Failure::NoPlace(NoPlace::Draining) => (StatusCode::SERVICE_UNAVAILABLE, "no tunnel is opened any more"),
+        Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "there is no room for the request body at the moment")
+        }
+        Failure::Spool(SpoolError::Io(_)) | Failure::BodyLost => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the request body could not be kept")
+        }
         Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
         Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
@@ -154,10 +167,18 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
         UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
         UpstreamFailure::Tls(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached securely"),
         UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),
-        UpstreamFailure::Closed(_) => (StatusCode::BAD_GATEWAY, "the upstream closed without a response"),
+        UpstreamFailure::Closed(_) | UpstreamFailure::PacketRefused { .. } => {
+            (StatusCode::BAD_GATEWAY, "the upstream closed without a response")
+        }
         UpstreamFailure::Malformed(_) => (StatusCode::BAD_GATEWAY, "the upstream's response was malformed"),
         UpstreamFailure::Switch(_) => (StatusCode::BAD_GATEWAY, "the upstream did not agree to a WebSocket"),
         UpstreamFailure::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
+        UpstreamFailure::HeadTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the header fields are too large for the upstream")
+        }
+        UpstreamFailure::LengthRequired => {
+            (StatusCode::LENGTH_REQUIRED, "the length of the request body must be known")
+        }
         UpstreamFailure::RequestBody => (StatusCode::BAD_REQUEST, "the request body broke off"),
     }
 }
@@ -174,9 +195,17 @@ fn denied_status(kind: Kind) -> StatusCode {
 /// ERROR is for what someone must act on; an upstream that fails is a warning; what clients do is no event of ours.
 fn log(failure: &Failure) {
     match failure {
-        Failure::Panicked | Failure::Unsigned(_) | Failure::Files(FilesError::Io(_)) => {
+        Failure::Panicked
+        | Failure::Unsigned(_)
+        | Failure::Files(FilesError::Io(_))
+        | Failure::Spool(SpoolError::Io(_) | SpoolError::Stalled)
+        | Failure::BodyLost => {
             tracing::error!(error = %Chain(failure), "request failed inside the gateway");
         }
+        Failure::Upstream(UpstreamFailure::HeadTooLarge | UpstreamFailure::LengthRequired) => {
+            tracing::debug!(error = %Chain(failure), "request refused");
+        }
+        Failure::Spool(SpoolError::Full(_)) => tracing::warn!(error = %Chain(failure), "request body refused"),
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
         Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => {
             tracing::debug!(cause = %denied.cause(), "denied");
@@ -273,8 +302,9 @@ fn allow_value(allow: &[Method]) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).expect("method names are tokens")
 }
 
-/// What every answer carries: the request id, the route's own fields, and `Connection: close` where no other request may follow.
-pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, draining: bool) {
+/// What every answer carries: the request id, the route's own fields, what the listener says of TLS, and `Connection: close` where no
+/// other request may follow.
+pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, connection: &Connection) {
     let headers = response.headers_mut();
     // What a refusal says of caches holds against the route: an answer to one client's credentials is no other's.
     let said = headers.get(CACHE_CONTROL).cloned();
@@ -283,8 +313,9 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             headers.insert(REQUEST_ID, id.clone());
         }
         if let Some(route) = &story.route {
-            for (name, value) in &route.response_headers {
-                headers.insert(name, value.clone());
+            set_fields(headers, route);
+            if let Some(cors) = &route.cors {
+                cors.show(headers, story.shown_to.as_ref());
             }
         }
         if let Some(said) = said.filter(|_| story.outcome != "ok") {
@@ -296,8 +327,24 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             keep_from_shared(headers);
         }
     });
-    if version < Version::HTTP_2 && draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if let Some(hsts) = &connection.hsts {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone()); // one for all hosts: what an upstream says is about itself alone
+    }
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if version < Version::HTTP_2 && connection.worker.drain.started() && !switches {
         close(response.headers_mut());
+    }
+}
+
+/// The configuration's word goes before the upstream's, and the upstream's before a preset's.
+fn set_fields(headers: &mut HeaderMap, route: &Route) {
+    for (name, value) in &route.response_headers {
+        headers.insert(name, value.clone());
+    }
+    for (name, value) in &route.default_headers {
+        if !headers.contains_key(name) {
+            headers.insert(name, value.clone());
+        }
     }
 }
 

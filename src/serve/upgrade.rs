@@ -13,7 +13,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
-use super::act::{Outgoing, arrive, depart};
+use super::act::{Outgoing, arrive, depart, proxy};
 use super::context::{Exchange, Notes};
 use super::failure::Failure;
 use super::places::{NoPlace, Place};
@@ -98,16 +98,14 @@ impl Wanted {
         notes: &Notes,
     ) -> Result<Response<Body>, Failure> {
         if !upstream.takes_tunnels() {
-            let (request, behalf) = depart(outgoing).await?;
-            let watch = request.body().watch();
-            return self.decline(arrive(upstream.forward(request, &behalf).await, &watch, notes)?);
+            return self.decline(proxy(upstream, outgoing, notes).await?);
         }
         let headers = outgoing.request.headers_mut();
         headers.remove(TE);
         websocket::switch(headers);
         headers.insert(SEC_WEBSOCKET_KEY, self.key.clone());
         headers.insert(SEC_WEBSOCKET_VERSION, websocket::VERSION);
-        let (request, behalf) = depart(outgoing).await?;
+        let (request, behalf) = depart(upstream, outgoing).await?;
         let watch = request.body().watch();
         let asked = upstream.upgrade(request, &behalf).await.and_then(|upgrade| self.judge(upgrade));
         match arrive(asked, &watch, notes)? {

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
-use super::{Upstream, UpstreamFailure, Wire, multiplex, whoami};
+use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
+use crate::proxy_protocol;
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
 const ATTEMPTS: usize = 3;
@@ -31,10 +32,19 @@ pub struct OnBehalf {
     pub client: SocketAddr,
     /// Whether the client's own connection was secure.
     pub secure: bool,
-    /// The subject of the client's token.
-    pub subject: Option<Box<str>>,
+    /// The subject of the client's token, where it can mean one user only.
+    pub user: Option<Box<str>>,
     /// Whether the client accepts trailers.
     pub trailers: bool,
+    /// Where the client's connection, or the last proxy's, came in.
+    pub local: SocketAddr,
+}
+
+impl OnBehalf {
+    /// What a connection begins with that says whose it is; nothing, if it is not to say so.
+    pub(super) fn announcement(&self, version: Option<proxy_protocol::Version>) -> Vec<u8> {
+        version.map_or_else(Vec::new, |version| proxy_protocol::write(version, self.client, self.local))
+    }
 }
 
 /// A response, or what else came of a request, and how it was had.
@@ -81,6 +91,24 @@ struct Attempt {
     unreachable: bool,
 }
 
+/// What a uwsgi packet said of a request, whose own head nobody will see.
+struct Told {
+    headers: HeaderMap,
+    packet_bytes: usize,
+}
+
+impl Told {
+    /// The request gets its head back, in case it is sent again.
+    fn take_back(self, mut failed: Attempt) -> Attempt {
+        if let Some(request) = &mut failed.request {
+            *request.headers_mut() = self.headers;
+        } else if matches!(failed.failure, UpstreamFailure::Closed(_)) && uwsgi::is_often_too_large(self.packet_bytes) {
+            failed.failure = UpstreamFailure::PacketRefused { bytes: self.packet_bytes };
+        }
+        failed
+    }
+}
+
 impl Upstream {
     /// Forwards `request` and waits for the response's head.
     ///
@@ -88,7 +116,11 @@ impl Upstream {
     pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
         let watch = request.body().watch();
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
-        let mut need = if repeatable { Need::Any } else { Need::Trusted };
+        let mut need = match self.settings.announce {
+            Some(_) => Need::Fresh, // it is made for this client
+            None if repeatable => Need::Any,
+            None => Need::Trusted,
+        };
         let mut endpoint = self.pick(None);
         for attempt in 1.. {
             let answered = self.attempt(endpoint, request, need, repeatable, &watch, behalf).await;
@@ -130,7 +162,7 @@ impl Upstream {
     async fn attempt(
         &self,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         need: Need,
         repeatable: bool,
         watch: &BodyWatch,
@@ -144,7 +176,9 @@ impl Upstream {
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
         }
-        let ready = match endpoint.ready(need, &self.settings).await {
+        let packet = (endpoint.address.wire == Wire::Uwsgi).then(|| uwsgi::packet(&request, behalf)).transpose();
+        let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
+        let ready = match endpoint.ready(need, packet.clone(), &self.settings, behalf).await {
             Ok(ready) => ready,
             Err(failure) => {
                 let unreachable = !matches!(failure, UpstreamFailure::QueueTimeout);
@@ -152,8 +186,15 @@ impl Upstream {
             }
         };
         let connect = begun.elapsed();
-        let response = self.exchange(endpoint, ready, request, repeatable, watch, behalf).await?;
-        Ok(Forwarded::new(response, label, connect, begun))
+        let told =
+            packet.map(|packet| Told { headers: std::mem::take(request.headers_mut()), packet_bytes: packet.len() });
+        match self.exchange(endpoint, ready, request, repeatable, watch, behalf).await {
+            Ok(response) => Ok(Forwarded::new(response, label, connect, begun)),
+            Err(failed) => Err(match told {
+                Some(told) => told.take_back(failed),
+                None => failed,
+            }),
+        }
     }
 
     async fn exchange(
@@ -169,11 +210,8 @@ impl Upstream {
         let spare = (ready.reused.is_some() && repeatable).then(|| Box::new(head_of(&request)));
         let failure = match self.send(endpoint, &mut ready.carrier, request, watch).await {
             Ok(response) => {
-                return self.accept(response, ready, watch, behalf.trailers).map_err(|failure| Attempt {
-                    failure,
-                    request: None,
-                    unreachable: false,
-                });
+                let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);
+                return answered.map_err(|failure| Attempt { failure, request: None, unreachable: false });
             }
             Err((failure, Some(unsent))) => {
                 return Err(Attempt { failure, request: Some(unsent), unreachable: false });
@@ -232,6 +270,7 @@ impl Upstream {
         &self,
         response: Response<Incoming>,
         ready: Ready,
+        wire: Wire,
         watch: &BodyWatch,
         trailers: bool,
     ) -> Result<Response<Body>, UpstreamFailure> {
@@ -240,7 +279,8 @@ impl Upstream {
             return Err(UpstreamFailure::Malformed(None));
         }
         let hop = hop::strip(&mut head.headers);
-        let reusable = !hop.close && head.version == http::Version::HTTP_11;
+        let may_follow = wire == Wire::Http1 && self.settings.announce.is_none();
+        let reusable = may_follow && !hop.close && head.version == http::Version::HTTP_11;
         let body = LeasedBody::new(incoming, ready, watch.clone(), self.settings.read_timeout, reusable, trailers);
         Ok(Response::from_parts(head, Body::stream(body)))
     }
@@ -253,14 +293,14 @@ pub(super) async fn patiently<T>(
     limit: Duration,
     watch: &BodyWatch,
 ) -> Option<T> {
-    let mut seen = (watch.fate(), watch.bytes());
+    let mut seen = watch.progress();
     deadline.set(limit);
     poll_fn(|cx| {
         if let Poll::Ready(result) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(result));
         }
         while deadline.poll_passed(cx).is_ready() {
-            let now = (watch.fate(), watch.bytes());
+            let now = watch.progress();
             if now == seen {
                 return Poll::Ready(None);
             }
@@ -273,7 +313,7 @@ pub(super) async fn patiently<T>(
 }
 
 /// RFC 9112 section 6.3: a response with two lengths, or a length beside a transfer coding, can be read two ways.
-fn is_framed_once(headers: &http::HeaderMap) -> bool {
+fn is_framed_once(headers: &HeaderMap) -> bool {
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     let digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
     if !headers.get_all(CONTENT_LENGTH).iter().all(digits) {
@@ -287,7 +327,7 @@ fn is_framed_once(headers: &http::HeaderMap) -> bool {
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Malformed | Fate::Broken) {
+    if error.is_user() || !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))

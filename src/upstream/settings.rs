@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Address;
+use super::{Address, Wire};
+use crate::http::SpoolSettings;
+use crate::proxy_protocol;
 
 /// One `[upstream.NAME]` table.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +30,19 @@ pub struct UpstreamSettings {
     pub keep_alive: Duration,
     /// Requests that share one HTTP/2 connection, if the endpoint allows as many.
     pub max_streams: usize,
+    /// The form in which each connection says whose it is; such a connection is one client's, for one request. Only for HTTP/1.1.
+    pub announce: Option<proxy_protocol::Version>,
     /// How TLS endpoints are recognised; means nothing for the others.
     pub tls: UpstreamTls,
+    /// Where bodies of unknown length are kept until they are whole; means nothing where no server needs to know.
+    pub spool: SpoolSettings,
+}
+
+impl UpstreamSettings {
+    /// Whether a server must be told the length of a body beforehand: a uwsgi packet says it, and uWSGI's own HTTP reads no chunks.
+    pub fn needs_length(&self) -> bool {
+        self.kind == Kind::Uwsgi || self.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+    }
 }
 
 /// Whom the gateway believes to be an endpoint, and who it is itself. PEM bytes are already read.

@@ -82,7 +82,7 @@ impl Upstream {
     pub async fn upgrade(&self, request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Upgrade, Failed> {
         let begun = Instant::now();
         let mut endpoint = self.pick(None);
-        let mut dialled = endpoint.dial_tunnel(&self.settings).await;
+        let mut dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         if let Err(failure) = &dialled
             && self.endpoints.len() > 1
         {
@@ -91,7 +91,7 @@ impl Upstream {
             }
             endpoint.meter.retried();
             endpoint = self.pick(Some(endpoint));
-            dialled = endpoint.dial_tunnel(&self.settings).await;
+            dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         }
         let connect = begun.elapsed();
         let asked = match dialled {
@@ -135,7 +135,7 @@ impl Upstream {
             return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
         }
         let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, leased };
-        let response = self.accept(response, ready, &watch, behalf.trailers)?;
+        let response = self.accept(response, ready, endpoint.address.wire, &watch, behalf.trailers)?;
         let (connect, first_byte) = Default::default();
         Ok(Upgrade::Answered(Forwarded { response, endpoint: label, connect, first_byte }))
     }

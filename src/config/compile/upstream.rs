@@ -8,7 +8,9 @@ use super::super::raw;
 use super::super::spans::UpstreamSpans;
 use super::context::Context;
 use super::upstream_tls::upstream_tls;
-use crate::upstream::{Address, Kind, UpstreamSettings};
+use crate::http::SpoolSettings;
+use crate::proxy_protocol;
+use crate::upstream::{Address, Kind, UpstreamSettings, Wire};
 
 const KINDS: [(&str, Kind); 5] = [
     ("gunicorn", Kind::Gunicorn),
@@ -22,6 +24,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+const SPOOL_MEMORY_BYTES: usize = 64 * 1024;
+const SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
 
 pub(super) fn upstream(
     context: &mut Context<'_>,
@@ -39,7 +43,6 @@ pub(super) fn upstream(
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
-        endpoints,
         max_connections: context.number(
             connections,
             "max_connections",
@@ -53,9 +56,59 @@ pub(super) fn upstream(
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
         max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
+        announce: announce(context, raw, &endpoints),
+        endpoints,
         tls,
+        spool: spool(context, raw),
     };
-    (settings, UpstreamSpans { name: name.span, endpoints: spans, tls: raw.tls.span() })
+    refuse_an_idle_spool(context, raw, &settings);
+    let (tls, spool_dir) = (raw.tls.span(), raw.spool_dir.span());
+    (settings, UpstreamSpans { name: name.span, endpoints: spans, tls, spool_dir })
+}
+
+fn spool(context: &mut Context<'_>, raw: &raw::Upstream) -> SpoolSettings {
+    let memory = &raw.spool_memory_bytes;
+    let named = context.text(&raw.spool_dir, "spool_dir").map(|(path, _)| path.to_owned());
+    let directory = match named {
+        Some(path) => context.path(&path),
+        None => context.temporary_directory(),
+    };
+    SpoolSettings {
+        directory,
+        memory_bytes: context.number(memory, "spool_memory_bytes", " bytes", 0..=1 << 24, SPOOL_MEMORY_BYTES),
+        disk_bytes: context.number(&raw.spool_bytes, "spool_bytes", " bytes", 0..=1 << 40, SPOOL_BYTES),
+    }
+}
+
+/// Who describes a spool expects that bodies are kept there.
+fn refuse_an_idle_spool(context: &mut Context<'_>, raw: &raw::Upstream, settings: &UpstreamSettings) {
+    let given = [
+        ("spool_memory_bytes", raw.spool_memory_bytes.span()),
+        ("spool_bytes", raw.spool_bytes.span()),
+        ("spool_dir", raw.spool_dir.span()),
+    ];
+    if settings.needs_length() || settings.endpoints.iter().all(Address::is_builtin) {
+        return;
+    }
+    for (key, span) in given {
+        let Some(span) = span else { continue };
+        let problem = Problem::error(span, format!("`{key}` means nothing here: these servers read chunked bodies"));
+        context.report(
+            problem.hint("bodies are spooled for `kind = \"uwsgi\"` and for uwsgi:// and uwsgi+unix: endpoints"),
+        );
+    }
+}
+
+/// Over HTTP/2 a connection is many clients', and uwsgi says in each request whose it is.
+fn announce(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) -> Option<proxy_protocol::Version> {
+    let (_, span) = context.take(&raw.proxy_protocol)?;
+    let versions = [("v1", Some(proxy_protocol::Version::V1)), ("v2", Some(proxy_protocol::Version::V2))];
+    let version = context.choice(&raw.proxy_protocol, "proxy_protocol", &versions, None);
+    if let Some(other) = endpoints.iter().find(|address| address.wire != Wire::Http1) {
+        let problem = Problem::error(span, format!("`proxy_protocol` can't be sent to {other}"));
+        context.report(problem.hint("it is for http, https and unix endpoints, whose connections can be one client's"));
+    }
+    version
 }
 
 /// Python application servers work on few requests at once; whatever else speaks HTTP rarely minds.
