@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -306,17 +305,16 @@ impl Control {
         }
     }
 
-    /// Gives each listener its certificates and its redirect.
+    /// Gives each listener its certificates, its redirect and its relays.
     fn set_entrances(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)]) {
         for listener in &self.assembly.config().listeners {
             let name = &listener.listen.name;
-            let fresh = || {
-                Arc::new(Entrance { name: name.clone(), tls: ArcSwapOption::empty(), to_https: ArcSwapOption::empty() })
-            };
+            let fresh = || Arc::new(Entrance::new(name.clone()));
             let entrance = self.entrances.entry(name.clone()).or_insert_with(fresh);
             let acceptor = acceptors.iter().find(|(of, _)| of == name).map(|(_, acceptor)| acceptor.clone());
             entrance.tls.store(acceptor.map(Arc::new));
             entrance.to_https.store(https_port(listener).map(Arc::new));
+            entrance.relays.store(Arc::new(listener.relays.clone()));
         }
         let listeners = &self.assembly.config().listeners;
         self.entrances.retain(|name, _| listeners.iter().any(|listener| listener.listen.name == *name));

@@ -71,6 +71,8 @@ pub struct UpstreamSpans {
     pub name: Span,
     /// Parallel to `UpstreamSettings::endpoints`.
     pub endpoints: Vec<Span>,
+    /// Where its TLS is described, if it is.
+    pub tls: Option<Span>,
 }
 
 /// Positions in one `[[route]]`.

@@ -3,6 +3,7 @@
 mod body;
 pub mod boundary;
 pub mod conditional;
+mod forwarded;
 mod framing;
 pub mod hop;
 mod inbound;

@@ -1,16 +1,18 @@
 //! Listening: bound sockets and an accept loop that never ends.
 //!
-//! Owns the sockets, the bound on connections for the whole process, and what happens when the kernel can't hand over
-//! a connection. Refuses to know what is spoken over it.
+//! Owns the sockets, the bound on connections for the whole process, what happens when the kernel can't hand over
+//! a connection, and who is behind one that a relay passes on. Refuses to know what is spoken over it.
 
 mod accept;
 mod bind;
 mod client;
 mod limit;
+mod relay;
 mod settings;
 
 pub use accept::{Accepted, Backlog, Incoming, Queue, TcpQueue};
 pub use bind::{BindError, Inherited, bind_all};
 pub use client::ClientAddr;
 pub use limit::{Admission, ConnectionLimit};
+pub use relay::{Ends, RelayError, Relays, announced};
 pub use settings::*;

@@ -17,7 +17,7 @@ use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
 use crate::http::{Body, Fate, RequestBody, Target, TargetError, hop};
 use crate::snapshot::{Action, Rewrite, Route};
-use crate::upstream::{Kind, Upstream, UpstreamFailure};
+use crate::upstream::{Kind, OnBehalf, Upstream, UpstreamFailure};
 
 /// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
@@ -66,8 +66,8 @@ fn note(notes: &Notes, route: &Route, permit: &Permit) {
 /// The request as the upstream gets it.
 struct Outgoing<'i> {
     request: Request<RequestBody>,
-    /// Whether the client accepts trailers.
-    trailers: bool,
+    /// Whom it is forwarded for.
+    behalf: OnBehalf,
     /// What the gateway is to say in its own name when the request leaves.
     statement: Option<Statement<'i>>,
 }
@@ -87,6 +87,8 @@ fn outgoing<'i>(
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
+    let subject = permit.subject().map(Into::into);
+    let behalf = OnBehalf { client: client.socket, secure: client.secure, subject, trailers };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     let body = body.take(route.body_bytes, limits.body_timeout);
@@ -96,7 +98,7 @@ fn outgoing<'i>(
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
-    Ok(Outgoing { request, trailers, statement })
+    Ok(Outgoing { request, behalf, statement })
 }
 
 /// What the way to the upstream asks of a request.
@@ -131,7 +133,7 @@ fn on_the_line(uri: &Uri) -> &str {
 }
 
 async fn proxy(upstream: &Upstream, outgoing: Outgoing<'_>, notes: &Notes) -> Result<Response<Body>, Failure> {
-    let Outgoing { mut request, trailers, statement } = outgoing;
+    let Outgoing { mut request, behalf, statement } = outgoing;
     let watch = request.body().watch();
     request.body_mut().read_ahead().await;
     if !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
@@ -142,7 +144,7 @@ async fn proxy(upstream: &Upstream, outgoing: Outgoing<'_>, notes: &Notes) -> Re
         let header = statement.header().clone();
         request.headers_mut().insert(header, statement.sign(UnixSeconds::now())?);
     }
-    match upstream.forward(request, trailers).await {
+    match upstream.forward(request, &behalf).await {
         Ok(forwarded) => {
             notes.write(|story| {
                 story.endpoint = Some(forwarded.endpoint);

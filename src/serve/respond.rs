@@ -121,6 +121,7 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
     match failure {
         UpstreamFailure::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, "no connection to the upstream became free"),
         UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
+        UpstreamFailure::Tls(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached securely"),
         UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),
         UpstreamFailure::Closed(_) => (StatusCode::BAD_GATEWAY, "the upstream closed without a response"),
         UpstreamFailure::Malformed(_) => (StatusCode::BAD_GATEWAY, "the upstream's response was malformed"),

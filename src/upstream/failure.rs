@@ -13,6 +13,9 @@ pub enum UpstreamFailure {
     /// The endpoint could not be dialled.
     #[error("could not connect to the upstream")]
     Connect(#[source] io::Error),
+    /// The endpoint is not who it must be, or TLS failed with it otherwise.
+    #[error("tls with the upstream failed")]
+    Tls(#[source] io::Error),
     /// Dialling took longer than `connect_timeout_secs`.
     #[error("connecting to the upstream took too long")]
     ConnectTimeout,
@@ -36,6 +39,7 @@ impl UpstreamFailure {
         Some(match self {
             Self::QueueTimeout => Stage::QueueTimeout,
             Self::Connect(_) => Stage::Refused,
+            Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
             Self::Closed(_) => Stage::Reset,
             Self::Malformed(_) => Stage::Malformed,
@@ -49,6 +53,7 @@ impl UpstreamFailure {
         match self {
             Self::QueueTimeout => "upstream_queue_timeout",
             Self::Connect(_) => "upstream_connect",
+            Self::Tls(_) => "upstream_tls",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::Closed(_) => "upstream_closed",
             Self::Malformed(_) => "upstream_malformed",

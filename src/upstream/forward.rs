@@ -5,6 +5,7 @@
 //! deadline. Refuses to know status codes and what the client is told.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,13 +16,26 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::LeasedBody;
-use super::endpoint::{Endpoint, Need, Ready};
-use super::{Upstream, UpstreamFailure, whoami};
+use super::endpoint::{Carrier, Endpoint, Need, Ready};
+use super::{Upstream, UpstreamFailure, Wire, multiplex, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
 const ATTEMPTS: usize = 3;
+
+/// Whom a request is forwarded for, proved before it gets here.
+#[derive(Debug, Clone)]
+pub struct OnBehalf {
+    /// The client, after what trusted proxies say; port 0 if only its address is known.
+    pub client: SocketAddr,
+    /// Whether the client's own connection was secure.
+    pub secure: bool,
+    /// The subject of the client's token.
+    pub subject: Option<Box<str>>,
+    /// Whether the client accepts trailers.
+    pub trailers: bool,
+}
 
 /// A response, and how it was had.
 #[derive(Debug)]
@@ -63,13 +77,13 @@ impl Upstream {
     /// Forwards `request` and waits for the response's head.
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
-    pub async fn forward(&self, mut request: Request<RequestBody>, trailers: bool) -> Result<Forwarded, Failed> {
+    pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
         let watch = request.body().watch();
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
         let mut need = if repeatable { Need::Any } else { Need::Trusted };
         let mut endpoint = self.pick(None);
         for attempt in 1.. {
-            let answered = self.attempt(endpoint, request, need, repeatable, &watch, trailers).await;
+            let answered = self.attempt(endpoint, request, need, repeatable, &watch, behalf).await;
             let failed = match answered {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => failed,
@@ -95,7 +109,7 @@ impl Upstream {
     }
 
     /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
-    fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
+    pub(super) fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
         let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let count = self.endpoints.len();
         (0..count)
@@ -112,11 +126,11 @@ impl Upstream {
         need: Need,
         repeatable: bool,
         watch: &BodyWatch,
-        trailers: bool,
+        behalf: &OnBehalf,
     ) -> Result<Forwarded, Attempt> {
         let begun = Instant::now();
         let label = Arc::clone(&endpoint.label);
-        if endpoint.address == super::Address::Whoami {
+        if endpoint.address.is_builtin() {
             return match Box::pin(whoami::answer(request)).await {
                 Ok(response) => Ok(Forwarded::new(response, label, Duration::ZERO, begun)),
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
@@ -130,7 +144,7 @@ impl Upstream {
             }
         };
         let connect = begun.elapsed();
-        let response = self.exchange(endpoint, ready, request, repeatable, watch, trailers).await?;
+        let response = self.exchange(endpoint, ready, request, repeatable, watch, behalf).await?;
         Ok(Forwarded::new(response, label, connect, begun))
     }
 
@@ -141,43 +155,72 @@ impl Upstream {
         request: Request<RequestBody>,
         repeatable: bool,
         watch: &BodyWatch,
-        trailers: bool,
+        behalf: &OnBehalf,
     ) -> Result<Response<Body>, Attempt> {
         // Only a connection that may have gone stale needs a spare head.
         let spare = (ready.reused.is_some() && repeatable).then(|| Box::new(head_of(&request)));
-        let Some(connection) = ready.lease.connection() else {
-            return Err(Attempt { failure: UpstreamFailure::Closed(None), request: Some(request), unreachable: false });
-        };
-        let (sender, deadline) = connection.wake();
-        let sent = pin!(sender.try_send_request(request));
-        let answered = patiently(sent, deadline, self.settings.response_timeout, watch).await;
-        deadline.clear();
-        let failure = match answered {
-            None => UpstreamFailure::ResponseTimeout,
-            Some(Ok(response)) => {
-                return self.accept(response, ready, watch, trailers).map_err(|failure| Attempt {
+        let failure = match self.send(endpoint, &mut ready.carrier, request, watch).await {
+            Ok(response) => {
+                return self.accept(response, ready, watch, behalf.trailers).map_err(|failure| Attempt {
                     failure,
                     request: None,
                     unreachable: false,
                 });
             }
-            Some(Err(mut error)) => {
-                if let Some(unsent) = error.take_message() {
-                    let failure = UpstreamFailure::Closed(Some(error.into_error()));
-                    return Err(Attempt { failure, request: Some(unsent), unreachable: false });
-                }
-                judge(error.into_error(), watch)
+            Err((failure, Some(unsent))) => {
+                return Err(Attempt { failure, request: Some(unsent), unreachable: false });
             }
+            Err((failure, None)) => failure,
         };
-        if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure) {
+        if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure)
+            && endpoint.address.wire == Wire::Http1
+        {
             endpoint.closed_after(age); // gone stale under this request: the best evidence there is
         }
         let request = spare.filter(|_| matches!(failure, UpstreamFailure::Closed(_))).map(|spare| *spare);
         Err(Attempt { failure, request, unreachable: false })
     }
 
+    /// Sends `request` by what carries it; what comes back with a failure was not seen by the endpoint.
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        carrier: &mut Carrier,
+        request: Request<RequestBody>,
+        watch: &BodyWatch,
+    ) -> Result<Response<Incoming>, (UpstreamFailure, Option<Request<RequestBody>>)> {
+        let limit = self.settings.response_timeout;
+        let (answered, deadline) = match carrier {
+            Carrier::Slot(_) | Carrier::Own(_) => {
+                let Some(connection) = carrier.connection() else {
+                    return Err((UpstreamFailure::Closed(None), Some(request)));
+                };
+                let (sender, deadline) = connection.wake();
+                let sent = pin!(sender.try_send_request(request));
+                (patiently(sent, deadline, limit, watch).await, deadline)
+            }
+            Carrier::Stream(stream) => {
+                let (sender, deadline) = stream.wake();
+                let mut request = request;
+                multiplex::translate(&mut request, endpoint.address.tls);
+                // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
+                let sent = pin!(Box::pin(sender.try_send_request(request)));
+                (patiently(sent, deadline, limit, watch).await, deadline)
+            }
+        };
+        deadline.clear();
+        match answered {
+            None => Err((UpstreamFailure::ResponseTimeout, None)),
+            Some(Ok(response)) => Ok(response),
+            Some(Err(mut error)) => match error.take_message() {
+                Some(unsent) => Err((UpstreamFailure::Closed(Some(error.into_error())), Some(unsent))),
+                None => Err((judge(error.into_error(), watch), None)),
+            },
+        }
+    }
+
     /// Takes a response whose head is one unambiguous HTTP/1.1 message.
-    fn accept(
+    pub(super) fn accept(
         &self,
         response: Response<Incoming>,
         ready: Ready,
@@ -196,7 +239,7 @@ impl Upstream {
 }
 
 /// Waits `limit` from the last progress of the request's body, so that a long upload is no time-out; `None` once that has passed.
-async fn patiently<T>(
+pub(super) async fn patiently<T>(
     mut sent: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
     limit: Duration,

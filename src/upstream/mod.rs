@@ -3,22 +3,30 @@
 //! Owns how a request gets to one of several equal endpoints and how the response comes back. Refuses to know who the
 //! client is, what a permit is and how a failure is answered.
 
+mod address;
 mod body;
 mod connect;
 mod endpoint;
 mod failure;
 mod forward;
 mod keepalive;
+mod multiplex;
 mod settings;
 mod slot;
+mod stream;
+mod tls;
+mod upgrade;
 mod whoami;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+pub use address::{Address, AddressError, Place, Wire};
 pub use failure::{BodyFailure, UpstreamFailure};
-pub use forward::{Failed, Forwarded};
+pub use forward::{Failed, Forwarded, OnBehalf};
 pub use settings::*;
+pub use tls::{TlsClient, UpstreamTlsProblem};
+pub use upgrade::{Switched, TunnelEnd, Upgrade};
 
 use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;
@@ -29,6 +37,8 @@ use endpoint::{Endpoint, Shared};
 pub struct Group {
     settings: Arc<UpstreamSettings>,
     shared: Vec<Arc<Shared>>,
+    /// There if an endpoint wants it.
+    tls: Option<TlsClient>,
 }
 
 /// One upstream as one worker sees it, with that worker's own pools.
@@ -48,9 +58,11 @@ impl Upstream {
 
 impl Group {
     /// A group whose endpoints nothing is known of yet.
-    pub fn new(settings: UpstreamSettings) -> Self {
+    pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamTlsProblem> {
         let shared = settings.endpoints.iter().map(|_| Shared::new(&settings)).collect();
-        Self { settings: Arc::new(settings), shared }
+        let wants_tls = settings.endpoints.iter().any(|address| address.tls);
+        let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
+        Ok(Self { settings: Arc::new(settings), shared, tls })
     }
 
     /// What it was made from.
@@ -62,7 +74,8 @@ impl Group {
     pub fn on_worker(&self, tasks: &Tasks, meter: impl Fn(&Address) -> EndpointMeter) -> Upstream {
         let endpoints = self.settings.endpoints.iter().zip(&self.shared);
         let endpoint = |(address, shared): (&Address, &Arc<Shared>)| {
-            Endpoint::new(address.clone(), Arc::clone(shared), meter(address), tasks.clone())
+            let tls = self.tls.clone().filter(|_| address.tls);
+            Endpoint::new(address.clone(), tls, Arc::clone(shared), meter(address), tasks.clone())
         };
         Upstream {
             settings: Arc::clone(&self.settings),

@@ -26,9 +26,12 @@ mod places;
 mod policies;
 mod pool;
 mod possession;
+mod proxy_protocol;
 mod remote;
 mod revocation;
 mod revoked;
 #[path = "static.rs"]
 mod static_files;
+mod streams;
 mod upstream;
+mod wires;

@@ -9,7 +9,8 @@ use super::super::raw;
 use super::super::spans::{CertificateSpans, ListenerSpans};
 use super::super::values::{HttpsPort, Listener};
 use super::context::Context;
-use crate::listen::ListenSettings;
+use super::network;
+use crate::listen::{ListenSettings, Relays};
 use crate::tls::{CertificateSource, ClientAuthorities, ClientCertificates, MinVersion, TlsSettings, UnknownName};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,12 +59,13 @@ fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option
     let backlog = context.number(&raw.backlog, "backlog", " connections", 1..=65_535, BACKLOG);
     let redirect = context.take(&raw.redirect_to_https).filter(|(wanted, _)| **wanted).map(|(_, span)| span);
     let (tls, spans) = tls(context, name, raw, redirect).unzip();
+    let relays = Relays::new(network::list(context, &raw.proxy_protocol, &network::RELAYS));
     let missing = format!("the listener `{}` has no `address`", name.text);
     let (text, span) = context.demand(&raw.address, name.span, &missing, "add `address = \"0.0.0.0:8443\"`")?;
     let address = address(context, text, span)?;
     let listen = ListenSettings { name: name.text.as_str().into(), address, backlog };
     let spans = ListenerSpans { name: name.span, address: span, ..spans.unwrap_or_default() };
-    Some((Candidate { listener: Listener { listen, tls, redirect_to_https: None }, redirect }, spans))
+    Some((Candidate { listener: Listener { listen, tls, redirect_to_https: None, relays }, redirect }, spans))
 }
 
 /// A listener speaks TLS exactly if it has certificates; keys that only TLS gives a meaning are refused without.

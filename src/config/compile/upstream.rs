@@ -7,10 +7,17 @@ use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::spans::UpstreamSpans;
 use super::context::Context;
+use super::upstream_tls::upstream_tls;
 use crate::upstream::{Address, Kind, UpstreamSettings};
 
-const KINDS: [(&str, Kind); 4] =
-    [("gunicorn", Kind::Gunicorn), ("uwsgi", Kind::Uwsgi), ("daphne", Kind::Daphne), ("http", Kind::Http)];
+const KINDS: [(&str, Kind); 5] = [
+    ("gunicorn", Kind::Gunicorn),
+    ("uwsgi", Kind::Uwsgi),
+    ("daphne", Kind::Daphne),
+    ("uvicorn", Kind::Uvicorn),
+    ("http", Kind::Http),
+];
+const MAX_STREAMS: usize = 100;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -22,7 +29,8 @@ pub(super) fn upstream(
     raw: &raw::Upstream,
 ) -> (UpstreamSettings, UpstreamSpans) {
     let kind = context.choice(&raw.kind, "kind", &KINDS, Kind::default());
-    let (endpoints, spans) = endpoints(context, name, &raw.endpoints).into_iter().unzip();
+    let (endpoints, spans): (Vec<Address>, Vec<Span>) = endpoints(context, name, &raw.endpoints).into_iter().unzip();
+    let tls = upstream_tls(context, &raw.tls, &endpoints);
     let connections = &raw.max_connections;
     let queue = &raw.queue_timeout_secs;
     let connect = &raw.connect_timeout_secs;
@@ -44,14 +52,16 @@ pub(super) fn upstream(
         response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
+        max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
+        tls,
     };
-    (settings, UpstreamSpans { name: name.span, endpoints: spans })
+    (settings, UpstreamSpans { name: name.span, endpoints: spans, tls: raw.tls.span() })
 }
 
 /// Python application servers work on few requests at once; whatever else speaks HTTP rarely minds.
 fn max_connections(kind: Kind) -> usize {
     match kind {
-        Kind::Gunicorn | Kind::Uwsgi | Kind::Daphne => 64,
+        Kind::Gunicorn | Kind::Uwsgi | Kind::Daphne | Kind::Uvicorn => 64,
         Kind::Http => 256,
     }
 }
@@ -78,7 +88,7 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<Str
         }
     }
     if found.len() > 1
-        && let Some((_, span)) = found.iter().find(|(address, _)| *address == Address::Whoami)
+        && let Some((_, span)) = found.iter().find(|(address, _)| address.is_builtin())
     {
         let problem = Problem::error(*span, "builtin:whoami is no equal of the other endpoints");
         context.report(problem.hint("give it an upstream of its own"));
@@ -90,8 +100,7 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<Str
 fn advice(text: &str, error: &str) -> String {
     let with_scheme = format!("http://{text}");
     if !text.contains('/')
-        && !text.starts_with("unix:")
-        && !text.starts_with("builtin:")
+        && !["unix:", "h2c+unix:", "uwsgi+unix:", "builtin:"].iter().any(|scheme| text.starts_with(scheme))
         && with_scheme.parse::<Address>().is_ok()
     {
         return format!("did you mean \"{with_scheme}\"?");
