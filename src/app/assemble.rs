@@ -15,8 +15,8 @@ use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
-use crate::http::Boundary;
-use crate::observe::{Metrics, NO_ROUTE};
+use crate::http::{Boundary, SpoolUsage};
+use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
 use crate::shutdown::Tasks;
 use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot};
@@ -116,6 +116,18 @@ impl Assembly {
     /// The published key sets to be kept fresh.
     pub(super) fn remotes(&self) -> &[Arc<RemoteKeys>] {
         &self.remotes
+    }
+
+    /// What is spooled for each upstream, whenever it is called.
+    pub(super) fn spools(&self) -> impl Fn() -> Vec<SpoolStatus> + Send + Sync + use<> {
+        let usage = |group: &Arc<Group>| Some((group.settings().name.clone(), Arc::clone(group.spool()?.usage())));
+        let usages: Vec<_> = self.groups.iter().filter_map(usage).collect();
+        let status = |(upstream, usage): &(Box<str>, Arc<SpoolUsage>)| SpoolStatus {
+            upstream: upstream.clone(),
+            disk_bytes: usage.disk_bytes(),
+            bodies: usage.bodies(),
+        };
+        move || usages.iter().map(status).collect()
     }
 
     /// The issuers, in the order of the configuration.
@@ -221,7 +233,15 @@ fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>,
     let group = |settings: &UpstreamSettings| {
         let same = before.and_then(|before| before.groups.iter().find(|group| group.settings() == settings));
         let failed = |problem| AssembleError::UpstreamTls { upstream: settings.name.clone(), problem };
-        same.map_or_else(|| Ok(Arc::new(Group::new(settings.clone()).map_err(failed)?)), |same| Ok(Arc::clone(same)))
+        let named = || before?.groups.iter().find(|group| group.settings().name == settings.name);
+        if let Some(same) = same {
+            return Ok(Arc::clone(same));
+        }
+        let group = Group::new(settings.clone()).map_err(failed)?;
+        Ok(Arc::new(match named() {
+            Some(before) => group.continuing(before),
+            None => group,
+        }))
     };
     config.upstreams.iter().map(group).collect()
 }

@@ -345,6 +345,7 @@ impl Control {
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
         self.upkeep.keep_fresh(self.assembly.remotes());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
+        self.metrics.spools().answered_by(self.assembly.spools());
         self.board.published(self.generation, self.config(), certificates);
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(

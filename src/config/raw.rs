@@ -341,6 +341,13 @@ pub(super) struct Upstream {
     /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
     /// twice.
     pub(super) keep_alive_secs: Entry<Seconds>,
+    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where a server must be told the
+    /// length beforehand, a chunked body is read whole; what is beyond goes to a file without a name.
+    pub(super) spool_memory_bytes: Entry<i64>,
+    /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
+    pub(super) spool_bytes: Entry<i64>,
+    /// Directory of these files. Default: the system's temporary directory, which on some systems is memory.
+    pub(super) spool_dir: Entry<String>,
 }
 
 /// How endpoints that speak TLS are recognised, and how the gateway is by them.

@@ -7,10 +7,12 @@ mod forwarded;
 mod framing;
 pub mod hop;
 mod inbound;
+mod spool;
 mod target;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
+pub use spool::{Spool, SpoolError, SpoolSettings, SpoolUsage, check_spool_directory};
 pub use target::{Target, TargetError};

@@ -24,6 +24,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::key_sets::KeySets;
+use super::spools::Spools;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
@@ -101,6 +102,13 @@ const UPSTREAM_WAITING: Family = Family::gauge(
     "portcullis_upstream_waiting_requests",
     "Requests waiting for a slot of an endpoint.",
     &["upstream", "endpoint"],
+);
+const SPOOL_BYTES: Family =
+    Family::gauge("portcullis_spool_bytes", "Bytes of spooled request bodies on disk now, by upstream.", &["upstream"]);
+const SPOOLED_REQUESTS: Family = Family::counter(
+    "portcullis_spooled_requests_total",
+    "Requests whose body was spooled, because its length had to be known, by upstream.",
+    &["upstream"],
 );
 const TLS_HANDSHAKES: Family = Family::counter(
     "portcullis_tls_handshakes_total",
@@ -196,6 +204,8 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,
     &UPSTREAM_WAITING,
+    &SPOOL_BYTES,
+    &SPOOLED_REQUESTS,
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
@@ -294,6 +304,11 @@ impl Metrics {
         &self.ledger.key_sets
     }
 
+    /// Whom to ask about spooled request bodies.
+    pub fn spools(&self) -> &Spools {
+        &self.ledger.spools
+    }
+
     /// Replaces the certificates served: label and expiry of each. Of two with one label the earlier expiry shows.
     pub fn certificates<'a>(&self, served: impl IntoIterator<Item = (&'a str, SystemTime)>) {
         let mut expiries = BTreeMap::new();
@@ -361,6 +376,7 @@ struct Ledger {
     revocations: Mutex<[usize; 3]>,
     revocation_changes: Count,
     key_sets: KeySets,
+    spools: Spools,
 }
 
 impl Ledger {
@@ -383,6 +399,7 @@ impl Ledger {
             revocations: Mutex::default(),
             revocation_changes: Count::default(),
             key_sets: KeySets::default(),
+            spools: Spools::default(),
         }
     }
 
@@ -414,6 +431,10 @@ impl Ledger {
             }
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
+        }
+        for spool in self.spools.status() {
+            sheet.put(&SPOOL_BYTES, &[&spool.upstream], spool.disk_bytes);
+            sheet.put(&SPOOLED_REQUESTS, &[&spool.upstream], spool.bodies);
         }
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));

@@ -9,6 +9,7 @@ mod chain;
 mod key_sets;
 mod metrics;
 mod settings;
+mod spools;
 mod tracing;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
@@ -24,4 +25,5 @@ pub use metrics::{
     TlsVersion, UpstreamFailure, Vocabulary, WorkerMeter,
 };
 pub use settings::*;
+pub use spools::{SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

@@ -1,8 +1,9 @@
 //! One address of an upstream: its pool on this worker, and what the whole process shares about it.
 //!
 //! Owns the way from "a request for this endpoint" to "a connection that may carry it". Over HTTP/1.1: a lease, then the connection
-//! in it if that may be trusted, else a fresh one. Over HTTP/2: a stream of a shared connection. `max_connections` holds for the process: each open connection has a permit of
-//! one semaphore, and a worker in want of one makes the others give up idle connections.
+//! in it if that may be trusted, else a fresh one. Over uwsgi: a lease and a fresh
+//! connection. Over HTTP/2: a stream of a shared connection. `max_connections` holds for the process: each open connection has a
+//! permit of one semaphore, and a worker in want of one makes the others give up idle connections.
 
 use std::future::Future;
 use std::io;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant as Moment, timeout, timeout_at};
@@ -20,6 +22,7 @@ use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
+use super::uwsgi::Uwsgi;
 use super::{Address, BodyFailure, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
 use crate::observe::{EndpointMeter, Held};
@@ -169,17 +172,28 @@ impl Endpoint {
         self.leased.load(Ordering::Relaxed)
     }
 
-    /// A carrier that meets `need`.
+    /// A carrier that meets `need`. A uwsgi `packet` opens a connection of its own.
     ///
     /// Cancel safe: a lease that is dropped closes what it holds.
-    pub(super) async fn ready(&self, need: Need, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+    pub(super) async fn ready(
+        &self,
+        need: Need,
+        packet: Option<Bytes>,
+        settings: &UpstreamSettings,
+    ) -> Result<Ready, UpstreamFailure> {
         match self.address.wire {
-            Wire::Http1 | Wire::Uwsgi => self.slot(need, settings).await,
+            Wire::Http1 => self.slot(need, None, settings).await,
+            Wire::Uwsgi => self.slot(Need::Fresh, packet, settings).await,
             Wire::Http2 => Box::pin(self.stream(settings)).await,
         }
     }
 
-    async fn slot(&self, need: Need, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+    async fn slot(
+        &self,
+        need: Need,
+        packet: Option<Bytes>,
+        settings: &UpstreamSettings,
+    ) -> Result<Ready, UpstreamFailure> {
         let until = Moment::now() + settings.queue_timeout;
         let mut lease = self.lease(settings).await?;
         let leased = Leased::new(&self.leased, &self.meter);
@@ -192,13 +206,25 @@ impl Endpoint {
         // What is given up frees its permit when its task ends, which is soon but not now.
         lease.close();
         // Boxed: a dial is rare, and its state would be part of every request's future.
-        lease.fill(Box::pin(self.connect(until, settings)).await?);
+        lease.fill(Box::pin(self.connect(until, packet, settings)).await?);
         Ok(Ready { carrier: Carrier::Slot(lease), reused: None, leased })
     }
 
-    async fn connect(&self, until: Moment, settings: &UpstreamSettings) -> Result<Connection, UpstreamFailure> {
+    async fn connect(
+        &self,
+        until: Moment,
+        packet: Option<Bytes>,
+        settings: &UpstreamSettings,
+    ) -> Result<Connection, UpstreamFailure> {
         let permit = self.permit(until).await?;
-        let speaking = async { speak(self.dial().await?, Some(permit), self.keeper(), &self.tasks).await };
+        let speaking = async {
+            let stream = self.dial().await?;
+            let stream = match packet {
+                Some(packet) => Stream::Uwsgi(Box::new(Uwsgi::new(stream, packet))),
+                None => stream,
+            };
+            speak(stream, Some(permit), self.keeper(), &self.tasks).await
+        };
         self.in_time(settings.connect_timeout, speaking).await
     }
 

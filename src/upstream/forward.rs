@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
-use super::{Upstream, UpstreamFailure, Wire, multiplex, whoami};
+use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 
@@ -31,8 +31,8 @@ pub struct OnBehalf {
     pub client: SocketAddr,
     /// Whether the client's own connection was secure.
     pub secure: bool,
-    /// The subject of the client's token.
-    pub subject: Option<Box<str>>,
+    /// The subject of the client's token, where it can mean one user only.
+    pub user: Option<Box<str>>,
     /// Whether the client accepts trailers.
     pub trailers: bool,
 }
@@ -71,6 +71,24 @@ struct Attempt {
     request: Option<Request<RequestBody>>,
     /// Whether this endpoint can't be reached at all.
     unreachable: bool,
+}
+
+/// What a uwsgi packet said of a request, whose own head nobody will see.
+struct Told {
+    headers: HeaderMap,
+    packet_bytes: usize,
+}
+
+impl Told {
+    /// The request gets its head back, in case it is sent again.
+    fn take_back(self, mut failed: Attempt) -> Attempt {
+        if let Some(request) = &mut failed.request {
+            *request.headers_mut() = self.headers;
+        } else if matches!(failed.failure, UpstreamFailure::Closed(_)) && uwsgi::is_often_too_large(self.packet_bytes) {
+            failed.failure = UpstreamFailure::PacketRefused { bytes: self.packet_bytes };
+        }
+        failed
+    }
 }
 
 impl Upstream {
@@ -122,7 +140,7 @@ impl Upstream {
     async fn attempt(
         &self,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         need: Need,
         repeatable: bool,
         watch: &BodyWatch,
@@ -136,7 +154,9 @@ impl Upstream {
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
         }
-        let ready = match endpoint.ready(need, &self.settings).await {
+        let packet = (endpoint.address.wire == Wire::Uwsgi).then(|| uwsgi::packet(&request, behalf)).transpose();
+        let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
+        let ready = match endpoint.ready(need, packet.clone(), &self.settings).await {
             Ok(ready) => ready,
             Err(failure) => {
                 let unreachable = !matches!(failure, UpstreamFailure::QueueTimeout);
@@ -144,8 +164,15 @@ impl Upstream {
             }
         };
         let connect = begun.elapsed();
-        let response = self.exchange(endpoint, ready, request, repeatable, watch, behalf).await?;
-        Ok(Forwarded::new(response, label, connect, begun))
+        let told =
+            packet.map(|packet| Told { headers: std::mem::take(request.headers_mut()), packet_bytes: packet.len() });
+        match self.exchange(endpoint, ready, request, repeatable, watch, behalf).await {
+            Ok(response) => Ok(Forwarded::new(response, label, connect, begun)),
+            Err(failed) => Err(match told {
+                Some(told) => told.take_back(failed),
+                None => failed,
+            }),
+        }
     }
 
     async fn exchange(
@@ -161,11 +188,8 @@ impl Upstream {
         let spare = (ready.reused.is_some() && repeatable).then(|| Box::new(head_of(&request)));
         let failure = match self.send(endpoint, &mut ready.carrier, request, watch).await {
             Ok(response) => {
-                return self.accept(response, ready, watch, behalf.trailers).map_err(|failure| Attempt {
-                    failure,
-                    request: None,
-                    unreachable: false,
-                });
+                let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);
+                return answered.map_err(|failure| Attempt { failure, request: None, unreachable: false });
             }
             Err((failure, Some(unsent))) => {
                 return Err(Attempt { failure, request: Some(unsent), unreachable: false });
@@ -224,6 +248,7 @@ impl Upstream {
         &self,
         response: Response<Incoming>,
         ready: Ready,
+        wire: Wire,
         watch: &BodyWatch,
         trailers: bool,
     ) -> Result<Response<Body>, UpstreamFailure> {
@@ -232,7 +257,7 @@ impl Upstream {
             return Err(UpstreamFailure::Malformed(None));
         }
         let hop = hop::strip(&mut head.headers);
-        let reusable = !hop.close && head.version == http::Version::HTTP_11;
+        let reusable = wire == Wire::Http1 && !hop.close && head.version == http::Version::HTTP_11;
         let body = LeasedBody::new(incoming, ready, watch.clone(), self.settings.read_timeout, reusable, trailers);
         Ok(Response::from_parts(head, Body::stream(body)))
     }
@@ -245,14 +270,14 @@ pub(super) async fn patiently<T>(
     limit: Duration,
     watch: &BodyWatch,
 ) -> Option<T> {
-    let mut seen = (watch.fate(), watch.bytes());
+    let mut seen = watch.progress();
     deadline.set(limit);
     poll_fn(|cx| {
         if let Poll::Ready(result) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(result));
         }
         while deadline.poll_passed(cx).is_ready() {
-            let now = (watch.fate(), watch.bytes());
+            let now = watch.progress();
             if now == seen {
                 return Poll::Ready(None);
             }
@@ -265,7 +290,7 @@ pub(super) async fn patiently<T>(
 }
 
 /// RFC 9112 section 6.3: a response with two lengths, or a length beside a transfer coding, can be read two ways.
-fn is_framed_once(headers: &http::HeaderMap) -> bool {
+fn is_framed_once(headers: &HeaderMap) -> bool {
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     let digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
     if !headers.get_all(CONTENT_LENGTH).iter().all(digits) {
@@ -279,7 +304,7 @@ fn is_framed_once(headers: &http::HeaderMap) -> bool {
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Malformed | Fate::Broken) {
+    if error.is_user() || !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))

@@ -16,6 +16,7 @@ mod slot;
 mod stream;
 mod tls;
 mod upgrade;
+mod uwsgi;
 mod whoami;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
 pub use upgrade::{Switched, TunnelEnd, Upgrade};
 
+use crate::http::Spool;
 use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;
 use endpoint::{Endpoint, Shared};
@@ -39,6 +41,8 @@ pub struct Group {
     shared: Vec<Arc<Shared>>,
     /// There if an endpoint wants it.
     tls: Option<TlsClient>,
+    /// There if a server needs to know how long a body is.
+    spool: Option<Spool>,
 }
 
 /// One upstream as one worker sees it, with that worker's own pools.
@@ -47,12 +51,18 @@ pub struct Upstream {
     settings: Arc<UpstreamSettings>,
     endpoints: Vec<Endpoint>,
     turn: AtomicUsize,
+    spool: Option<Spool>,
 }
 
 impl Upstream {
     /// What kind of application server it is.
     pub fn kind(&self) -> Kind {
         self.settings.kind
+    }
+
+    /// Where a body of unknown length must be kept until it is whole, if it must.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
     }
 }
 
@@ -62,7 +72,23 @@ impl Group {
         let shared = settings.endpoints.iter().map(|_| Shared::new(&settings)).collect();
         let wants_tls = settings.endpoints.iter().any(|address| address.tls);
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
-        Ok(Self { settings: Arc::new(settings), shared, tls })
+        let spool = settings.needs_length().then(|| Spool::new(settings.spool.clone()));
+        Ok(Self { settings: Arc::new(settings), shared, tls, spool })
+    }
+
+    /// What is spooled for the upstream that had this name before counts for this one.
+    #[must_use]
+    pub fn continuing(self, before: &Self) -> Self {
+        let spool = match (self.spool, &before.spool) {
+            (Some(spool), Some(before)) => Some(spool.continuing(before)),
+            (spool, _) => spool,
+        };
+        Self { spool, ..self }
+    }
+
+    /// Where bodies are kept that must be whole, if any must.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
     }
 
     /// What it was made from.
@@ -81,6 +107,7 @@ impl Group {
             settings: Arc::clone(&self.settings),
             endpoints: endpoints.map(endpoint).collect(),
             turn: AtomicUsize::new(0),
+            spool: self.spool.clone(),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Address;
+use super::{Address, Wire};
+use crate::http::SpoolSettings;
 
 /// One `[upstream.NAME]` table.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,15 @@ pub struct UpstreamSettings {
     pub max_streams: usize,
     /// How TLS endpoints are recognised; means nothing for the others.
     pub tls: UpstreamTls,
+    /// Where bodies of unknown length are kept until they are whole; means nothing where no server needs to know.
+    pub spool: SpoolSettings,
+}
+
+impl UpstreamSettings {
+    /// Whether a server must be told the length of a body beforehand: a uwsgi packet says it, and uWSGI's own HTTP reads no chunks.
+    pub fn needs_length(&self) -> bool {
+        self.kind == Kind::Uwsgi || self.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+    }
 }
 
 /// Whom the gateway believes to be an endpoint, and who it is itself. PEM bytes are already read.

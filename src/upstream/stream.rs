@@ -1,4 +1,4 @@
-//! The byte stream to an endpoint: a socket, or TLS over one.
+//! The byte stream to an endpoint: a socket, TLS over one, or one that opens with a uwsgi packet.
 //!
 //! One type for all of them, so that what speaks over it is compiled once. Refuses to know what is spoken.
 
@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::tls::TlsClient;
+use super::uwsgi::Uwsgi;
 use super::{Address, Place};
 
 /// An open stream.
@@ -20,6 +21,7 @@ pub(super) enum Stream {
     Unix(UnixStream),
     // Boxed: the state of TLS is a hundred times a socket's.
     Tls(Box<TlsStream<TcpStream>>),
+    Uwsgi(Box<Uwsgi<Stream>>),
 }
 
 /// Opens a stream to `address`. A handshake that fails is an error of kind `InvalidData` that holds TLS's own.
@@ -46,6 +48,7 @@ macro_rules! delegate {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Tls(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Uwsgi(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }
@@ -74,6 +77,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Uwsgi(stream) => stream.is_write_vectored(),
         }
     }
 

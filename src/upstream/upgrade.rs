@@ -123,7 +123,7 @@ impl Upstream {
             return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
         }
         let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, leased };
-        let response = self.accept(response, ready, &watch, behalf.trailers)?;
+        let response = self.accept(response, ready, endpoint.address.wire, &watch, behalf.trailers)?;
         let (connect, first_byte) = Default::default();
         Ok(Upgrade::Answered(Forwarded { response, endpoint: label, connect, first_byte }))
     }

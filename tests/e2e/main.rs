@@ -34,4 +34,5 @@ mod revoked;
 mod static_files;
 mod streams;
 mod upstream;
+mod uwsgi;
 mod wires;

@@ -8,6 +8,7 @@ use super::super::raw;
 use super::super::spans::UpstreamSpans;
 use super::context::Context;
 use super::upstream_tls::upstream_tls;
+use crate::http::SpoolSettings;
 use crate::upstream::{Address, Kind, UpstreamSettings};
 
 const KINDS: [(&str, Kind); 5] = [
@@ -22,6 +23,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+const SPOOL_MEMORY_BYTES: usize = 64 * 1024;
+const SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
 
 pub(super) fn upstream(
     context: &mut Context<'_>,
@@ -54,8 +57,44 @@ pub(super) fn upstream(
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
         max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
         tls,
+        spool: spool(context, raw),
     };
-    (settings, UpstreamSpans { name: name.span, endpoints: spans, tls: raw.tls.span() })
+    refuse_an_idle_spool(context, raw, &settings);
+    let (tls, spool_dir) = (raw.tls.span(), raw.spool_dir.span());
+    (settings, UpstreamSpans { name: name.span, endpoints: spans, tls, spool_dir })
+}
+
+fn spool(context: &mut Context<'_>, raw: &raw::Upstream) -> SpoolSettings {
+    let memory = &raw.spool_memory_bytes;
+    let named = context.text(&raw.spool_dir, "spool_dir").map(|(path, _)| path.to_owned());
+    let directory = match named {
+        Some(path) => context.path(&path),
+        None => context.temporary_directory(),
+    };
+    SpoolSettings {
+        directory,
+        memory_bytes: context.number(memory, "spool_memory_bytes", " bytes", 0..=1 << 24, SPOOL_MEMORY_BYTES),
+        disk_bytes: context.number(&raw.spool_bytes, "spool_bytes", " bytes", 0..=1 << 40, SPOOL_BYTES),
+    }
+}
+
+/// Who describes a spool expects that bodies are kept there.
+fn refuse_an_idle_spool(context: &mut Context<'_>, raw: &raw::Upstream, settings: &UpstreamSettings) {
+    let given = [
+        ("spool_memory_bytes", raw.spool_memory_bytes.span()),
+        ("spool_bytes", raw.spool_bytes.span()),
+        ("spool_dir", raw.spool_dir.span()),
+    ];
+    if settings.needs_length() || settings.endpoints.iter().all(Address::is_builtin) {
+        return;
+    }
+    for (key, span) in given {
+        let Some(span) = span else { continue };
+        let problem = Problem::error(span, format!("`{key}` means nothing here: these servers read chunked bodies"));
+        context.report(
+            problem.hint("bodies are spooled for `kind = \"uwsgi\"` and for uwsgi:// and uwsgi+unix: endpoints"),
+        );
+    }
 }
 
 /// Python application servers work on few requests at once; whatever else speaks HTTP rarely minds.

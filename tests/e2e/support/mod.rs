@@ -11,6 +11,7 @@ pub mod signer;
 pub mod stub;
 pub mod tls;
 pub mod token;
+pub mod uwsgi;
 pub mod wire;
 
 use std::future::Future;

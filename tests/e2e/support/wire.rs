@@ -200,7 +200,8 @@ impl Wire {
         }
     }
 
-    async fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// The next bytes.
+    pub async fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.buffer.len() < length {
             if self.fill().await? == 0 {
                 return Err(cut());
