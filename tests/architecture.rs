@@ -162,7 +162,7 @@ fn only_metrics_name_metrics() {
 /// Who else may name a status, and why that is no failure's.
 #[test]
 fn only_respond_knows_the_status_of_a_failure() {
-    const OTHERS: [(&str, &str); 9] = [
+    const OTHERS: [(&str, &str); 10] = [
         ("src/serve/redirect.rs", "the status of a redirect"),
         ("src/serve/publish.rs", "a document that the client has already: 304"),
         ("src/snapshot.rs", "the status of a configured redirect"),
@@ -170,6 +170,7 @@ fn only_respond_knows_the_status_of_a_failure() {
         ("src/config/compile/action.rs", "the four redirects that may be configured"),
         ("src/files/answer.rs", "the successes of a file: 200, 206, 301 and 304"),
         ("src/upstream/forward.rs", "the one status of an upstream that is never forwarded: 101"),
+        ("src/upstream/upgrade.rs", "the one status by which an endpoint agrees to a tunnel: 101"),
         ("src/observe/admin.rs", "the admin listener, which is a server of its own"),
         ("src/observe/admin/revocations.rs", "the admin listener, which is a server of its own"),
     ];

@@ -323,6 +323,10 @@ pub(super) struct Upstream {
     pub(super) endpoints: Entry<Vec<Entry<String>>>,
     /// How `https` and `h2` endpoints are recognised. Default: by the operating system's authorities and the endpoint's host.
     pub(super) tls: Entry<UpstreamTls>,
+    /// Form of the PROXY header by which each connection says whose it is, "v1" or "v2". Default: none is sent. Such a connection
+    /// carries one request; only for endpoints that speak HTTP/1.1.
+    #[schemars(extend("enum" = ["v1", "v2"]))]
+    pub(super) proxy_protocol: Entry<String>,
     /// Requests that share one HTTP/2 connection, 1 to 10000. Default: 100. Fewer if the endpoint says so; another connection is
     /// opened when all are full.
     pub(super) max_streams: Entry<i64>,

@@ -83,13 +83,14 @@ fn outgoing<'i>(
     target: &Target,
     limits: &Limits,
 ) -> Result<Outgoing<'i>, Failure> {
-    let Exchange { mut head, body, notes, .. } = exchange;
+    let Exchange { mut head, body, notes, connection } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
     let user = permit.subject().filter(|_| route.policy.is_of_one_issuer()).map(Into::into);
-    let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers };
+    let local = connection.local;
+    let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     let body = body.take(route.body_bytes, limits.body_timeout);

@@ -113,11 +113,12 @@ impl Exchange {
     }
 
     /// Who the request is for. Over HTTP/1 the parser has counted the fields already; over HTTP/2 nobody has.
-    pub(super) fn target(&self, limits: &Limits) -> Result<Target, TargetError> {
+    pub(super) fn target(&self, client: &Client, limits: &Limits) -> Result<Target, TargetError> {
         if self.head.headers.len() > limits.header_fields {
             return Err(TargetError::TooManyFields);
         }
-        Target::read(&self.head, self.connection.secure, limits.target_bytes)
+        // Either may be what the request's own scheme is about: the way to a trusted proxy, or the way from it.
+        Target::read(&self.head, self.connection.secure || client.secure, limits.target_bytes)
     }
 }
 

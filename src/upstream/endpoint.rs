@@ -23,7 +23,7 @@ use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
 use super::uwsgi::Uwsgi;
-use super::{Address, BodyFailure, UpstreamFailure, UpstreamSettings, Wire};
+use super::{Address, BodyFailure, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
 use crate::observe::{EndpointMeter, Held};
 use crate::shutdown::Tasks;
@@ -180,10 +180,11 @@ impl Endpoint {
         need: Need,
         packet: Option<Bytes>,
         settings: &UpstreamSettings,
+        behalf: &OnBehalf,
     ) -> Result<Ready, UpstreamFailure> {
         match self.address.wire {
-            Wire::Http1 => self.slot(need, None, settings).await,
-            Wire::Uwsgi => self.slot(Need::Fresh, packet, settings).await,
+            Wire::Http1 => self.slot(need, None, settings, behalf).await,
+            Wire::Uwsgi => self.slot(Need::Fresh, packet, settings, behalf).await,
             Wire::Http2 => Box::pin(self.stream(settings)).await,
         }
     }
@@ -193,6 +194,7 @@ impl Endpoint {
         need: Need,
         packet: Option<Bytes>,
         settings: &UpstreamSettings,
+        behalf: &OnBehalf,
     ) -> Result<Ready, UpstreamFailure> {
         let until = Moment::now() + settings.queue_timeout;
         let mut lease = self.lease(settings).await?;
@@ -206,7 +208,7 @@ impl Endpoint {
         // What is given up frees its permit when its task ends, which is soon but not now.
         lease.close();
         // Boxed: a dial is rare, and its state would be part of every request's future.
-        lease.fill(Box::pin(self.connect(until, packet, settings)).await?);
+        lease.fill(Box::pin(self.connect(until, packet, settings, behalf)).await?);
         Ok(Ready { carrier: Carrier::Slot(lease), reused: None, leased })
     }
 
@@ -215,10 +217,12 @@ impl Endpoint {
         until: Moment,
         packet: Option<Bytes>,
         settings: &UpstreamSettings,
+        behalf: &OnBehalf,
     ) -> Result<Connection, UpstreamFailure> {
         let permit = self.permit(until).await?;
+        let announcement = behalf.announcement(settings.announce);
         let speaking = async {
-            let stream = self.dial().await?;
+            let stream = self.dial(&announcement).await?;
             let stream = match packet {
                 Some(packet) => Stream::Uwsgi(Box::new(Uwsgi::new(stream, packet))),
                 None => stream,
@@ -232,14 +236,16 @@ impl Endpoint {
     pub(super) async fn dial_tunnel(
         &self,
         settings: &UpstreamSettings,
+        behalf: &OnBehalf,
     ) -> Result<(Connection, Leased), UpstreamFailure> {
         let leased = Leased::new(&self.leased, &self.meter);
-        let speaking = async { speak(self.dial().await?, None, self.keeper(), &self.tasks).await };
+        let announcement = behalf.announcement(settings.announce);
+        let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.tasks).await };
         Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
     }
 
-    async fn dial(&self) -> io::Result<Stream> {
-        open(&self.address, self.tls.as_ref()).await
+    async fn dial(&self, announcement: &[u8]) -> io::Result<Stream> {
+        open(&self.address, self.tls.as_ref(), announcement).await
     }
 
     /// The outcome of dialling, typed.
@@ -278,8 +284,9 @@ impl Endpoint {
             }
             if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
                 let keep_alive = settings.keep_alive;
-                let adding =
-                    async { self.trunks.add(self.dial().await?, keep_alive, permit, &self.meter, &self.tasks).await };
+                let adding = async {
+                    self.trunks.add(self.dial(&[]).await?, keep_alive, permit, &self.meter, &self.tasks).await
+                };
                 self.in_time(settings.connect_timeout, adding).await?;
                 reused = None;
                 continue;

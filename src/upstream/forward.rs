@@ -20,6 +20,7 @@ use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
+use crate::proxy_protocol;
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
 const ATTEMPTS: usize = 3;
@@ -35,6 +36,15 @@ pub struct OnBehalf {
     pub user: Option<Box<str>>,
     /// Whether the client accepts trailers.
     pub trailers: bool,
+    /// Where the client's connection, or the last proxy's, came in.
+    pub local: SocketAddr,
+}
+
+impl OnBehalf {
+    /// What a connection begins with that says whose it is; nothing, if it is not to say so.
+    pub(super) fn announcement(&self, version: Option<proxy_protocol::Version>) -> Vec<u8> {
+        version.map_or_else(Vec::new, |version| proxy_protocol::write(version, self.client, self.local))
+    }
 }
 
 /// A response, and how it was had.
@@ -98,7 +108,11 @@ impl Upstream {
     pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
         let watch = request.body().watch();
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
-        let mut need = if repeatable { Need::Any } else { Need::Trusted };
+        let mut need = match self.settings.announce {
+            Some(_) => Need::Fresh, // it is made for this client
+            None if repeatable => Need::Any,
+            None => Need::Trusted,
+        };
         let mut endpoint = self.pick(None);
         for attempt in 1.. {
             let answered = self.attempt(endpoint, request, need, repeatable, &watch, behalf).await;
@@ -156,7 +170,7 @@ impl Upstream {
         }
         let packet = (endpoint.address.wire == Wire::Uwsgi).then(|| uwsgi::packet(&request, behalf)).transpose();
         let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
-        let ready = match endpoint.ready(need, packet.clone(), &self.settings).await {
+        let ready = match endpoint.ready(need, packet.clone(), &self.settings, behalf).await {
             Ok(ready) => ready,
             Err(failure) => {
                 let unreachable = !matches!(failure, UpstreamFailure::QueueTimeout);
@@ -257,7 +271,8 @@ impl Upstream {
             return Err(UpstreamFailure::Malformed(None));
         }
         let hop = hop::strip(&mut head.headers);
-        let reusable = wire == Wire::Http1 && !hop.close && head.version == http::Version::HTTP_11;
+        let may_follow = wire == Wire::Http1 && self.settings.announce.is_none();
+        let reusable = may_follow && !hop.close && head.version == http::Version::HTTP_11;
         let body = LeasedBody::new(incoming, ready, watch.clone(), self.settings.read_timeout, reusable, trailers);
         Ok(Response::from_parts(head, Body::stream(body)))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Address, Wire};
 use crate::http::SpoolSettings;
+use crate::proxy_protocol;
 
 /// One `[upstream.NAME]` table.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,8 @@ pub struct UpstreamSettings {
     pub keep_alive: Duration,
     /// Requests that share one HTTP/2 connection, if the endpoint allows as many.
     pub max_streams: usize,
+    /// The form in which each connection says whose it is; such a connection is one client's, for one request. Only for HTTP/1.1.
+    pub announce: Option<proxy_protocol::Version>,
     /// How TLS endpoints are recognised; means nothing for the others.
     pub tls: UpstreamTls,
     /// Where bodies of unknown length are kept until they are whole; means nothing where no server needs to know.

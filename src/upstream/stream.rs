@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -24,19 +24,25 @@ pub(super) enum Stream {
     Uwsgi(Box<Uwsgi<Stream>>),
 }
 
-/// Opens a stream to `address`. A handshake that fails is an error of kind `InvalidData` that holds TLS's own.
-pub(super) async fn open(address: &Address, tls: Option<&TlsClient>) -> io::Result<Stream> {
+/// Opens a stream to `address` that begins with `announcement`, before TLS. A handshake that fails is an error of kind `InvalidData`
+/// that holds TLS's own.
+pub(super) async fn open(address: &Address, tls: Option<&TlsClient>, announcement: &[u8]) -> io::Result<Stream> {
     match &address.place {
         Place::Tcp { host, port } => {
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((host, *port)).await?;
+            let mut stream = TcpStream::connect((host, *port)).await?;
             stream.set_nodelay(true)?;
+            stream.write_all(announcement).await?;
             match tls {
                 Some(tls) => Ok(Stream::Tls(Box::new(tls.connect(address.wire, host, stream).await?))),
                 None => Ok(Stream::Tcp(stream)),
             }
         }
-        Place::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        Place::Unix(path) => {
+            let mut stream = UnixStream::connect(path).await?;
+            stream.write_all(announcement).await?;
+            Ok(Stream::Unix(stream))
+        }
         Place::Whoami => Err(io::Error::new(io::ErrorKind::Unsupported, "a built-in endpoint is not dialled")),
     }
 }

@@ -70,7 +70,7 @@ impl Upstream {
     pub async fn upgrade(&self, request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Upgrade, Failed> {
         let begun = Instant::now();
         let mut endpoint = self.pick(None);
-        let mut dialled = endpoint.dial_tunnel(&self.settings).await;
+        let mut dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         if let Err(failure) = &dialled
             && self.endpoints.len() > 1
         {
@@ -79,7 +79,7 @@ impl Upstream {
             }
             endpoint.meter.retried();
             endpoint = self.pick(Some(endpoint));
-            dialled = endpoint.dial_tunnel(&self.settings).await;
+            dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         }
         let connect = begun.elapsed();
         let asked = match dialled {

@@ -30,6 +30,8 @@ mod proxy_protocol;
 mod remote;
 mod revocation;
 mod revoked;
+mod semantics;
+mod smuggling;
 #[path = "static.rs"]
 mod static_files;
 mod streams;

@@ -226,3 +226,31 @@ async fn an_endpoint_that_does_not_agree_on_http_2_is_502() {
     assert_eq!(Client::plain(gateway.http).await.get("/").await.status(), 502);
     assert_eq!(origin.heads().len(), 0);
 }
+
+/// An origin that expects a PROXY line before each request, and answers with what it was.
+async fn announced() -> Origin {
+    Origin::start(|mut conn| async move {
+        let Some(line) = conn.wire.announcement().await else { return };
+        if conn.request().await.is_some() {
+            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}", line.len())).await;
+        }
+        conn.until_closed().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_connection_that_says_whose_it_is_carries_one_request_of_that_client() {
+    let origin = announced().await;
+    let gateway = Setup::before(&origin).upstream("proxy_protocol = \"v1\"").start().await;
+    let stream = tokio::net::TcpStream::connect(gateway.http).await.unwrap();
+    let own = stream.local_addr().unwrap();
+    let mut client = Client::over(stream);
+    for number in 1..=3 {
+        let line = client.get("/").await.text();
+        assert_eq!(line, format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}", own.port(), gateway.http.port()));
+        assert_eq!(origin.accepted(), number);
+    }
+    eventually("closed connections", || async { (origin.open() == 0).then_some(()) }).await;
+    gateway.until_metric("portcullis_upstream_connections_open", &[], 0).await;
+}

@@ -9,7 +9,8 @@ use super::super::spans::UpstreamSpans;
 use super::context::Context;
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
-use crate::upstream::{Address, Kind, UpstreamSettings};
+use crate::proxy_protocol;
+use crate::upstream::{Address, Kind, UpstreamSettings, Wire};
 
 const KINDS: [(&str, Kind); 5] = [
     ("gunicorn", Kind::Gunicorn),
@@ -42,7 +43,6 @@ pub(super) fn upstream(
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
-        endpoints,
         max_connections: context.number(
             connections,
             "max_connections",
@@ -56,6 +56,8 @@ pub(super) fn upstream(
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
         max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
+        announce: announce(context, raw, &endpoints),
+        endpoints,
         tls,
         spool: spool(context, raw),
     };
@@ -95,6 +97,18 @@ fn refuse_an_idle_spool(context: &mut Context<'_>, raw: &raw::Upstream, settings
             problem.hint("bodies are spooled for `kind = \"uwsgi\"` and for uwsgi:// and uwsgi+unix: endpoints"),
         );
     }
+}
+
+/// Over HTTP/2 a connection is many clients', and uwsgi says in each request whose it is.
+fn announce(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) -> Option<proxy_protocol::Version> {
+    let (_, span) = context.take(&raw.proxy_protocol)?;
+    let versions = [("v1", Some(proxy_protocol::Version::V1)), ("v2", Some(proxy_protocol::Version::V2))];
+    let version = context.choice(&raw.proxy_protocol, "proxy_protocol", &versions, None);
+    if let Some(other) = endpoints.iter().find(|address| address.wire != Wire::Http1) {
+        let problem = Problem::error(span, format!("`proxy_protocol` can't be sent to {other}"));
+        context.report(problem.hint("it is for http, https and unix endpoints, whose connections can be one client's"));
+    }
+    version
 }
 
 /// Python application servers work on few requests at once; whatever else speaks HTTP rarely minds.

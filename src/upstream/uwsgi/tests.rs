@@ -10,7 +10,8 @@ use super::*;
 
 /// Somebody without a token at 192.0.2.7.
 fn client(secure: bool) -> OnBehalf {
-    OnBehalf { client: ([192, 0, 2, 7], 4711).into(), secure, user: None, trailers: false }
+    let local = ([192, 0, 2, 1], 443).into();
+    OnBehalf { client: ([192, 0, 2, 7], 4711).into(), secure, user: None, trailers: false, local }
 }
 
 type Told = Vec<(String, Vec<u8>)>;
