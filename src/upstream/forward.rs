@@ -168,7 +168,9 @@ impl Upstream {
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
         }
-        let packet = (endpoint.address.wire == Wire::Uwsgi).then(|| uwsgi::packet(&request, behalf)).transpose();
+        let packet = (endpoint.address.wire == Wire::Uwsgi)
+            .then(|| uwsgi::packet(&request, behalf, self.settings.kind))
+            .transpose();
         let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
         let ready = match endpoint.ready(need, packet.clone(), &self.settings, behalf).await {
             Ok(ready) => ready,

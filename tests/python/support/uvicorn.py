@@ -13,7 +13,7 @@ class Uvicorn(AppServer):
     """One Uvicorn of one process, so that its consumers share the channel layer in memory."""
 
     name: ClassVar[str] = "uvicorn"
-    kind: ClassVar[str] = "http"
+    kind: ClassVar[str] = "uvicorn"
     asynchronous: ClassVar[bool] = True
     tells_client_address: ClassVar[bool] = True
 
