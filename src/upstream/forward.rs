@@ -272,6 +272,9 @@ impl Upstream {
         if head.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(&head.headers) {
             return Err(UpstreamFailure::Malformed(None));
         }
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(CONTENT_LENGTH); // servers say 0, which RFC 9110 section 8.6 forbids
+        }
         let hop = hop::strip(&mut head.headers);
         let may_follow = wire == Wire::Http1 && self.settings.announce.is_none();
         let reusable = may_follow && !hop.close && head.version == http::Version::HTTP_11;
