@@ -322,7 +322,8 @@ pub(super) struct Identity {
 #[schemars(extend("required" = ["endpoints"]))]
 pub(super) struct Upstream {
     /// What stands there: "gunicorn", "uwsgi", "daphne", "uvicorn" or "http". Default: "http". Sets the defaults below; what
-    /// "gunicorn" would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here.
+    /// "gunicorn" would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here. All but
+    /// "http" are told the length of every body. A uwsgi endpoint is "uwsgi" or "gunicorn": they read the path in different ways.
     #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "uvicorn", "http"]))]
     pub(super) kind: Entry<String>,
     /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
@@ -353,8 +354,8 @@ pub(super) struct Upstream {
     /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
     /// twice.
     pub(super) keep_alive_secs: Entry<Seconds>,
-    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where a server must be told the
-    /// length beforehand, a chunked body is read whole; what is beyond goes to a file without a name.
+    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where the application must be
+    /// told the length beforehand, for every kind but "http", a chunked body is read whole; what is beyond goes to a file without a name.
     pub(super) spool_memory_bytes: Entry<i64>,
     /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
     pub(super) spool_bytes: Entry<i64>,

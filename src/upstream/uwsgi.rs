@@ -17,7 +17,7 @@ use http_body::Body;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{OnBehalf, UpstreamFailure};
+use super::{Kind, OnBehalf, UpstreamFailure};
 
 /// Before the variables: a modifier, their length in two bytes, another modifier. Zero and zero is a request for an application.
 const HEAD_BYTES: usize = 4;
@@ -31,10 +31,10 @@ pub(super) fn is_often_too_large(packet_bytes: usize) -> bool {
 }
 
 /// The packet that says what `request` does. The length of its body must be known: there is no other way to say where it ends.
-pub(super) fn packet<B: Body>(request: &Request<B>, behalf: &OnBehalf) -> Result<Bytes, UpstreamFailure> {
+pub(super) fn packet<B: Body>(request: &Request<B>, behalf: &OnBehalf, kind: Kind) -> Result<Bytes, UpstreamFailure> {
     let length = request.body().size_hint().exact().ok_or(UpstreamFailure::LengthRequired)?;
     let mut variables = Variables::new();
-    say_request(&mut variables, request.method(), request.uri());
+    say_request(&mut variables, request.method(), request.uri(), kind);
     say_server(&mut variables, request.headers(), behalf.secure);
     say_client(&mut variables, behalf);
     say_body(&mut variables, request.headers(), length);
@@ -42,12 +42,17 @@ pub(super) fn packet<B: Body>(request: &Request<B>, behalf: &OnBehalf) -> Result
     variables.into_packet()
 }
 
-/// The path is told twice, as it was sent and decoded (RFC 3875 section 4.1.5): applications route by the second.
-fn say_request(variables: &mut Variables, method: &Method, uri: &Uri) {
+/// The path is told twice, as it was sent and decoded (RFC 3875 section 4.1.5): applications route by the second. Gunicorn decodes
+/// that one itself: told a decoded one, it would serve another path than the one that was authorised.
+fn say_request(variables: &mut Variables, method: &Method, uri: &Uri, kind: Kind) {
     let path = uri.path();
+    let decoded = match kind {
+        Kind::Gunicorn => Cow::Borrowed(path.as_bytes()),
+        Kind::Uwsgi | Kind::Daphne | Kind::Uvicorn | Kind::Http => Cow::from(percent_decode_str(path)),
+    };
     variables.put(b"REQUEST_METHOD", method.as_str().as_bytes());
     variables.put(b"REQUEST_URI", uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
-    variables.put(b"PATH_INFO", &Cow::from(percent_decode_str(path)));
+    variables.put(b"PATH_INFO", &decoded);
     variables.put(b"QUERY_STRING", uri.query().unwrap_or_default().as_bytes());
     variables.put(b"SCRIPT_NAME", b"");
     variables.put(b"SERVER_PROTOCOL", b"HTTP/1.1");
