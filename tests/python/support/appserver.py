@@ -39,6 +39,10 @@ class AppServer(ABC):
     def _argv(self) -> list[str | Path]:
         """What starts it."""
 
+    def sends(self, message: str | bytes) -> bool:
+        """Whether it sends a WebSocket message such as this."""
+        return True
+
     @property
     def socket(self) -> Path:
         """The unix socket, when there is no port."""

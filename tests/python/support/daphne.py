@@ -17,6 +17,10 @@ class Daphne(AppServer):
     asynchronous: ClassVar[bool] = True
     tells_client_address: ClassVar[bool] = True
 
+    def sends(self, message: str | bytes) -> bool:
+        """None without a byte, and none of more than its limit of a mebibyte."""
+        return 0 < len(message) <= 1 << 20
+
     def _argv(self) -> list[str | Path]:
         place = ["-u", str(self.socket)] if self.port is None else ["-b", "127.0.0.1", "-p", str(self.port)]
         return [sys.executable, "-m", "daphne", *place, "--proxy-headers", "backend.asgi:application"]
