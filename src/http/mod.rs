@@ -4,6 +4,7 @@ mod body;
 pub mod boundary;
 pub mod conditional;
 mod framing;
+pub mod http3;
 pub mod hop;
 mod inbound;
 mod target;
