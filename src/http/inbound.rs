@@ -4,9 +4,7 @@
 //! into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes.
 
 use std::collections::VecDeque;
-use std::error::Error as _;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -15,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::client_body::{ClientBody, Cut};
 use crate::deadline::Deadline;
 
 /// The slowest a body may come on average, in bytes a second; one that is slower is given up in time.
@@ -54,7 +52,7 @@ pub enum InboundError {
     TooSlow,
     /// The client's side failed.
     #[error("client's body broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Cut),
 }
 
 /// Counts a request body as long as it has not been read to its end. A connection with one is not idle.
@@ -94,7 +92,7 @@ pub struct RequestBody {
 
 #[derive(Debug)]
 struct Reading {
-    incoming: Incoming,
+    incoming: ClientBody,
     left: u64,
     timeout: Duration,
     deadline: Deadline,
@@ -108,7 +106,7 @@ struct Reading {
 
 impl RequestBody {
     /// Bounds `incoming` to `limit` bytes, to `timeout` between two reads, and in all to four of those and one second for each 500 bytes.
-    pub fn new(incoming: Incoming, limit: u64, timeout: Duration, live: Option<Live>) -> Self {
+    pub fn new(incoming: ClientBody, limit: u64, timeout: Duration, live: Option<Live>) -> Self {
         if incoming.is_end_stream() {
             return Self::default();
         }
@@ -189,12 +187,6 @@ impl Watched {
     }
 }
 
-/// Whether the parser refused what the client sent; a client that leaves is an unexpected end or a reset.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
-}
-
 impl Reading {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -203,7 +195,7 @@ impl Reading {
                 Poll::Ready(self.take(frame))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.watch.end(if is_malformed(&error) { Fate::Malformed } else { Fate::Broken });
+                self.watch.end(if error.malformed { Fate::Malformed } else { Fate::Broken });
                 Poll::Ready(Some(Err(InboundError::Broken(error))))
             }
             Poll::Ready(None) => {

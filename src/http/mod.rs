@@ -2,15 +2,17 @@
 
 mod body;
 pub mod boundary;
+mod client_body;
 pub mod conditional;
 mod framing;
-pub mod http3;
 pub mod hop;
+pub mod http3;
 mod inbound;
 mod target;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
+pub use client_body::{ClientBody, Cut};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
 pub use target::{Target, TargetError};

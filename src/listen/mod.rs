@@ -1,4 +1,4 @@
-//! Listening: bound sockets and an accept loop that never ends.
+//! Listening: bound sockets, over TCP and UDP, and accept loops that never end.
 //!
 //! Owns the sockets, the bound on connections for the whole process, and what happens when the kernel can't hand over
 //! a connection. Refuses to know what is spoken over it.
@@ -6,11 +6,16 @@
 mod accept;
 mod bind;
 mod client;
+mod datagrams;
 mod limit;
+mod mark;
+mod quic;
 mod settings;
 
 pub use accept::{Accepted, Backlog, Incoming, Queue, TcpQueue};
 pub use bind::{BindError, Inherited, bind_all};
 pub use client::ClientAddr;
+pub use datagrams::{QuicSocket, bind_quic};
 pub use limit::{Admission, ConnectionLimit};
+pub use quic::{Attempt, Decision, QuicIncoming, Unproven};
 pub use settings::*;

@@ -28,8 +28,8 @@ use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, 
 pub use cells::{Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
 pub use meters::{
-    AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, RouteMeter, TlsVersion,
-    UpstreamFailure, WorkerMeter,
+    AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt, RouteMeter,
+    TlsVersion, UpstreamFailure, WorkerMeter,
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
@@ -116,6 +116,11 @@ const ACCEPT_ERRORS: Family = Family::counter(
     "Failures to accept a connection, for want of file descriptors or memory.",
     &["listener"],
 );
+const QUIC_ATTEMPTS: Family = Family::counter(
+    "portcullis_quic_attempts_total",
+    "Attempts to connect over QUIC, by what became of them: accepted, retried or refused.",
+    &["listener", "outcome"],
+);
 const MALFORMED_REQUESTS: Family = Family::counter(
     "portcullis_malformed_requests_total",
     "Requests refused because they are not canonical HTTP.",
@@ -195,6 +200,7 @@ pub const FAMILIES: &[&Family] = &[
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
     &ACCEPT_ERRORS,
+    &QUIC_ATTEMPTS,
     &MALFORMED_REQUESTS,
     &PANICS,
     &CERTIFICATE_EXPIRY,
@@ -463,6 +469,10 @@ fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
         let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
         let (version, result) = handshake.labels();
         sheet.put(&TLS_HANDSHAKES, &[listener, version, result], count);
+    }
+    for outcome in QuicAttempt::ALL {
+        let count = shards.iter().map(|shard| shard.quic[outcome as usize].value()).sum::<u64>();
+        sheet.put(&QUIC_ATTEMPTS, &[listener, outcome.label()], count);
     }
 }
 

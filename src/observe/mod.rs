@@ -20,8 +20,8 @@ pub use chain::Chain;
 pub use key_sets::{KeySetStatus, KeySets};
 pub use metrics::{
     AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, Handshake, Held, Introspected, IntrospectionMeter,
-    Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, RouteMeter, RouteNumbers, STATUSES, TlsVersion, UpstreamFailure,
-    Vocabulary, WorkerMeter,
+    Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, QuicAttempt, RouteMeter, RouteNumbers, STATUSES, TlsVersion,
+    UpstreamFailure, Vocabulary, WorkerMeter,
 };
 pub use settings::*;
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

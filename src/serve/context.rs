@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) client_certificate: Option<[u8; 32]>,
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
+    /// Where the client finds HTTP/3, if it does not speak it already.
+    pub(super) alt_svc: Option<HeaderValue>,
     pub(super) activity: Arc<Activity>,
 }
 
