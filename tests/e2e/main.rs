@@ -16,6 +16,8 @@ mod cli;
 mod flood;
 mod framing;
 mod http2;
+mod http3;
+mod http3_wire;
 mod identity;
 mod idle;
 mod introspection;

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod gateway;
 pub mod h2;
+pub mod h3;
 pub mod origin;
 pub mod port;
 pub mod scrape;
