@@ -14,6 +14,7 @@ pub mod files;
 pub mod http;
 pub mod listen;
 pub mod observe;
+pub mod proxy_protocol;
 pub mod route;
 pub mod serve;
 pub mod shutdown;

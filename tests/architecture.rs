@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use source::{File, files, line_of, name_at, words};
 
 /// Leaf vocabulary: they know no other room, but for `http`, whose bodies wait.
-const LEAVES: [&str; 5] = ["deadline", "fetch", "http", "observe", "shutdown"];
+const LEAVES: [&str; 6] = ["deadline", "fetch", "http", "observe", "proxy_protocol", "shutdown"];
 /// What a request passes through.
 const STAGES: [&str; 6] = ["auth", "files", "listen", "route", "tls", "upstream"];
 /// Where the stages meet.
@@ -76,7 +76,7 @@ fn every_room_has_its_place() {
 #[test]
 fn a_leaf_imports_no_other_room() {
     let rule = "a leaf knows nobody: hand it what it needs as an argument, or move the code to the stage that knows";
-    wall(rule, trespasses(&["deadline", "fetch", "observe", "shutdown"], &[]));
+    wall(rule, trespasses(&["deadline", "fetch", "observe", "proxy_protocol", "shutdown"], &[]));
     wall(rule, trespasses(&["http"], &[&["deadline"]]));
 }
 
@@ -162,7 +162,7 @@ fn only_metrics_name_metrics() {
 /// Who else may name a status, and why that is no failure's.
 #[test]
 fn only_respond_knows_the_status_of_a_failure() {
-    const OTHERS: [(&str, &str); 9] = [
+    const OTHERS: [(&str, &str); 10] = [
         ("src/serve/redirect.rs", "the status of a redirect"),
         ("src/serve/publish.rs", "a document that the client has already: 304"),
         ("src/snapshot.rs", "the status of a configured redirect"),
@@ -170,6 +170,7 @@ fn only_respond_knows_the_status_of_a_failure() {
         ("src/config/compile/action.rs", "the four redirects that may be configured"),
         ("src/files/answer.rs", "the successes of a file: 200, 206, 301 and 304"),
         ("src/upstream/forward.rs", "the one status of an upstream that is never forwarded: 101"),
+        ("src/upstream/upgrade.rs", "the one status by which an endpoint agrees to a tunnel: 101"),
         ("src/observe/admin.rs", "the admin listener, which is a server of its own"),
         ("src/observe/admin/revocations.rs", "the admin listener, which is a server of its own"),
     ];

@@ -42,6 +42,10 @@ impl Sources for World {
         if path.ends_with("missing") { Err(io::Error::from_raw_os_error(2)) } else { Ok(!path.ends_with("a-file")) }
     }
 
+    fn takes_files(&self, directory: &Path) -> io::Result<()> {
+        if directory.ends_with("read-only") { Err(io::Error::from_raw_os_error(30)) } else { Ok(()) }
+    }
+
     fn variable(&self, name: &str) -> Option<Vec<u8>> {
         match name {
             "DJANGO_SECRET_KEY" => Some(b"django-insecure-0123456789abcdef0123456789abcdef".to_vec()),

@@ -186,6 +186,10 @@ impl Sources for World {
         Ok(true)
     }
 
+    fn takes_files(&self, _directory: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn variable(&self, _name: &str) -> Option<Vec<u8>> {
         self.file(Path::new("")).ok()
     }

@@ -1,4 +1,4 @@
-//! What the fuzzers throw at the judge, thrown with random bytes by the stable compiler: every entry point, good tokens with changes.
+//! What the fuzzers throw at the judge and at the door, thrown with random bytes by the stable compiler: every entry point, good tokens with changes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,6 +35,17 @@ proptest! {
         entry::authorize(&bytes);
         entry::jwks(&bytes);
         entry::dpop(&bytes);
+        entry::proxy_header(&bytes);
+    }
+
+    #[test]
+    fn no_header_panics(
+        command in 0x1fu8..0x24, family in any::<u8>(), length in 0u16..260, rest in prop::collection::vec(any::<u8>(), 0..300),
+        line in "PROXY (TCP4|TCP6|UNKNOWN) [0-9a-f:. ]{0,60}\r\n",
+    ) {
+        let fixed = [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length.to_be_bytes()].concat();
+        entry::proxy_header(&[&fixed, &rest[..]].concat());
+        entry::proxy_header(&[line.as_bytes(), &rest].concat());
     }
 
     #[test]
@@ -62,4 +73,5 @@ fn what_is_not_changed_passes_and_holds() {
     }
     assert_eq!(passed(3), 0, "bound to a key that nobody shows");
     assert!(entry::dpop(&[0]));
+    assert!(entry::proxy_header(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\nGET"));
 }

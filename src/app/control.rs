@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -328,23 +327,17 @@ impl Control {
         }
     }
 
-    /// Gives each listener its certificates, its redirect and its alternative.
+    /// Gives each listener its certificates, its redirect, its relays and its alternative.
     fn set_entrances(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)]) {
         for listener in &self.assembly.config().listeners {
             let name = &listener.listen.name;
-            let fresh = || {
-                Arc::new(Entrance {
-                    name: name.clone(),
-                    tls: ArcSwapOption::empty(),
-                    to_https: ArcSwapOption::empty(),
-                    http3_port: ArcSwapOption::empty(),
-                })
-            };
+            let fresh = || Arc::new(Entrance::new(name.clone()));
             let entrance = self.entrances.entry(name.clone()).or_insert_with(fresh);
             entrance.http3_port.store(self.addresses.http3_port(listener).map(Arc::new));
             let acceptor = acceptors.iter().find(|(of, _)| of == name).map(|(_, acceptor)| acceptor.clone());
             entrance.tls.store(acceptor.map(Arc::new));
             entrance.to_https.store(https_port(listener).map(Arc::new));
+            entrance.relays.store(Arc::new(listener.relays.clone()));
         }
         let listeners = &self.assembly.config().listeners;
         self.entrances.retain(|name, _| listeners.iter().any(|listener| listener.listen.name == *name));
@@ -375,6 +368,7 @@ impl Control {
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
         self.upkeep.keep_fresh(self.assembly.remotes());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
+        self.metrics.spools().answered_by(self.assembly.spools());
         self.board.published(self.generation, self.config(), certificates);
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(

@@ -90,7 +90,7 @@ impl Hatch {
 
     async fn shake(self, attempt: Attempt, acceptor: &Acceptor, config: ServerConfig, leaving: Drain) {
         let deadline = Instant::now() + acceptor.handshake_timeout();
-        let client = attempt.client;
+        let (client, local) = (attempt.client, attempt.local);
         let begun = attempt.accept(Arc::new(config));
         let shaken = match begun {
             Ok((connecting, unproven, admission)) => {
@@ -104,7 +104,8 @@ impl Hatch {
             Ok(((quic, shaken), admission)) => {
                 self.meter.handshake(Handshake::Done(TlsVersion::Tls13));
                 let accepted = serve::Accepted {
-                    peer: (client.ip(), client.port()).into(),
+                    peer: client.socket(),
+                    local,
                     secure: true,
                     client_certificate: shaken.client_certificate,
                     http2: false,

@@ -70,12 +70,12 @@ impl Addresses {
 mod tests {
     use super::*;
     use crate::config::Http3;
-    use crate::listen::{ListenSettings, bind_all};
+    use crate::listen::{ListenSettings, Relays, bind_all};
 
     fn listener(name: &str, http3: Option<Http3>) -> Listener {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listen = ListenSettings { name: name.into(), address, backlog: 16 };
-        Listener { listen, tls: None, redirect_to_https: None, http3 }
+        Listener { listen, tls: None, redirect_to_https: None, relays: Relays::default(), http3 }
     }
 
     const ON: Option<Http3> = Some(Http3 { port: None });

@@ -4,19 +4,20 @@
 //! other workers but counters of the process.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::hatch::Hatch;
-use crate::listen::{Accepted, ConnectionLimit, Incoming, QuicSocket};
-use crate::observe::{Handshake, ListenerMeter, TlsVersion};
+use crate::listen::{Accepted, ClientAddr, ConnectionLimit, Ends, Incoming, QuicSocket, RelayError, Relays, announced};
+use crate::observe::{Announcement, Handshake, ListenerMeter, TlsVersion};
+use crate::proxy_protocol::HeaderError;
 use crate::serve::{self, Worker, serve_connection};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
 use crate::tls::{Acceptor, HandshakeError};
@@ -35,8 +36,23 @@ pub(super) struct Entrance {
     pub(super) tls: ArcSwapOption<Acceptor>,
     /// The port of the TLS listener that plain requests are sent to.
     pub(super) to_https: ArcSwapOption<u16>,
+    /// Whose connections begin with a PROXY header.
+    pub(super) relays: ArcSwap<Relays>,
     /// The port at which HTTP/3 is spoken, if it is.
     pub(super) http3_port: ArcSwapOption<u16>,
+}
+
+impl Entrance {
+    /// One that speaks plain HTTP to clients and knows no relays.
+    pub(super) fn new(name: Box<str>) -> Self {
+        Self {
+            name,
+            tls: ArcSwapOption::empty(),
+            to_https: ArcSwapOption::empty(),
+            relays: ArcSwap::default(),
+            http3_port: ArcSwapOption::empty(),
+        }
+    }
 }
 
 /// What the control thread may ask of a worker.
@@ -192,36 +208,68 @@ impl Door {
         self.clients.spawn(self.clone().receive(accepted));
     }
 
-    /// Shakes hands where the listener is a TLS one, then serves.
+    /// Asks a relay whom it speaks for, shakes hands where the listener is a TLS one, then serves. One deadline for all that comes
+    /// before the first request.
     async fn receive(self, accepted: Accepted) {
-        let Accepted { stream, client, admission } = accepted;
+        let Accepted { mut stream, client, admission } = accepted;
         let open = self.meter.accepted();
-        let peer = SocketAddr::new(client.ip(), client.port());
-        match self.entrance.tls.load_full() {
+        let tls = self.entrance.tls.load_full();
+        let header_timeout = || self.worker.live.current().limits.header_timeout;
+        let deadline = Instant::now() + tls.as_ref().map_or_else(header_timeout, |tls| tls.handshake_timeout());
+        let Some(ends) = self.ends(&mut stream, client, deadline).await else { return };
+        match tls {
             None => {
-                let to_https = self.entrance.to_https.load().as_deref().copied();
                 let accepted = serve::Accepted {
-                    peer,
+                    peer: ends.client.socket(),
+                    local: ends.local,
                     secure: false,
                     client_certificate: None,
                     http2: false,
-                    to_https,
+                    to_https: self.entrance.to_https.load().as_deref().copied(),
                     http3_port: None,
                 };
                 serve_connection(stream, accepted, self.worker).await;
             }
-            Some(acceptor) => self.receive_tls(stream, peer, &acceptor).await,
+            Some(acceptor) => self.receive_tls(stream, ends, &acceptor, deadline).await,
         }
         drop((open, admission));
     }
 
-    async fn receive_tls(self, stream: TcpStream, peer: SocketAddr, acceptor: &Acceptor) {
-        match acceptor.accept(stream, Instant::now() + acceptor.handshake_timeout()).await {
+    /// Who is at the two ends of a connection: what the socket says, or the relay behind it. `None` if the connection is of no use.
+    async fn ends(&self, stream: &mut TcpStream, peer: ClientAddr, deadline: Instant) -> Option<Ends> {
+        let local = stream.local_addr().ok()?; // fails only when the client has gone
+        let own = Ends { client: peer, local };
+        if !self.entrance.relays.load().include(peer) {
+            return Some(own);
+        }
+        // Boxed, because few connections need room for a header.
+        let announced = Box::pin(announced(stream, deadline)).await;
+        self.meter.announced(match &announced {
+            Ok(Some(_)) => Announcement::Relayed,
+            Ok(None) => Announcement::Own,
+            Err(RelayError::Timeout) => Announcement::Timeout,
+            Err(RelayError::Closed(_)) => Announcement::Closed,
+            Err(RelayError::Header(HeaderError::Missing)) => Announcement::Missing,
+            Err(RelayError::Header(_)) => Announcement::Malformed,
+        });
+        match announced {
+            Ok(ends) => Some(ends.unwrap_or(own)),
+            Err(error) => {
+                tracing::debug!(relay = %peer, listener = %self.entrance.name, %error, "connection of a relay refused");
+                None
+            }
+        }
+    }
+
+    async fn receive_tls(self, stream: TcpStream, ends: Ends, acceptor: &Acceptor, deadline: Instant) {
+        let peer = ends.client.socket();
+        match acceptor.accept(stream, deadline).await {
             Ok((stream, shaken)) => {
                 let version = if shaken.version == "TLSv1.3" { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
                 self.meter.handshake(Handshake::Done(version));
                 let accepted = serve::Accepted {
                     peer,
+                    local: ends.local,
                     secure: true,
                     client_certificate: shaken.client_certificate,
                     http2: shaken.alpn_h2,

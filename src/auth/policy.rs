@@ -98,6 +98,13 @@ impl Policy {
         Some(&self.read.as_ref()?.candidates[0].issuer)
     }
 
+    /// Whether all tokens are of one issuer, so that a subject can mean one user only.
+    pub fn is_of_one_issuer(&self) -> bool {
+        let policies = [self.read(), self.write()].into_iter().flatten();
+        let mut issuers = policies.flat_map(|policy| &policy.candidates).map(|candidate| candidate.index);
+        issuers.next().is_some_and(|first| issuers.all(|other| other == first))
+    }
+
     /// A query without what stands where a token may, for whoever else is to be told of it.
     pub fn without_token(&self, method: &Method, query: Option<&str>) -> Option<String> {
         let places = self.asked(method).map_or(&[][..], |policy| &policy.places);

@@ -16,6 +16,7 @@ mod issuer;
 mod keys;
 mod link;
 mod listen;
+mod network;
 mod overlap;
 mod path;
 mod place;
@@ -28,6 +29,7 @@ mod rule;
 mod secret;
 mod server;
 mod upstream;
+mod upstream_tls;
 mod whole;
 
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
-//! Asks the stages about what only they can judge: keys, certificates, roots. Their answers become problems at the right place.
+//! Asks the stages about what only they can judge: keys, certificates, authorities, roots. Their answers become problems at the right place.
 
 use crate::auth::{IdentityKey, Issuer, KeySource};
 use crate::fetch::Fetcher;
 use crate::observe::Chain;
 use crate::tls::{Acceptor, Part, development};
+use crate::upstream::TlsClient;
 
 use super::problem::{Problem, Span};
 use super::sources::Sources;
@@ -15,6 +16,8 @@ pub(super) fn prove(config: &Config, spans: &Spans, sources: &dyn Sources) -> Ve
     let mut problems = keys(config, spans);
     problems.extend(identity(config, spans));
     problems.extend(certificates(config, spans));
+    problems.extend(upstreams(config, spans));
+    problems.extend(spools(config, spans, sources));
     problems.extend(roots(config, spans, sources));
     problems
 }
@@ -85,6 +88,33 @@ fn certificates(config: &Config, spans: &Spans) -> Vec<Problem> {
             }
             Ok(_) => {}
         }
+    }
+    problems
+}
+
+fn upstreams(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (upstream, at) in config.upstreams.iter().zip(&spans.upstreams) {
+        if !upstream.endpoints.iter().any(|address| address.tls) {
+            continue;
+        }
+        if let Err(problem) = TlsClient::compile(&upstream.tls) {
+            problems.push(Problem::error(at.tls.unwrap_or(at.name), Chain(&problem).to_string()));
+        }
+    }
+    problems
+}
+
+fn spools(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (upstream, at) in config.upstreams.iter().zip(&spans.upstreams).filter(|(upstream, _)| upstream.needs_length())
+    {
+        let directory = &upstream.spool.directory;
+        let Err(error) = sources.takes_files(directory) else { continue };
+        let message = format!("no file can be made in {}: {error}", directory.display());
+        let hint =
+            "request bodies of unknown length are spooled there: name a directory of the gateway's own as `spool_dir`";
+        problems.push(Problem::error(at.spool_dir.unwrap_or(at.name), message).hint(hint));
     }
     problems
 }

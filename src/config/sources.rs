@@ -6,6 +6,8 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
+use crate::http::check_spool_directory;
+
 /// Keys, certificates and key sets are small; a path that names a device must not fill the memory.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 /// A list of revocations may have millions of lines.
@@ -23,6 +25,9 @@ pub trait Sources {
 
     /// Whether a directory is there; an error says why it can't be told.
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether files can be made in a directory; an error says why not.
+    fn takes_files(&self, directory: &Path) -> io::Result<()>;
 
     /// The bytes of an environment variable; `None` if it is not set.
     fn variable(&self, name: &str) -> Option<Vec<u8>>;
@@ -46,6 +51,10 @@ impl Sources for System {
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
         std::fs::metadata(path).map(|found| found.is_dir())
+    }
+
+    fn takes_files(&self, directory: &Path) -> io::Result<()> {
+        check_spool_directory(directory)
     }
 
     fn variable(&self, name: &str) -> Option<Vec<u8>> {

@@ -71,6 +71,10 @@ pub struct UpstreamSpans {
     pub name: Span,
     /// Parallel to `UpstreamSettings::endpoints`.
     pub endpoints: Vec<Span>,
+    /// Where its TLS is described, if it is.
+    pub tls: Option<Span>,
+    /// The directory of spooled bodies, if it is named.
+    pub spool_dir: Option<Span>,
 }
 
 /// Positions in one `[[route]]`.

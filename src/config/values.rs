@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use crate::http::boundary::TrustedFields;
 use crate::{auth, files, listen, observe, serve, tls, upstream};
 
 /// A whole gateway.
@@ -51,6 +52,8 @@ pub struct Server {
     pub development: bool,
     /// Peers whose forwarded fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which fields those are.
+    pub trusted_fields: TrustedFields,
     /// Verified tokens each worker remembers; 0 remembers none.
     pub token_cache_entries: usize,
     /// Seconds for which a `DPoP` proof is good.
@@ -66,6 +69,8 @@ pub struct Listener {
     pub tls: Option<tls::TlsSettings>,
     /// Whether every request is sent to an https listener instead of being routed.
     pub redirect_to_https: Option<HttpsPort>,
+    /// Whose connections begin with a PROXY header.
+    pub relays: listen::Relays,
     /// Whether HTTP/3 is spoken at the same address over UDP.
     pub http3: Option<Http3>,
 }

@@ -1,13 +1,15 @@
 //! The trust boundary: client fields that could speak for the gateway never pass it.
 //!
-//! Owns which names are removed and what replaces them. Answers for RFC 7239's warnings and for what Python servers do
-//! with names: WSGI turns `-` into `_`, so a name with an underscore is another spelling of a name with a dash, and all
+//! Owns which names are removed and what replaces them, and who a trusted proxy says the client is. Answers for RFC 7239 section 8
+//! (what clients write of themselves is not believed) and for what Python servers do with names: WSGI turns `-` into `_`, so a name with an underscore is another spelling of a name with a dash, and all
 //! of those are dropped. Refuses to know what a claim is; it is told the identity headers' names.
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use super::forwarded::{self, Hop};
 
 /// `X-Forwarded-For`.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -25,7 +27,18 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 #[derive(Debug, Clone, Default)]
 pub struct Boundary {
     trusted: Vec<IpNet>,
+    fields: TrustedFields,
     identity: Vec<HeaderName>,
+}
+
+/// Which fields trusted peers write. Only one kind is believed: a proxy passes on what it does not write, so the other may be a client's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TrustedFields {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// Who a request comes from, after the boundary: proved by the socket or by a trusted proxy.
@@ -45,7 +58,13 @@ impl Boundary {
         let mut identity: Vec<_> = identity.into_iter().collect();
         identity.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         identity.dedup();
-        Self { trusted, identity }
+        Self { trusted, identity, fields: TrustedFields::default() }
+    }
+
+    /// The same, believing these fields of trusted peers.
+    #[must_use]
+    pub fn believing(self, fields: TrustedFields) -> Self {
+        Self { fields, ..self }
     }
 
     /// Reads what a trusted peer says, then removes every field that only the gateway may set.
@@ -65,13 +84,12 @@ impl Boundary {
     }
 
     fn believe(&self, headers: &HeaderMap, peer: IpAddr, secure: bool) -> Client {
-        let secure = match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
-            Some(b"https") => true,
-            Some(b"http") => false,
-            _ => secure,
+        let said = match self.fields {
+            TrustedFields::XForwarded => Hop { address: self.walk(headers), secure: scheme(headers) },
+            TrustedFields::Forwarded => self.walk_forwarded(headers),
         };
         let request_id = headers.get(REQUEST_ID).filter(|id| is_request_id(id.as_bytes())).cloned();
-        Client { address: self.walk(headers).unwrap_or(peer), secure, request_id }
+        Client { address: said.address.unwrap_or(peer), secure: said.secure.unwrap_or(secure), request_id }
     }
 
     /// Right to left over the forwarded chain: the first address that is not a trusted proxy is the client.
@@ -80,11 +98,26 @@ impl Boundary {
         for value in headers.get_all(FORWARDED_FOR).iter().rev() {
             for hop in value.as_bytes().rsplit(|&byte| byte == b',') {
                 // What is no address was written by nobody we trust: stop believing there.
-                let Some(address) = std::str::from_utf8(hop).ok().and_then(parse_hop) else { return found };
+                let Some(address) = str::from_utf8(hop).ok().and_then(parse_hop) else { return found };
                 found = Some(address);
                 if !self.trusts(address) {
                     return found;
                 }
+            }
+        }
+        found
+    }
+
+    /// The same over `Forwarded`. The walk ends with the first hop that has no address, too, but its scheme counts: a trusted proxy
+    /// wrote it, and only hides or does not know whom it is about.
+    fn walk_forwarded(&self, headers: &HeaderMap) -> Hop {
+        let mut found = Hop::default();
+        let lines = headers.get_all(header::FORWARDED).iter().rev();
+        for element in lines.flat_map(|line| forwarded::elements(line.as_bytes())) {
+            let Some(hop) = Hop::read(element) else { return found };
+            found = Hop { address: hop.address.or(found.address), secure: hop.secure };
+            if hop.address.is_none_or(|address| !self.trusts(address)) {
+                return found;
             }
         }
         found
@@ -107,6 +140,23 @@ impl Boundary {
         is_forwarding(name_text)
             || name_text.as_bytes().contains(&b'_')
             || self.identity.iter().any(|reserved| reserved == name)
+    }
+}
+
+/// What `X-Forwarded-Proto` says, if it says one thing. Of several that differ some may be a client's, so the request counts as not secure.
+fn scheme(headers: &HeaderMap) -> Option<bool> {
+    let lines = headers.get_all(FORWARDED_PROTO).iter();
+    let mut said = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let first = said.next()?;
+    if said.all(|other| other == first) { is_https(first) } else { Some(false) }
+}
+
+/// Whether a scheme is https; `None` if it is not http either.
+pub(super) fn is_https(scheme: &[u8]) -> Option<bool> {
+    if scheme.eq_ignore_ascii_case(b"https") {
+        Some(true)
+    } else {
+        scheme.eq_ignore_ascii_case(b"http").then_some(false)
     }
 }
 
@@ -227,6 +277,70 @@ mod tests {
             let found = boundary().admit(&mut map, peer, false);
             assert_eq!(found.address, client.parse::<IpAddr>().expect("an address"), "{chain}");
         }
+    }
+
+    #[test]
+    fn a_scheme_that_is_said_twice_differently_is_not_secure() {
+        let peer = "10.0.0.1:9".parse().expect("an address");
+        for (lines, secure) in [
+            (&["https"][..], true),
+            (&["HTTPS"], true),
+            (&["http"], false),
+            (&["https", "https"], true),
+            (&["https,https"], true),
+            (&["https", "http"], false),
+            (&["http", "https"], false),
+            (&["https, http"], false),
+            (&["gopher", "https"], false),
+            (&["gopher"], true),
+            (&[""], true),
+            (&[], true),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|value| ("x-forwarded-proto", *value)).collect();
+            assert_eq!(boundary().admit(&mut headers(&lines), peer, true).secure, secure, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_forwarded_field_is_walked_right_to_left() {
+        let boundary = boundary().believing(TrustedFields::Forwarded);
+        let peer = "10.0.0.1:9".parse().expect("an address");
+        for (lines, client, secure) in [
+            (&["for=203.0.113.7"][..], "203.0.113.7", false),
+            (&["for=203.0.113.7;proto=https"], "203.0.113.7", true),
+            (&["for=6.6.6.6;proto=http, for=203.0.113.7;proto=https, for=10.0.0.2"], "203.0.113.7", true),
+            (&["for=6.6.6.6", "for=\"[2001:db8::7]:1\";proto=https", "for=10.0.0.2;proto=http"], "2001:db8::7", true),
+            (&["for=10.9.9.9;proto=https, for=10.0.0.2"], "10.9.9.9", true),
+            (&["for=6.6.6.6, for=unknown;proto=https, for=10.0.0.2"], "10.0.0.2", true),
+            (&["for=6.6.6.6, for=_hidden, for=10.0.0.2;proto=https"], "10.0.0.2", false),
+            (&["for=6.6.6.6, proto=https, for=10.0.0.2"], "10.0.0.2", true),
+            (&["for=6.6.6.6, nonsense;proto=http, for=10.0.0.2;proto=https"], "10.0.0.2", true),
+            (&["for=6.6.6.6, , for=10.0.0.2"], "10.0.0.2", false),
+            (&["for=6.6.6.6;x=\", for=203.0.113.7"], "203.0.113.7", false),
+            (&["nonsense"], "10.0.0.1", false),
+            (&[""], "10.0.0.1", false),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|value| ("forwarded", *value)).collect();
+            let mut map = headers(&lines);
+            let found = boundary.admit(&mut map, peer, false);
+            assert_eq!((found.address, found.secure), (client.parse().expect("an address"), secure), "{lines:?}");
+            assert!(map.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_the_fields_that_the_proxies_write_are_believed() {
+        let both = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https"), ("forwarded", "for=7.7.7.7")];
+        let peer = "10.0.0.1:9".parse().expect("an address");
+        let found = |fields| boundary().believing(fields).admit(&mut headers(&both), peer, false);
+        let told = |client: Client| (client.address.to_string(), client.secure);
+        assert_eq!(told(found(TrustedFields::XForwarded)), ("6.6.6.6".to_owned(), true));
+        assert_eq!(told(found(TrustedFields::Forwarded)), ("7.7.7.7".to_owned(), false));
+        let client = boundary().believing(TrustedFields::Forwarded).admit(&mut headers(&both[..2]), peer, false);
+        assert_eq!(told(client), ("10.0.0.1".to_owned(), false), "without its own field nothing is believed");
+        let stranger = "192.0.2.1:9".parse().expect("an address");
+        let client = boundary().believing(TrustedFields::Forwarded).admit(&mut headers(&both), stranger, false);
+        assert_eq!(told(client), ("192.0.2.1".to_owned(), false));
     }
 
     #[test]

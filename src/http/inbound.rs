@@ -1,7 +1,8 @@
 //! A request's body on its way in: bounded in bytes and in time, and able to say afterwards how it ended.
 //!
 //! Owns the body limit, the wait between reads, the least rate, what is read ahead, and the fate. Trailers end here: they never merge
-//! into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes.
+//! into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes,
+//! and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,6 +16,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::client_body::{ClientBody, Cut};
+use super::spool::{Kept, Spool, SpoolError};
 use crate::deadline::Deadline;
 
 /// The slowest a body may come on average, in bytes a second; one that is slower is given up in time.
@@ -39,6 +41,8 @@ pub enum Fate {
     Malformed,
     /// The client left.
     Broken,
+    /// All of it had come, and was lost before it was passed on.
+    Lost,
 }
 
 /// Why reading a request body stopped early.
@@ -53,6 +57,9 @@ pub enum InboundError {
     /// The client's side failed.
     #[error("client's body broke off")]
     Broken(#[source] Cut),
+    /// What was kept of it can't be had back.
+    #[error("kept body is lost")]
+    Lost(#[source] SpoolError),
 }
 
 /// Counts a request body as long as it has not been read to its end. A connection with one is not idle.
@@ -81,6 +88,8 @@ pub struct BodyWatch(Option<Arc<Watched>>);
 struct Watched {
     fate: AtomicU8,
     bytes: AtomicU64,
+    /// Bytes of a body that was whole before, passed on so far.
+    passed: AtomicU64,
 }
 
 /// A request's body, or none.
@@ -102,6 +111,8 @@ struct Reading {
     /// What was read ahead, and how the reading ahead ended.
     ahead: VecDeque<Bytes>,
     failed: Option<InboundError>,
+    /// All of it, if it was spooled.
+    kept: Option<Kept>,
 }
 
 impl RequestBody {
@@ -121,6 +132,7 @@ impl RequestBody {
             live,
             ahead: VecDeque::new(),
             failed: None,
+            kept: None,
         };
         Self { reading: Some(Box::new(reading)) }
     }
@@ -146,9 +158,45 @@ impl RequestBody {
                     reading.failed = Some(error);
                     return;
                 }
+                // Over HTTP/2 and HTTP/3 the end may come behind the head, and is then no body all the same.
+                None if reading.ahead.is_empty() => {
+                    self.reading = None;
+                    return;
+                }
                 None => return,
             }
         }
+    }
+
+    /// Reads all of the body and keeps it in `spool`, so that its length is known before an upstream is asked for. What the client does
+    /// wrong shows when the body is read, as after [`Self::read_ahead`]; what is an error here is the spool's.
+    ///
+    /// Not cancel safe: what was read is lost.
+    pub async fn spool(&mut self, spool: &Spool) -> Result<(), SpoolError> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        let mut keeping = spool.keep();
+        for data in std::mem::take(&mut reading.ahead) {
+            keeping.take(data).await?;
+        }
+        while let Some(read) = poll_fn(|cx| reading.poll(cx)).await {
+            let data = match read.map(Frame::into_data) {
+                Ok(Ok(data)) => data,
+                Ok(Err(_)) => continue,
+                Err(error) => {
+                    reading.failed = Some(error);
+                    return Ok(());
+                }
+            };
+            let (came, waited) = (Instant::now(), keeping.take(data).await);
+            reading.begun += came.elapsed(); // the disk's time is not the client's
+            waited?;
+        }
+        let kept = keeping.finish().await?;
+        match kept.left() {
+            0 => self.reading = None,
+            _ => reading.kept = Some(kept),
+        }
+        Ok(())
     }
 
     /// Whether the request ends with its head.
@@ -171,13 +219,20 @@ impl BodyWatch {
             Some(2) => Fate::TooLarge,
             Some(3) => Fate::TooSlow,
             Some(4) => Fate::Malformed,
-            Some(_) => Fate::Broken,
+            Some(5) => Fate::Broken,
+            Some(_) => Fate::Lost,
         }
     }
 
     /// Bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |watched| watched.bytes.load(Ordering::Relaxed))
+    }
+
+    /// How far it has come, from the client or out of the spool; it differs whenever it has come further.
+    pub fn progress(&self) -> (Fate, u64) {
+        let passed = self.0.as_ref().map_or(0, |watched| watched.passed.load(Ordering::Relaxed));
+        (self.fate(), self.bytes() + passed)
     }
 }
 
@@ -209,6 +264,22 @@ impl Reading {
                 Poll::Ready(Some(Err(InboundError::TooSlow)))
             }
         }
+    }
+
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
+        let Some(kept) = &mut self.kept else { return Poll::Ready(None) };
+        Poll::Ready(match std::task::ready!(kept.poll_piece(cx)) {
+            Some(Ok(data)) => {
+                self.watch.passed.fetch_add(data.len() as u64, Ordering::Relaxed);
+                Some(Ok(Frame::data(data)))
+            }
+            Some(Err(error)) => {
+                tracing::error!(?error, "a spooled request body is lost"); // of its cause nobody else will hear
+                self.watch.end(Fate::Lost);
+                Some(Err(InboundError::Lost(error)))
+            }
+            None => None,
+        })
     }
 
     fn whole(&mut self) {
@@ -248,6 +319,9 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        if reading.kept.is_some() {
+            return reading.poll_kept(cx);
+        }
         if let Some(data) = reading.ahead.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
@@ -258,13 +332,17 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reading.as_ref().is_none_or(|reading| {
-            reading.ahead.is_empty() && reading.failed.is_none() && reading.incoming.is_end_stream()
+        self.reading.as_ref().is_none_or(|reading| match &reading.kept {
+            Some(kept) => kept.left() == 0,
+            None => reading.ahead.is_empty() && reading.failed.is_none() && reading.incoming.is_end_stream(),
         })
     }
 
     fn size_hint(&self) -> SizeHint {
         let Some(reading) = &self.reading else { return SizeHint::with_exact(0) };
+        if let Some(kept) = &reading.kept {
+            return SizeHint::with_exact(kept.left());
+        }
         let ahead: u64 = reading.ahead.iter().map(|data| data.len() as u64).sum();
         reading.incoming.size_hint().exact().map_or_else(SizeHint::default, |left| SizeHint::with_exact(ahead + left))
     }

@@ -4,10 +4,12 @@ mod body;
 pub mod boundary;
 mod client_body;
 pub mod conditional;
+mod forwarded;
 mod framing;
 pub mod hop;
 pub mod http3;
 mod inbound;
+mod spool;
 mod target;
 
 pub use body::{Body, BodyError};
@@ -15,4 +17,5 @@ pub use boundary::{Boundary, Client};
 pub use client_body::{ClientBody, Cut};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
+pub use spool::{Spool, SpoolError, SpoolSettings, SpoolUsage, check_spool_directory};
 pub use target::{Target, TargetError};

@@ -70,10 +70,11 @@ impl TargetError {
 impl Target {
     /// Reads the target of a request that came over a connection that was `secure` or not; `max_bytes` bounds path and query.
     pub fn read(head: &request::Parts, secure: bool, max_bytes: usize) -> Result<Self, TargetError> {
-        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        if matches!(head.method, Method::CONNECT | Method::TRACE) || has_small_letters(&head.method) {
             return Err(TargetError::MethodNotSupported);
         }
         check_transfer_encoding(&head.headers)?;
+        check_scheme(&head.uri, secure)?;
         let authority = authority(&head.uri, &head.headers, head.version)?;
         let path_and_query = head.uri.path_and_query().ok_or(TargetError::Malformed)?.clone();
         if path_and_query.as_str().len() > max_bytes {
@@ -120,6 +121,21 @@ impl Target {
     /// Path and query in the client's own bytes.
     pub fn path_and_query(&self) -> &PathAndQuery {
         &self.path_and_query
+    }
+}
+
+/// RFC 9110 section 9.1 tells `delete` from `DELETE`; applications that write all methods in capital letters, Django among them, do not.
+/// A rule for the one must not be a way around the rule for the other, and no method that is registered has small letters.
+fn has_small_letters(method: &Method) -> bool {
+    method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// RFC 9110 section 7.4: an absolute form of another scheme is not for this gateway, and one of https came the wrong way.
+fn check_scheme(uri: &Uri, secure: bool) -> Result<(), TargetError> {
+    match uri.scheme_str() {
+        None | Some("http") => Ok(()),
+        Some("https") if secure => Ok(()),
+        Some(_) => Err(TargetError::Malformed),
     }
 }
 
@@ -247,12 +263,22 @@ mod tests {
     }
 
     fn read_version(method: &str, uri: &str, hosts: &[&str], version: Version) -> Result<Target, TargetError> {
+        read_over(true, method, uri, hosts, version)
+    }
+
+    fn read_over(
+        secure: bool,
+        method: &str,
+        uri: &str,
+        hosts: &[&str],
+        version: Version,
+    ) -> Result<Target, TargetError> {
         let mut request = Request::builder().method(method).uri(uri).version(version);
         for host in hosts {
             request = request.header("host", *host);
         }
         let (head, ()) = request.body(()).map_err(|_| TargetError::Malformed)?.into_parts();
-        Target::read(&head, true, 8192)
+        Target::read(&head, secure, 8192)
     }
 
     #[test]
@@ -342,6 +368,28 @@ mod tests {
         assert_eq!(read("TRACE", "/", &["a"]).unwrap_err(), TargetError::MethodNotSupported);
         assert_eq!(read("CONNECT", "a:443", &["a"]).unwrap_err(), TargetError::MethodNotSupported);
         assert_eq!(read("OPTIONS", "*", &["a"]).unwrap_err(), TargetError::Malformed);
+    }
+
+    #[test]
+    fn a_method_in_small_letters_is_not_another_ones_way_around() {
+        for method in ["get", "delete", "Post", "pATCH", "PROPFINd"] {
+            assert_eq!(read(method, "/", &["a"]).unwrap_err(), TargetError::MethodNotSupported, "{method}");
+        }
+        for method in ["GET", "PROPFIND", "M-SEARCH", "X1"] {
+            assert!(read(method, "/", &["a"]).is_ok(), "{method}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_form_of_another_scheme_is_for_somebody_else() {
+        let over = |secure, uri| read_over(secure, "GET", uri, &["a"], Version::HTTP_11).map(|target| target.scheme());
+        assert_eq!(over(true, "https://a/"), Ok("https"));
+        assert_eq!(over(true, "http://a/"), Ok("https"), "the connection counts");
+        assert_eq!(over(false, "http://a/"), Ok("http"));
+        assert_eq!(over(false, "HTTP://a/"), Ok("http"));
+        for (secure, uri) in [(false, "https://a/"), (true, "ftp://a/"), (true, "ws://a/"), (true, "httpss://a/")] {
+            assert_eq!(over(secure, uri), Err(TargetError::Malformed), "{uri}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who connected, proven: only this room makes a `ClientAddr`, from what the kernel says.
+//! Who connected, proven: only this room makes a `ClientAddr`, from what the kernel says, or a relay that may.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +20,11 @@ impl ClientAddr {
     /// The port on the client's side.
     pub fn port(self) -> u16 {
         self.0.port()
+    }
+
+    /// Both.
+    pub fn socket(self) -> SocketAddr {
+        self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Listening: bound sockets, over TCP and UDP, and accept loops that never end.
 //!
-//! Owns the sockets, the bound on connections for the whole process, and what happens when the kernel can't hand over
-//! a connection. Refuses to know what is spoken over it.
+//! Owns the sockets, the bound on connections for the whole process, what happens when the kernel can't hand over
+//! a connection, and who is behind one that a relay passes on. Refuses to know what is spoken over it.
 
 mod accept;
 mod bind;
@@ -10,6 +10,7 @@ mod datagrams;
 mod limit;
 mod mark;
 mod quic;
+mod relay;
 mod settings;
 
 pub use accept::{Accepted, Backlog, Incoming, Queue, TcpQueue};
@@ -18,4 +19,5 @@ pub use client::ClientAddr;
 pub use datagrams::{QuicSocket, bind_quic};
 pub use limit::{Admission, ConnectionLimit};
 pub use quic::{Attempt, Decision, QuicIncoming, Unproven};
+pub use relay::{Ends, RelayError, Relays, announced};
 pub use settings::*;

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,6 +45,7 @@ pub enum Decision {
 /// The attempts at one listener on one worker.
 pub struct QuicIncoming {
     endpoint: Endpoint,
+    bound: SocketAddr,
     limit: ConnectionLimit,
     unproven: Arc<AtomicUsize>,
     on_decision: Box<dyn Fn(Decision) + Send + Sync>,
@@ -55,6 +57,8 @@ pub struct Attempt {
     incoming: quinn::Incoming,
     /// Who it says it is; proved when the handshake is over.
     pub client: ClientAddr,
+    /// Whom it called.
+    pub local: SocketAddr,
     /// Its place under the connection limit: keep it as long as the connection.
     pub admission: Admission,
     unproven: Option<Unproven>,
@@ -83,8 +87,9 @@ impl QuicIncoming {
         endpoint.cid_generator(socket.ids()).supported_versions(vec![VERSION_1]);
         let runtime = Arc::new(Counted { tasks: tasks.clone() });
         let socket = socket.on_runtime(on_failure)?;
+        let bound = socket.local_addr()?;
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime)?;
-        Ok(Self { endpoint, limit, unproven: Arc::default(), on_decision: Box::new(on_decision) })
+        Ok(Self { endpoint, bound, limit, unproven: Arc::default(), on_decision: Box::new(on_decision) })
     }
 
     /// The next attempt that is let in, however long it takes; `None` if the socket is of no use any more.
@@ -106,8 +111,9 @@ impl QuicIncoming {
             };
             (self.on_decision)(Decision::Accepted);
             let client = ClientAddr::of_peer(incoming.remote_address());
+            let local = SocketAddr::new(incoming.local_ip().unwrap_or(self.bound.ip()), self.bound.port());
             let unproven = (!proven).then(|| Unproven::begin(&self.unproven));
-            return Some(Attempt { incoming, client, admission, unproven });
+            return Some(Attempt { incoming, client, local, admission, unproven });
         }
     }
 

@@ -24,12 +24,13 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::key_sets::KeySets;
+use super::spools::Spools;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
 pub use meters::{
-    AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt, RouteMeter,
-    TlsVersion, UpstreamFailure, WorkerMeter,
+    Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
+    RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
@@ -102,6 +103,13 @@ const UPSTREAM_WAITING: Family = Family::gauge(
     "Requests waiting for a slot of an endpoint.",
     &["upstream", "endpoint"],
 );
+const SPOOL_BYTES: Family =
+    Family::gauge("portcullis_spool_bytes", "Bytes of spooled request bodies on disk now, by upstream.", &["upstream"]);
+const SPOOLED_REQUESTS: Family = Family::counter(
+    "portcullis_spooled_requests_total",
+    "Requests whose body was spooled, because its length had to be known, by upstream.",
+    &["upstream"],
+);
 const TLS_HANDSHAKES: Family = Family::counter(
     "portcullis_tls_handshakes_total",
     "TLS handshakes; the version is unknown when none was agreed on.",
@@ -115,6 +123,11 @@ const ACCEPT_ERRORS: Family = Family::counter(
     "portcullis_accept_errors_total",
     "Failures to accept a connection, for want of file descriptors or memory.",
     &["listener"],
+);
+const PROXY_HEADERS: Family = Family::counter(
+    "portcullis_proxy_headers_total",
+    "PROXY headers that relays were asked for, by what came.",
+    &["listener", "result"],
 );
 const QUIC_ATTEMPTS: Family = Family::counter(
     "portcullis_quic_attempts_total",
@@ -196,11 +209,14 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,
     &UPSTREAM_WAITING,
+    &SPOOL_BYTES,
+    &SPOOLED_REQUESTS,
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
     &ACCEPT_ERRORS,
     &QUIC_ATTEMPTS,
+    &PROXY_HEADERS,
     &MALFORMED_REQUESTS,
     &PANICS,
     &CERTIFICATE_EXPIRY,
@@ -294,6 +310,11 @@ impl Metrics {
         &self.ledger.key_sets
     }
 
+    /// Whom to ask about spooled request bodies.
+    pub fn spools(&self) -> &Spools {
+        &self.ledger.spools
+    }
+
     /// Replaces the certificates served: label and expiry of each. Of two with one label the earlier expiry shows.
     pub fn certificates<'a>(&self, served: impl IntoIterator<Item = (&'a str, SystemTime)>) {
         let mut expiries = BTreeMap::new();
@@ -361,6 +382,7 @@ struct Ledger {
     revocations: Mutex<[usize; 3]>,
     revocation_changes: Count,
     key_sets: KeySets,
+    spools: Spools,
 }
 
 impl Ledger {
@@ -383,6 +405,7 @@ impl Ledger {
             revocations: Mutex::default(),
             revocation_changes: Count::default(),
             key_sets: KeySets::default(),
+            spools: Spools::default(),
         }
     }
 
@@ -414,6 +437,10 @@ impl Ledger {
             }
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
+        }
+        for spool in self.spools.status() {
+            sheet.put(&SPOOL_BYTES, &[&spool.upstream], spool.disk_bytes);
+            sheet.put(&SPOOLED_REQUESTS, &[&spool.upstream], spool.bodies);
         }
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
@@ -469,6 +496,10 @@ fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
         let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
         let (version, result) = handshake.labels();
         sheet.put(&TLS_HANDSHAKES, &[listener, version, result], count);
+    }
+    for announcement in Announcement::ALL {
+        let count = shards.iter().map(|shard| shard.announcements[announcement as usize].value()).sum::<u64>();
+        sheet.put(&PROXY_HEADERS, &[listener, announcement.label()], count);
     }
     for outcome in QuicAttempt::ALL {
         let count = shards.iter().map(|shard| shard.quic[outcome as usize].value()).sum::<u64>();

@@ -9,6 +9,7 @@ mod chain;
 mod key_sets;
 mod metrics;
 mod settings;
+mod spools;
 mod tracing;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
@@ -19,9 +20,10 @@ pub use admin::{
 pub use chain::Chain;
 pub use key_sets::{KeySetStatus, KeySets};
 pub use metrics::{
-    AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, Handshake, Held, Introspected, IntrospectionMeter,
-    Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, QuicAttempt, RouteMeter, RouteNumbers, STATUSES, TlsVersion,
-    UpstreamFailure, Vocabulary, WorkerMeter,
+    Announcement, AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, Handshake, Held, Introspected,
+    IntrospectionMeter, Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, QuicAttempt, RouteMeter, RouteNumbers,
+    STATUSES, TlsVersion, UpstreamFailure, Vocabulary, WorkerMeter,
 };
 pub use settings::*;
+pub use spools::{SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

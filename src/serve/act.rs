@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, request};
+use http_body::Body as _;
 
 use super::Limits;
 use super::context::{Client, Exchange, Notes};
@@ -17,7 +18,7 @@ use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
 use crate::http::{Body, Fate, RequestBody, Target, TargetError, hop};
 use crate::snapshot::{Action, Rewrite, Route};
-use crate::upstream::{Kind, Upstream, UpstreamFailure};
+use crate::upstream::{Kind, OnBehalf, Upstream, UpstreamFailure};
 
 /// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
@@ -66,8 +67,8 @@ fn note(notes: &Notes, route: &Route, permit: &Permit) {
 /// The request as the upstream gets it.
 struct Outgoing<'i> {
     request: Request<RequestBody>,
-    /// Whether the client accepts trailers.
-    trailers: bool,
+    /// Whom it is forwarded for.
+    behalf: OnBehalf,
     /// What the gateway is to say in its own name when the request leaves.
     statement: Option<Statement<'i>>,
 }
@@ -82,21 +83,23 @@ fn outgoing<'i>(
     target: &Target,
     limits: &Limits,
 ) -> Result<Outgoing<'i>, Failure> {
-    let Exchange { mut head, body, notes, .. } = exchange;
+    let Exchange { mut head, body, notes, connection } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
+    let user = permit.subject().filter(|_| route.policy.is_of_one_issuer()).map(Into::into);
+    let local = connection.local;
+    let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     let body = body.take(route.body_bytes, limits.body_timeout);
     notes.write(|story| story.body = Some(body.watch()));
-    frame_anew(&head.method, &mut head.headers, &body);
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
-    Ok(Outgoing { request, trailers, statement })
+    Ok(Outgoing { request, behalf, statement })
 }
 
 /// What the way to the upstream asks of a request.
@@ -131,18 +134,22 @@ fn on_the_line(uri: &Uri) -> &str {
 }
 
 async fn proxy(upstream: &Upstream, outgoing: Outgoing<'_>, notes: &Notes) -> Result<Response<Body>, Failure> {
-    let Outgoing { mut request, trailers, statement } = outgoing;
+    let Outgoing { mut request, behalf, statement } = outgoing;
     let watch = request.body().watch();
-    request.body_mut().read_ahead().await;
+    match upstream.spool().filter(|_| request.body().size_hint().exact().is_none()) {
+        Some(spool) => request.body_mut().spool(spool).await?,
+        None => request.body_mut().read_ahead().await,
+    }
     if !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
         return Err(Failure::of_upstream(UpstreamFailure::RequestBody, watch.fate()));
     }
+    frame_anew(&mut request);
     if let Some(statement) = statement {
         // Dated now and not before: a slow client may have taken longer over its body than the token lives.
         let header = statement.header().clone();
         request.headers_mut().insert(header, statement.sign(UnixSeconds::now())?);
     }
-    match upstream.forward(request, trailers).await {
+    match upstream.forward(request, &behalf).await {
         Ok(forwarded) => {
             notes.write(|story| {
                 story.endpoint = Some(forwarded.endpoint);
@@ -188,12 +195,13 @@ fn rewrite_head(headers: &mut HeaderMap, permit: &Permit, client: &Client, targe
 
 /// RFC 9110 section 8.6 and RFC 9112 section 6.1, where the HTTP client behind would leave the framing out: it frames by the body's
 /// length, but takes a GET for one without a body and says nothing of an empty one.
-fn frame_anew(method: &Method, headers: &mut HeaderMap, body: &RequestBody) {
-    if body.is_empty() {
-        if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if http_body::Body::size_hint(body).exact().is_none() {
+fn frame_anew(request: &mut Request<RequestBody>) {
+    let has_content = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let (is_empty, length) = (request.body().is_empty(), request.body().size_hint().exact());
+    let headers = request.headers_mut();
+    if is_empty && has_content {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    } else if length.is_none() {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }

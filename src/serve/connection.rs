@@ -38,8 +38,10 @@ const REST_AFTER: Duration = Duration::from_millis(250);
 /// What is known of a connection before its first byte.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted {
-    /// The socket's other end.
+    /// Who called: the socket's other end, or the client of a relay.
     pub peer: SocketAddr,
+    /// Whom they called.
+    pub local: SocketAddr,
     /// Whether it is TLS.
     pub secure: bool,
     /// The SHA-256 of the certificate the client proved to hold (RFC 8705 section 3.1).
@@ -62,6 +64,7 @@ where
     let stream = Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits.write_timeout);
     let connection = Arc::new(Connection {
         peer: accepted.peer,
+        local: accepted.local,
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         client_certificate: accepted.client_certificate,
@@ -91,12 +94,12 @@ fn alternative(port: u16) -> HeaderValue {
 fn report(connection: &Connection, ended: hyper::Result<()>) {
     if let Some(violation) = connection.activity.violation() {
         connection.worker.meter.malformed(violation.reason());
-        tracing::debug!(peer = %connection.peer, reason = violation.reason(), "malformed request");
+        tracing::debug!(peer = %connection.peer, local = %connection.local, reason = violation.reason(), "malformed request");
     } else if let Err(error) = ended {
         if error.is_parse() {
             connection.worker.meter.malformed(super::PARSE_REASON);
         }
-        tracing::debug!(peer = %connection.peer, %error, "connection ended");
+        tracing::debug!(peer = %connection.peer, local = %connection.local, %error, "connection ended");
     }
 }
 

@@ -43,7 +43,10 @@ pub struct Worker {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) worker: Arc<Worker>,
+    /// Who called: the socket's other end, or the client of a relay. A trusted proxy may say more, request by request.
     pub(super) peer: SocketAddr,
+    /// Whom they called: an address of ours, or of a relay.
+    pub(super) local: SocketAddr,
     /// The peer's address as it is sent to upstreams, made once.
     pub(super) peer_value: HeaderValue,
     pub(super) secure: bool,
@@ -71,16 +74,17 @@ impl Exchange {
         let connection = &self.connection;
         let said = snapshot.boundary.admit(&mut self.head.headers, connection.peer, connection.secure);
         let request_id = said.request_id.unwrap_or_else(|| connection.worker.ids.next());
-        let forwarded_for = if said.address == connection.peer.ip().to_canonical() {
-            connection.peer_value.clone()
+        let (forwarded_for, port) = if said.address == connection.peer.ip().to_canonical() {
+            (connection.peer_value.clone(), connection.peer.port())
         } else {
-            address_value(said.address)
+            (address_value(said.address), 0)
         };
+        let socket = SocketAddr::new(said.address, port);
         self.notes.write(|story| {
             story.client = said.address;
             story.request_id = Some(request_id.clone());
         });
-        Client { forwarded_for, secure: said.secure, request_id }
+        Client { socket, forwarded_for, secure: said.secure, request_id }
     }
 
     /// What the judge is to look at.
@@ -111,11 +115,12 @@ impl Exchange {
     }
 
     /// Who the request is for. Over HTTP/1 the parser has counted the fields already; over HTTP/2 nobody has.
-    pub(super) fn target(&self, limits: &Limits) -> Result<Target, TargetError> {
+    pub(super) fn target(&self, client: &Client, limits: &Limits) -> Result<Target, TargetError> {
         if self.head.headers.len() > limits.header_fields {
             return Err(TargetError::TooManyFields);
         }
-        Target::read(&self.head, self.connection.secure, limits.target_bytes)
+        // Either may be what the request's own scheme is about: the way to a trusted proxy, or the way from it.
+        Target::read(&self.head, self.connection.secure || client.secure, limits.target_bytes)
     }
 }
 
@@ -138,6 +143,8 @@ fn takes_html(range: &str) -> bool {
 /// What the upstream is told about the client.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Its address; port 0 if only a proxy knows it.
+    pub(super) socket: SocketAddr,
     pub(super) forwarded_for: HeaderValue,
     pub(super) secure: bool,
     pub(super) request_id: HeaderValue,

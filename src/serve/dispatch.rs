@@ -15,7 +15,7 @@ use crate::http::Body;
 pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, Failure> {
     let snapshot = exchange.connection.worker.live.current(); // one generation per request
     let client = exchange.admit(&snapshot); // nothing a client says can speak for us
-    let target = exchange.target(&snapshot.limits)?;
+    let target = exchange.target(&client, &snapshot.limits)?;
     exchange.notes.write(|story| story.target = Some(target.clone()));
     if let Some(port) = exchange.connection.to_https {
         return Ok(redirect::to_https(&target, port));

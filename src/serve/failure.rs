@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
-use crate::http::{Fate, TargetError};
+use crate::http::{Fate, SpoolError, TargetError};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
 
@@ -31,6 +31,10 @@ pub(super) enum Failure {
     Unsigned(#[from] Unsigned),
     #[error(transparent)]
     Upstream(UpstreamFailure),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("request body was lost before it was passed on")]
+    BodyLost,
     #[error("request body is over the route's limit")]
     BodyTooLarge,
     #[error("client sent its body too slowly")]
@@ -50,6 +54,7 @@ impl Failure {
             (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
             (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
             (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
+            (UpstreamFailure::RequestBody, Fate::Lost) => Self::BodyLost,
             (UpstreamFailure::RequestBody, _) => Self::ClientGone,
             (failure, _) => Self::Upstream(failure),
         }
@@ -70,6 +75,10 @@ impl Failure {
             Self::Files(FilesError::Io(_)) => "file_io",
             Self::Unsigned(_) => "unsigned",
             Self::Upstream(failure) => failure.label(),
+            Self::Spool(SpoolError::Full(_)) => "spool_full",
+            Self::Spool(SpoolError::Stalled) => "spool_stalled",
+            Self::Spool(SpoolError::Io(_)) => "spool_io",
+            Self::BodyLost => "spool_lost",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyMalformed => "body_malformed",

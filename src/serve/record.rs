@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALT_SVC, CONTENT_LENGTH, USER_AGENT};
+use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -137,6 +137,9 @@ impl Open {
         if self.version < Version::HTTP_2 && self.has_body && !self.body_is_read() {
             close(response.headers_mut()); // another request can't follow a body that nobody reads
         }
+        if self.version == Version::HTTP_10 {
+            for_http10(response);
+        }
     }
 
     /// Whether the request's body has been read, or is still being read by an upstream that has answered already.
@@ -196,6 +199,17 @@ impl Drop for Open {
                 user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             });
         });
+    }
+}
+
+/// RFC 9112 sections 6.3 and 9.3: an old client reads a body of unknown length to the end of the connection, whatever it asked for.
+fn for_http10(response: &mut Response<Body>) {
+    if response.body().size_hint().exact().is_none() {
+        close(response.headers_mut());
+    }
+    if response.headers().contains_key(CONNECTION) {
+        // hyper would add `keep-alive` to `close` where the client asked for it, but not to an answer of this version.
+        *response.version_mut() = Version::HTTP_10;
     }
 }
 

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use crate::auth::{Denied, Kind, Style, drf_body};
 use crate::files::FilesError;
 use crate::http::boundary::REQUEST_ID;
-use crate::http::{Body, TargetError};
+use crate::http::{Body, SpoolError, TargetError};
 use crate::observe::Chain;
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
@@ -64,7 +64,8 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             let range = format!("bytes */{len}");
             headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("a number between ASCII"));
         }
-        Failure::Upstream(UpstreamFailure::QueueTimeout) => {
+        Failure::Upstream(UpstreamFailure::QueueTimeout)
+        | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
         }
         _ => {}
@@ -92,6 +93,12 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         }
         Failure::Files(FilesError::Io(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read"),
         Failure::Upstream(failure) => upstream_status(failure),
+        Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "there is no room for the request body at the moment")
+        }
+        Failure::Spool(SpoolError::Io(_)) | Failure::BodyLost => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the request body could not be kept")
+        }
         Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
         Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
@@ -121,10 +128,19 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
     match failure {
         UpstreamFailure::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, "no connection to the upstream became free"),
         UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
+        UpstreamFailure::Tls(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached securely"),
         UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),
-        UpstreamFailure::Closed(_) => (StatusCode::BAD_GATEWAY, "the upstream closed without a response"),
+        UpstreamFailure::Closed(_) | UpstreamFailure::PacketRefused { .. } => {
+            (StatusCode::BAD_GATEWAY, "the upstream closed without a response")
+        }
         UpstreamFailure::Malformed(_) => (StatusCode::BAD_GATEWAY, "the upstream's response was malformed"),
         UpstreamFailure::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
+        UpstreamFailure::HeadTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the header fields are too large for the upstream")
+        }
+        UpstreamFailure::LengthRequired => {
+            (StatusCode::LENGTH_REQUIRED, "the length of the request body must be known")
+        }
         UpstreamFailure::RequestBody => (StatusCode::BAD_REQUEST, "the request body broke off"),
     }
 }
@@ -141,9 +157,17 @@ fn denied_status(kind: Kind) -> StatusCode {
 /// ERROR is for what someone must act on; an upstream that fails is a warning; what clients do is no event of ours.
 fn log(failure: &Failure) {
     match failure {
-        Failure::Panicked | Failure::Unsigned(_) | Failure::Files(FilesError::Io(_)) => {
+        Failure::Panicked
+        | Failure::Unsigned(_)
+        | Failure::Files(FilesError::Io(_))
+        | Failure::Spool(SpoolError::Io(_) | SpoolError::Stalled)
+        | Failure::BodyLost => {
             tracing::error!(error = %Chain(failure), "request failed inside the gateway");
         }
+        Failure::Upstream(UpstreamFailure::HeadTooLarge | UpstreamFailure::LengthRequired) => {
+            tracing::debug!(error = %Chain(failure), "request refused");
+        }
+        Failure::Spool(SpoolError::Full(_)) => tracing::warn!(error = %Chain(failure), "request body refused"),
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
         Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => {
             tracing::debug!(cause = %denied.cause(), "denied");

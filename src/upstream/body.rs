@@ -1,4 +1,5 @@
-//! A response body that holds its lease: the connection goes back when the body ends, and is closed when it is dropped before.
+//! A response body that holds its carrier: the connection goes back when the body ends, and is closed when it is dropped before; a
+//! stream of a shared connection is reset.
 //!
 //! Answers for RFC 9112 section 9.3: a connection is reused only if the response ended as framed and the request was sent whole.
 
@@ -11,8 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::BodyFailure;
-use super::endpoint::{Leased, Ready};
-use super::slot::Lease;
+use super::endpoint::{Carrier, Leased, Ready};
 use crate::http::{BodyError, BodyWatch, Fate};
 
 /// The upstream's response body, with what it holds.
@@ -26,7 +26,7 @@ pub(super) struct LeasedBody {
 
 #[derive(Debug)]
 struct Held {
-    lease: Lease,
+    carrier: Carrier,
     request: BodyWatch,
     leased: Leased,
     reusable: bool,
@@ -42,8 +42,8 @@ impl LeasedBody {
         reusable: bool,
         trailers: bool,
     ) -> Self {
-        let Ready { lease, leased, .. } = ready;
-        let held = Some(Held { lease, request, leased, reusable });
+        let Ready { carrier, leased, .. } = ready;
+        let held = Some(Held { carrier, request, leased, reusable });
         let mut body = Self { incoming, held, read_timeout, trailers };
         if body.incoming.is_end_stream() {
             body.release();
@@ -59,16 +59,19 @@ impl LeasedBody {
     }
 
     fn clear_deadline(&mut self) {
-        if let Some(connection) = self.held.as_mut().and_then(|held| held.lease.connection()) {
-            connection.deadline().clear();
+        if let Some(deadline) = self.held.as_mut().and_then(|held| held.carrier.deadline()) {
+            deadline.clear();
         }
     }
 
     fn release(&mut self) {
         self.clear_deadline();
-        let Some(Held { lease, request, leased, reusable }) = self.held.take() else { return };
+        let Some(Held { carrier, request, leased, reusable }) = self.held.take() else { return };
         drop(leased);
-        if reusable && request.fate() == Fate::Whole {
+        if let Carrier::Slot(lease) = carrier
+            && reusable
+            && request.fate() == Fate::Whole
+        {
             lease.clean(Instant::now());
         }
     }
@@ -98,10 +101,9 @@ impl Body for LeasedBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let Some(connection) = this.held.as_mut().and_then(|held| held.lease.connection()) else {
+                let Some(deadline) = this.held.as_mut().and_then(|held| held.carrier.deadline()) else {
                     return Poll::Pending; // the upstream's part is over
                 };
-                let deadline = connection.deadline();
                 deadline.set_if_clear(this.read_timeout);
                 std::task::ready!(deadline.poll_passed(cx));
                 Poll::Ready(Some(Err(this.fail(BodyFailure::ReadTimeout))))

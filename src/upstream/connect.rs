@@ -1,4 +1,4 @@
-//! Dialling an endpoint: from an address to a connection that speaks HTTP/1.1, with a deadline.
+//! One HTTP/1.1 connection to an endpoint, from an open stream to its end.
 //!
 //! Each connection is driven by a task of its own, so that a close by the endpoint is noticed when it happens and its idle
 //! age is learned. Refuses to know what is sent.
@@ -8,15 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 
 use super::endpoint::Shared;
-use super::{Address, UpstreamFailure};
 use crate::deadline::Deadline;
 use crate::http::RequestBody;
 use crate::observe::EndpointMeter;
@@ -97,46 +94,25 @@ pub(super) struct Keeper {
     pub(super) meter: EndpointMeter,
 }
 
-/// Dials `address` within `limit`. The `permit` counts against the endpoint's connections until the socket is closed.
-pub(super) async fn dial(
-    address: &Address,
-    limit: Duration,
-    permit: OwnedSemaphorePermit,
+/// Speaks HTTP/1.1 over `stream`. The `permit`, if it takes one, counts against the endpoint's connections until the socket is closed.
+/// A connection that is upgraded leaves its task.
+pub(super) async fn speak<S>(
+    stream: S,
+    permit: Option<OwnedSemaphorePermit>,
     keeper: Keeper,
     tasks: &Tasks,
-) -> Result<Connection, UpstreamFailure> {
-    let dialled = async {
-        match address {
-            Address::Tcp { host, port } => {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                let stream = TcpStream::connect((host, *port)).await?;
-                stream.set_nodelay(true)?;
-                handshake(TokioIo::new(stream), permit, keeper, tasks).await
-            }
-            Address::Unix(path) => {
-                handshake(TokioIo::new(UnixStream::connect(path).await?), permit, keeper, tasks).await
-            }
-            Address::Whoami => Err(io::Error::new(io::ErrorKind::Unsupported, "a built-in endpoint is not dialled")),
-        }
-    };
-    match timeout(limit, dialled).await {
-        Ok(connected) => connected.map_err(UpstreamFailure::Connect),
-        Err(_) => Err(UpstreamFailure::ConnectTimeout),
-    }
-}
-
-async fn handshake<I>(io: I, permit: OwnedSemaphorePermit, keeper: Keeper, tasks: &Tasks) -> io::Result<Connection>
+) -> io::Result<Connection>
 where
-    I: Read + Write + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) =
-        http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(io).await.map_err(io::Error::other)?;
+    let settings = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream));
+    let (sender, connection) = settings.await.map_err(io::Error::other)?;
     let life = Arc::new(Life::default());
     let watched = Arc::clone(&life);
     let open = keeper.meter.opened();
     let task = tasks.spawn(async move {
         // An error here reaches the request that is being served; an idle connection's end is no error.
-        let ended = connection.await;
+        let ended = connection.with_upgrades().await;
         if let Some(since) = watched.idle_since() {
             let now = Instant::now();
             keeper.shared.keep_alive.closed_after(now.saturating_duration_since(since), now);

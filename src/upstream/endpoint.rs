@@ -1,21 +1,30 @@
 //! One address of an upstream: its pool on this worker, and what the whole process shares about it.
 //!
-//! Owns the way from "a request for this endpoint" to "a connection that may carry it": a lease, then the connection in it
-//! if that may be trusted, else a fresh one. `max_connections` holds for the process: each open connection has a permit of
-//! one semaphore, and a worker in want of one makes the others give up idle connections.
+//! Owns the way from "a request for this endpoint" to "a connection that may carry it". Over HTTP/1.1: a lease, then the connection
+//! in it if that may be trusted, else a fresh one. Over uwsgi: a lease and a fresh
+//! connection. Over HTTP/2: a stream of a shared connection. `max_connections` holds for the process: each open connection has a
+//! permit of one semaphore, and a worker in want of one makes the others give up idle connections.
 
+use std::future::Future;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
-use super::connect::{Connection, Keeper, dial};
+use super::connect::{Connection, Keeper, speak};
 use super::keepalive::KeepAlive;
+use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
-use super::{Address, BodyFailure, UpstreamFailure, UpstreamSettings};
+use super::stream::{Stream, open};
+use super::tls::TlsClient;
+use super::uwsgi::Uwsgi;
+use super::{Address, BodyFailure, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
+use crate::deadline::Deadline;
 use crate::observe::{EndpointMeter, Held};
 use crate::shutdown::Tasks;
 
@@ -53,6 +62,9 @@ pub(super) struct Endpoint {
     leased: Arc<AtomicUsize>,
     // Made by the first request, on the worker's own runtime.
     pool: OnceLock<Pool>,
+    trunks: Trunks,
+    /// There if the address says TLS.
+    tls: Option<TlsClient>,
     tasks: Tasks,
 }
 
@@ -68,10 +80,38 @@ impl Drop for Pool {
     }
 }
 
-/// A lease whose connection may carry the request, and how it came.
+/// What carries one exchange: a connection of its own, or a stream of one that is shared.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    Slot(Lease),
+    Stream(StreamLease),
+    /// A connection that belongs to no pool.
+    Own(Box<Connection>),
+}
+
+impl Carrier {
+    /// The connection that carries this exchange and no other, if there is one.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Slot(lease) => lease.connection(),
+            Self::Own(connection) => Some(connection),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// The deadline of the exchange under way.
+    pub(super) fn deadline(&mut self) -> Option<&mut Deadline> {
+        match self {
+            Self::Stream(stream) => Some(stream.deadline()),
+            Self::Slot(_) | Self::Own(_) => self.connection().map(Connection::deadline),
+        }
+    }
+}
+
+/// A carrier that may take the request, and how it came.
 #[derive(Debug)]
 pub(super) struct Ready {
-    pub(super) lease: Lease,
+    pub(super) carrier: Carrier,
     /// How long its connection had been idle, if it was not dialled for this request.
     pub(super) reused: Option<Duration>,
     pub(super) leased: Leased,
@@ -115,9 +155,16 @@ pub(super) enum Need {
 }
 
 impl Endpoint {
-    pub(super) fn new(address: Address, shared: Arc<Shared>, meter: EndpointMeter, tasks: Tasks) -> Self {
+    pub(super) fn new(
+        address: Address,
+        tls: Option<TlsClient>,
+        shared: Arc<Shared>,
+        meter: EndpointMeter,
+        tasks: Tasks,
+    ) -> Self {
         let label = address.to_string().into();
-        Self { address, label, meter, shared, leased: Arc::default(), pool: OnceLock::new(), tasks }
+        let (leased, pool, trunks) = (Arc::default(), OnceLock::new(), Trunks::default());
+        Self { address, label, meter, shared, leased, pool, trunks, tls, tasks }
     }
 
     /// Requests of this worker that hold a lease.
@@ -125,10 +172,30 @@ impl Endpoint {
         self.leased.load(Ordering::Relaxed)
     }
 
-    /// A lease with a connection in it that meets `need`.
+    /// A carrier that meets `need`. A uwsgi `packet` opens a connection of its own.
     ///
     /// Cancel safe: a lease that is dropped closes what it holds.
-    pub(super) async fn ready(&self, need: Need, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+    pub(super) async fn ready(
+        &self,
+        need: Need,
+        packet: Option<Bytes>,
+        settings: &UpstreamSettings,
+        behalf: &OnBehalf,
+    ) -> Result<Ready, UpstreamFailure> {
+        match self.address.wire {
+            Wire::Http1 => self.slot(need, None, settings, behalf).await,
+            Wire::Uwsgi => self.slot(Need::Fresh, packet, settings, behalf).await,
+            Wire::Http2 => Box::pin(self.stream(settings)).await,
+        }
+    }
+
+    async fn slot(
+        &self,
+        need: Need,
+        packet: Option<Bytes>,
+        settings: &UpstreamSettings,
+        behalf: &OnBehalf,
+    ) -> Result<Ready, UpstreamFailure> {
         let until = Moment::now() + settings.queue_timeout;
         let mut lease = self.lease(settings).await?;
         let leased = Leased::new(&self.leased, &self.meter);
@@ -136,18 +203,100 @@ impl Endpoint {
             && is_ready(&mut lease, settings.connect_timeout).await
         {
             self.meter.reused();
-            return Ok(Ready { lease, reused: Some(idle), leased });
+            return Ok(Ready { carrier: Carrier::Slot(lease), reused: Some(idle), leased });
         }
         // What is given up frees its permit when its task ends, which is soon but not now.
         lease.close();
         // Boxed: a dial is rare, and its state would be part of every request's future.
-        lease.fill(Box::pin(self.connect(until, settings)).await?);
-        Ok(Ready { lease, reused: None, leased })
+        lease.fill(Box::pin(self.connect(until, packet, settings, behalf)).await?);
+        Ok(Ready { carrier: Carrier::Slot(lease), reused: None, leased })
     }
 
-    async fn connect(&self, until: Moment, settings: &UpstreamSettings) -> Result<Connection, UpstreamFailure> {
+    async fn connect(
+        &self,
+        until: Moment,
+        packet: Option<Bytes>,
+        settings: &UpstreamSettings,
+        behalf: &OnBehalf,
+    ) -> Result<Connection, UpstreamFailure> {
         let permit = self.permit(until).await?;
-        dial(&self.address, settings.connect_timeout, permit, self.keeper(), &self.tasks).await
+        let announcement = behalf.announcement(settings.announce);
+        let speaking = async {
+            let stream = self.dial(&announcement).await?;
+            let stream = match packet {
+                Some(packet) => Stream::Uwsgi(Box::new(Uwsgi::new(stream, packet))),
+                None => stream,
+            };
+            speak(stream, Some(permit), self.keeper(), &self.tasks).await
+        };
+        self.in_time(settings.connect_timeout, speaking).await
+    }
+
+    /// A connection of its own, outside of the pool and its bounds, for a request that asks for a tunnel.
+    pub(super) async fn dial_tunnel(
+        &self,
+        settings: &UpstreamSettings,
+        behalf: &OnBehalf,
+    ) -> Result<(Connection, Leased), UpstreamFailure> {
+        let leased = Leased::new(&self.leased, &self.meter);
+        let announcement = behalf.announcement(settings.announce);
+        let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.tasks).await };
+        Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
+    }
+
+    async fn dial(&self, announcement: &[u8]) -> io::Result<Stream> {
+        open(&self.address, self.tls.as_ref(), announcement).await
+    }
+
+    /// The outcome of dialling, typed.
+    async fn in_time<T>(
+        &self,
+        limit: Duration,
+        dialling: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, UpstreamFailure> {
+        match timeout(limit, dialling).await {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(error)) if self.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => {
+                Err(UpstreamFailure::Tls(error))
+            }
+            Ok(Err(error)) => Err(UpstreamFailure::Connect(error)),
+            Err(_) => Err(UpstreamFailure::ConnectTimeout),
+        }
+    }
+
+    /// A stream of a shared connection. When all are full, one request at a time opens another, and the others wait for it or for a
+    /// stream that ends.
+    async fn stream(&self, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
+        let until = Moment::now() + settings.queue_timeout;
+        let leased = Leased::new(&self.leased, &self.meter);
+        let ready = |stream, leased, reused| Ready { carrier: Carrier::Stream(stream), reused, leased };
+        if let Some(stream) = self.trunks.lease(settings.max_streams) {
+            self.meter.reused();
+            return Ok(ready(stream, leased, Some(Duration::ZERO)));
+        }
+        let _waiting = self.meter.waiting();
+        let turn = timeout_at(until, self.trunks.dialling.lock()).await;
+        let _turn = turn.map_err(|_| UpstreamFailure::QueueTimeout)?;
+        let mut reused = Some(Duration::ZERO);
+        loop {
+            if let Some(stream) = self.trunks.lease(settings.max_streams) {
+                return Ok(ready(stream, leased, reused));
+            }
+            if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
+                let keep_alive = settings.keep_alive;
+                let adding = async {
+                    self.trunks.add(self.dial(&[]).await?, keep_alive, permit, &self.meter, &self.tasks).await
+                };
+                self.in_time(settings.connect_timeout, adding).await?;
+                reused = None;
+                continue;
+            }
+            // Whatever ends is told of, but for connections of other workers.
+            drop(timeout(ASK_AGAIN, self.trunks.freed.notified()).await);
+            if Moment::now() >= until {
+                return Err(UpstreamFailure::QueueTimeout);
+            }
+        }
     }
 
     async fn lease(&self, settings: &UpstreamSettings) -> Result<Lease, UpstreamFailure> {

@@ -13,18 +13,33 @@ pub enum UpstreamFailure {
     /// The endpoint could not be dialled.
     #[error("could not connect to the upstream")]
     Connect(#[source] io::Error),
+    /// The endpoint is not who it must be, or TLS failed with it otherwise.
+    #[error("tls with the upstream failed")]
+    Tls(#[source] io::Error),
     /// Dialling took longer than `connect_timeout_secs`.
     #[error("connecting to the upstream took too long")]
     ConnectTimeout,
     /// The connection ended before a response head.
     #[error("upstream closed the connection without a response")]
     Closed(#[source] Option<hyper::Error>),
+    /// The same, and a likely reason: uWSGI reads no packet that is larger than its `buffer-size`, 4096 bytes where it is left alone.
+    #[error("upstream closed the connection after a uwsgi packet of {bytes} bytes: raise its `buffer-size`")]
+    PacketRefused {
+        /// The packet's length.
+        bytes: usize,
+    },
     /// What came back is not one unambiguous HTTP/1.1 response.
     #[error("upstream sent a malformed response")]
     Malformed(#[source] Option<hyper::Error>),
     /// No response head within `response_timeout_secs`.
     #[error("upstream sent no response in time")]
     ResponseTimeout,
+    /// The request's head has more than the 65,535 bytes that a uwsgi packet may have.
+    #[error("request head is too large for a uwsgi packet")]
+    HeadTooLarge,
+    /// The endpoint must be told the body's length, and nobody knows it.
+    #[error("request body has no known length")]
+    LengthRequired,
     /// The request's own body failed while it was forwarded.
     #[error("request body failed")]
     RequestBody,
@@ -36,11 +51,12 @@ impl UpstreamFailure {
         Some(match self {
             Self::QueueTimeout => Stage::QueueTimeout,
             Self::Connect(_) => Stage::Refused,
+            Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
-            Self::Closed(_) => Stage::Reset,
+            Self::Closed(_) | Self::PacketRefused { .. } => Stage::Reset,
             Self::Malformed(_) => Stage::Malformed,
             Self::ResponseTimeout => Stage::ResponseTimeout,
-            Self::RequestBody => return None,
+            Self::HeadTooLarge | Self::LengthRequired | Self::RequestBody => return None,
         })
     }
 
@@ -49,10 +65,14 @@ impl UpstreamFailure {
         match self {
             Self::QueueTimeout => "upstream_queue_timeout",
             Self::Connect(_) => "upstream_connect",
+            Self::Tls(_) => "upstream_tls",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::Closed(_) => "upstream_closed",
+            Self::PacketRefused { .. } => "upstream_packet_refused",
             Self::Malformed(_) => "upstream_malformed",
             Self::ResponseTimeout => "upstream_response_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::LengthRequired => "length_required",
             Self::RequestBody => "request_body",
         }
     }

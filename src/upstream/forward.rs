@@ -5,23 +5,47 @@
 //! deadline. Refuses to know status codes and what the client is told.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::LeasedBody;
-use super::endpoint::{Endpoint, Need, Ready};
-use super::{Upstream, UpstreamFailure, whoami};
+use super::endpoint::{Carrier, Endpoint, Need, Ready};
+use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
+use crate::proxy_protocol;
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
 const ATTEMPTS: usize = 3;
+
+/// Whom a request is forwarded for, proved before it gets here.
+#[derive(Debug, Clone)]
+pub struct OnBehalf {
+    /// The client, after what trusted proxies say; port 0 if only its address is known.
+    pub client: SocketAddr,
+    /// Whether the client's own connection was secure.
+    pub secure: bool,
+    /// The subject of the client's token, where it can mean one user only.
+    pub user: Option<Box<str>>,
+    /// Whether the client accepts trailers.
+    pub trailers: bool,
+    /// Where the client's connection, or the last proxy's, came in.
+    pub local: SocketAddr,
+}
+
+impl OnBehalf {
+    /// What a connection begins with that says whose it is; nothing, if it is not to say so.
+    pub(super) fn announcement(&self, version: Option<proxy_protocol::Version>) -> Vec<u8> {
+        version.map_or_else(Vec::new, |version| proxy_protocol::write(version, self.client, self.local))
+    }
+}
 
 /// A response, and how it was had.
 #[derive(Debug)]
@@ -59,17 +83,39 @@ struct Attempt {
     unreachable: bool,
 }
 
+/// What a uwsgi packet said of a request, whose own head nobody will see.
+struct Told {
+    headers: HeaderMap,
+    packet_bytes: usize,
+}
+
+impl Told {
+    /// The request gets its head back, in case it is sent again.
+    fn take_back(self, mut failed: Attempt) -> Attempt {
+        if let Some(request) = &mut failed.request {
+            *request.headers_mut() = self.headers;
+        } else if matches!(failed.failure, UpstreamFailure::Closed(_)) && uwsgi::is_often_too_large(self.packet_bytes) {
+            failed.failure = UpstreamFailure::PacketRefused { bytes: self.packet_bytes };
+        }
+        failed
+    }
+}
+
 impl Upstream {
     /// Forwards `request` and waits for the response's head.
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
-    pub async fn forward(&self, mut request: Request<RequestBody>, trailers: bool) -> Result<Forwarded, Failed> {
+    pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
         let watch = request.body().watch();
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
-        let mut need = if repeatable { Need::Any } else { Need::Trusted };
+        let mut need = match self.settings.announce {
+            Some(_) => Need::Fresh, // it is made for this client
+            None if repeatable => Need::Any,
+            None => Need::Trusted,
+        };
         let mut endpoint = self.pick(None);
         for attempt in 1.. {
-            let answered = self.attempt(endpoint, request, need, repeatable, &watch, trailers).await;
+            let answered = self.attempt(endpoint, request, need, repeatable, &watch, behalf).await;
             let failed = match answered {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => failed,
@@ -95,7 +141,7 @@ impl Upstream {
     }
 
     /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
-    fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
+    pub(super) fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
         let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let count = self.endpoints.len();
         (0..count)
@@ -108,21 +154,23 @@ impl Upstream {
     async fn attempt(
         &self,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         need: Need,
         repeatable: bool,
         watch: &BodyWatch,
-        trailers: bool,
+        behalf: &OnBehalf,
     ) -> Result<Forwarded, Attempt> {
         let begun = Instant::now();
         let label = Arc::clone(&endpoint.label);
-        if endpoint.address == super::Address::Whoami {
+        if endpoint.address.is_builtin() {
             return match Box::pin(whoami::answer(request)).await {
                 Ok(response) => Ok(Forwarded::new(response, label, Duration::ZERO, begun)),
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
         }
-        let ready = match endpoint.ready(need, &self.settings).await {
+        let packet = (endpoint.address.wire == Wire::Uwsgi).then(|| uwsgi::packet(&request, behalf)).transpose();
+        let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
+        let ready = match endpoint.ready(need, packet.clone(), &self.settings, behalf).await {
             Ok(ready) => ready,
             Err(failure) => {
                 let unreachable = !matches!(failure, UpstreamFailure::QueueTimeout);
@@ -130,8 +178,15 @@ impl Upstream {
             }
         };
         let connect = begun.elapsed();
-        let response = self.exchange(endpoint, ready, request, repeatable, watch, trailers).await?;
-        Ok(Forwarded::new(response, label, connect, begun))
+        let told =
+            packet.map(|packet| Told { headers: std::mem::take(request.headers_mut()), packet_bytes: packet.len() });
+        match self.exchange(endpoint, ready, request, repeatable, watch, behalf).await {
+            Ok(response) => Ok(Forwarded::new(response, label, connect, begun)),
+            Err(failed) => Err(match told {
+                Some(told) => told.take_back(failed),
+                None => failed,
+            }),
+        }
     }
 
     async fn exchange(
@@ -141,46 +196,73 @@ impl Upstream {
         request: Request<RequestBody>,
         repeatable: bool,
         watch: &BodyWatch,
-        trailers: bool,
+        behalf: &OnBehalf,
     ) -> Result<Response<Body>, Attempt> {
         // Only a connection that may have gone stale needs a spare head.
         let spare = (ready.reused.is_some() && repeatable).then(|| Box::new(head_of(&request)));
-        let Some(connection) = ready.lease.connection() else {
-            return Err(Attempt { failure: UpstreamFailure::Closed(None), request: Some(request), unreachable: false });
-        };
-        let (sender, deadline) = connection.wake();
-        let sent = pin!(sender.try_send_request(request));
-        let answered = patiently(sent, deadline, self.settings.response_timeout, watch).await;
-        deadline.clear();
-        let failure = match answered {
-            None => UpstreamFailure::ResponseTimeout,
-            Some(Ok(response)) => {
-                return self.accept(response, ready, watch, trailers).map_err(|failure| Attempt {
-                    failure,
-                    request: None,
-                    unreachable: false,
-                });
+        let failure = match self.send(endpoint, &mut ready.carrier, request, watch).await {
+            Ok(response) => {
+                let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);
+                return answered.map_err(|failure| Attempt { failure, request: None, unreachable: false });
             }
-            Some(Err(mut error)) => {
-                if let Some(unsent) = error.take_message() {
-                    let failure = UpstreamFailure::Closed(Some(error.into_error()));
-                    return Err(Attempt { failure, request: Some(unsent), unreachable: false });
-                }
-                judge(error.into_error(), watch)
+            Err((failure, Some(unsent))) => {
+                return Err(Attempt { failure, request: Some(unsent), unreachable: false });
             }
+            Err((failure, None)) => failure,
         };
-        if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure) {
+        if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure)
+            && endpoint.address.wire == Wire::Http1
+        {
             endpoint.closed_after(age); // gone stale under this request: the best evidence there is
         }
         let request = spare.filter(|_| matches!(failure, UpstreamFailure::Closed(_))).map(|spare| *spare);
         Err(Attempt { failure, request, unreachable: false })
     }
 
+    /// Sends `request` by what carries it; what comes back with a failure was not seen by the endpoint.
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        carrier: &mut Carrier,
+        request: Request<RequestBody>,
+        watch: &BodyWatch,
+    ) -> Result<Response<Incoming>, (UpstreamFailure, Option<Request<RequestBody>>)> {
+        let limit = self.settings.response_timeout;
+        let (answered, deadline) = match carrier {
+            Carrier::Slot(_) | Carrier::Own(_) => {
+                let Some(connection) = carrier.connection() else {
+                    return Err((UpstreamFailure::Closed(None), Some(request)));
+                };
+                let (sender, deadline) = connection.wake();
+                let sent = pin!(sender.try_send_request(request));
+                (patiently(sent, deadline, limit, watch).await, deadline)
+            }
+            Carrier::Stream(stream) => {
+                let (sender, deadline) = stream.wake();
+                let mut request = request;
+                multiplex::translate(&mut request, endpoint.address.tls);
+                // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
+                let sent = pin!(Box::pin(sender.try_send_request(request)));
+                (patiently(sent, deadline, limit, watch).await, deadline)
+            }
+        };
+        deadline.clear();
+        match answered {
+            None => Err((UpstreamFailure::ResponseTimeout, None)),
+            Some(Ok(response)) => Ok(response),
+            Some(Err(mut error)) => match error.take_message() {
+                Some(unsent) => Err((UpstreamFailure::Closed(Some(error.into_error())), Some(unsent))),
+                None => Err((judge(error.into_error(), watch), None)),
+            },
+        }
+    }
+
     /// Takes a response whose head is one unambiguous HTTP/1.1 message.
-    fn accept(
+    pub(super) fn accept(
         &self,
         response: Response<Incoming>,
         ready: Ready,
+        wire: Wire,
         watch: &BodyWatch,
         trailers: bool,
     ) -> Result<Response<Body>, UpstreamFailure> {
@@ -189,27 +271,28 @@ impl Upstream {
             return Err(UpstreamFailure::Malformed(None));
         }
         let hop = hop::strip(&mut head.headers);
-        let reusable = !hop.close && head.version == http::Version::HTTP_11;
+        let may_follow = wire == Wire::Http1 && self.settings.announce.is_none();
+        let reusable = may_follow && !hop.close && head.version == http::Version::HTTP_11;
         let body = LeasedBody::new(incoming, ready, watch.clone(), self.settings.read_timeout, reusable, trailers);
         Ok(Response::from_parts(head, Body::stream(body)))
     }
 }
 
 /// Waits `limit` from the last progress of the request's body, so that a long upload is no time-out; `None` once that has passed.
-async fn patiently<T>(
+pub(super) async fn patiently<T>(
     mut sent: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
     limit: Duration,
     watch: &BodyWatch,
 ) -> Option<T> {
-    let mut seen = (watch.fate(), watch.bytes());
+    let mut seen = watch.progress();
     deadline.set(limit);
     poll_fn(|cx| {
         if let Poll::Ready(result) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(result));
         }
         while deadline.poll_passed(cx).is_ready() {
-            let now = (watch.fate(), watch.bytes());
+            let now = watch.progress();
             if now == seen {
                 return Poll::Ready(None);
             }
@@ -222,7 +305,7 @@ async fn patiently<T>(
 }
 
 /// RFC 9112 section 6.3: a response with two lengths, or a length beside a transfer coding, can be read two ways.
-fn is_framed_once(headers: &http::HeaderMap) -> bool {
+fn is_framed_once(headers: &HeaderMap) -> bool {
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     let digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
     if !headers.get_all(CONTENT_LENGTH).iter().all(digits) {
@@ -236,7 +319,7 @@ fn is_framed_once(headers: &http::HeaderMap) -> bool {
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || matches!(watch.fate(), Fate::TooLarge | Fate::TooSlow | Fate::Malformed | Fate::Broken) {
+    if error.is_user() || !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))

@@ -1,9 +1,11 @@
 //! What `config::compile` hands to this room: a named group of equal servers and its bounds.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
+
+use super::{Address, Wire};
+use crate::http::SpoolSettings;
+use crate::proxy_protocol;
 
 /// One `[upstream.NAME]` table.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,58 @@ pub struct UpstreamSettings {
     pub read_timeout: Duration,
     /// How long a connection may idle before it is closed; below the endpoint's own keep-alive. Zero means that none is used twice.
     pub keep_alive: Duration,
+    /// Requests that share one HTTP/2 connection, if the endpoint allows as many.
+    pub max_streams: usize,
+    /// The form in which each connection says whose it is; such a connection is one client's, for one request. Only for HTTP/1.1.
+    pub announce: Option<proxy_protocol::Version>,
+    /// How TLS endpoints are recognised; means nothing for the others.
+    pub tls: UpstreamTls,
+    /// Where bodies of unknown length are kept until they are whole; means nothing where no server needs to know.
+    pub spool: SpoolSettings,
+}
+
+impl UpstreamSettings {
+    /// Whether a server must be told the length of a body beforehand: a uwsgi packet says it, and uWSGI's own HTTP reads no chunks.
+    pub fn needs_length(&self) -> bool {
+        self.kind == Kind::Uwsgi || self.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+    }
+}
+
+/// Whom the gateway believes to be an endpoint, and who it is itself. PEM bytes are already read.
+#[derive(Clone, PartialEq)]
+pub struct UpstreamTls {
+    /// The only authorities trusted; `None` means those of the operating system.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The name that the endpoint's certificate must cover, and that is sent as SNI; `None` means the endpoint's host.
+    pub server_name: Option<Box<str>>,
+    /// What the gateway shows of itself: a chain, leaf first, and its private key.
+    pub client: Option<ClientIdentity>,
+    /// SHA-256 digests of public keys, one of which must be the endpoint's (RFC 7469 section 2.4); empty pins none.
+    pub pins: Vec<[u8; 32]>,
+    /// Whether the chain, the name and the dates of a certificate count.
+    pub verify: bool,
+}
+
+/// A certificate chain and its key, by which an endpoint recognises the gateway.
+#[derive(Clone, PartialEq)]
+pub struct ClientIdentity {
+    /// The chain, leaf first.
+    pub chain_pem: Vec<u8>,
+    /// The private key (PKCS#8, PKCS#1 or SEC1).
+    pub key_pem: Vec<u8>,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { ca_pem: None, server_name: None, client: None, pins: Vec::new(), verify: true }
+    }
+}
+
+impl fmt::Debug for UpstreamTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server_name, pins, verify, .. } = self;
+        write!(f, "UpstreamTls({server_name:?}, {} pins, verify: {verify})", pins.len())
+    }
 }
 
 /// The application servers whose habits are known.
@@ -35,6 +89,7 @@ pub enum Kind {
     Gunicorn,
     Uwsgi,
     Daphne,
+    Uvicorn,
     #[default]
     Http,
 }
@@ -45,6 +100,7 @@ impl Kind {
         match self {
             Self::Gunicorn => Duration::from_millis(1500), // Gunicorn closes after 2 s
             Self::Uwsgi => Duration::from_secs(3),         // so-keepalive http workers: 4 s
+            Self::Uvicorn => Duration::from_secs(4),       // timeout_keep_alive: 5 s
             Self::Daphne | Self::Http => Duration::from_secs(30),
         }
     }
@@ -54,105 +110,7 @@ impl Kind {
     pub fn line_bytes(self) -> Option<(usize, usize)> {
         match self {
             Self::Gunicorn => Some((4094, 8188)), // limit_request_line; limit_request_field_size, 8190 with its CRLF
-            Self::Uwsgi | Self::Daphne | Self::Http => None,
-        }
-    }
-}
-
-/// Where an endpoint is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// `http://host:port`.
-    #[allow(missing_docs)]
-    Tcp { host: Box<str>, port: u16 },
-    /// `unix:/path`.
-    Unix(PathBuf),
-    /// `builtin:whoami`: the gateway itself answers with what an upstream would have received.
-    Whoami,
-}
-
-/// Why a string names no endpoint.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum AddressError {
-    #[error("`{0}` is not a scheme an endpoint can have: use http://HOST:PORT, unix:/PATH or builtin:whoami")]
-    UnknownScheme(String),
-    #[error("an endpoint is HOST:PORT only, without path, query or user")]
-    NotAnAuthority,
-    #[error("the socket's path must be absolute")]
-    RelativeSocket,
-    #[error("`builtin:{0}` does not exist: the only built-in endpoint is builtin:whoami")]
-    UnknownBuiltin(String),
-}
-
-impl FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (scheme, rest) = text.split_once(':').ok_or_else(|| AddressError::UnknownScheme(text.to_owned()))?;
-        match scheme {
-            "http" => tcp(rest.strip_prefix("//").ok_or(AddressError::NotAnAuthority)?),
-            "unix" if rest.starts_with('/') => Ok(Self::Unix(PathBuf::from(rest))),
-            "unix" => Err(AddressError::RelativeSocket),
-            "builtin" if rest == "whoami" => Ok(Self::Whoami),
-            "builtin" => Err(AddressError::UnknownBuiltin(rest.to_owned())),
-            other => Err(AddressError::UnknownScheme(other.to_owned())),
-        }
-    }
-}
-
-fn tcp(text: &str) -> Result<Address, AddressError> {
-    let text = text.strip_suffix('/').unwrap_or(text);
-    let authority: http::uri::Authority = text.parse().map_err(|_| AddressError::NotAnAuthority)?;
-    if authority.as_str().contains('@') || authority.host().is_empty() {
-        return Err(AddressError::NotAnAuthority);
-    }
-    // `port_u16` answers `None` for `http://app:abc` too, which must not come to mean port 80.
-    let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
-        Some(port) => port.parse().map_err(|_| AddressError::NotAnAuthority)?,
-        None => 80,
-    };
-    Ok(Address::Tcp { host: authority.host().into(), port })
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Whoami => f.write_str("builtin:whoami"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_round_trips_through_its_text() {
-        for text in ["http://127.0.0.1:8000", "http://[::1]:80", "unix:/run/app.sock", "builtin:whoami"] {
-            assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(text.to_owned()));
-        }
-        assert_eq!("http://app".parse(), Ok(Address::Tcp { host: "app".into(), port: 80 }));
-    }
-
-    #[test]
-    fn what_is_not_an_endpoint_is_refused() {
-        for text in [
-            "127.0.0.1:8000",
-            "https://a:1",
-            "http:a",
-            "http://a:1/x",
-            "http://u@a:1",
-            "unix:run.sock",
-            "builtin:echo",
-            "http://",
-            "http://a:abc",
-            "http://a:99999",
-            "http://a:",
-        ] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+            Self::Uwsgi | Self::Daphne | Self::Uvicorn | Self::Http => None,
         }
     }
 }

@@ -189,6 +189,41 @@ async fn a_trusted_chain_is_walked_from_the_right() {
 }
 
 #[tokio::test]
+async fn a_trusted_forwarded_chain_is_walked_from_the_right_and_then_nothing_else_is_believed() {
+    let origin = Origin::hello().await;
+    let trusting = "workers = 1\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\ntrusted_fields = \"forwarded\"";
+    let gateway = Setup::before(&origin).server(trusting).start().await;
+    let mut client = Client::plain(gateway.http).await;
+    for (fields, client_address, scheme) in [
+        ("", "127.0.0.1", "http"),
+        ("Forwarded: for=203.0.113.7;proto=https;host=evil.test\r\n", "203.0.113.7", "https"),
+        ("Forwarded: for=6.6.6.6, for=\"[2001:db8::7]:80\", for=10.0.0.9;proto=https\r\n", "2001:db8::7", "http"),
+        ("Forwarded: for=6.6.6.6;x=\"\r\nForwarded: for=203.0.113.7\r\n", "203.0.113.7", "http"),
+        ("Forwarded: for=6.6.6.6, for=unknown;proto=https, for=10.0.0.9\r\n", "10.0.0.9", "https"),
+        ("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n", "127.0.0.1", "http"),
+        ("X-Forwarded-For: 6.6.6.6\r\nForwarded: for=203.0.113.7\r\n", "203.0.113.7", "http"),
+    ] {
+        assert_eq!(client.get_with("/", fields).await.status(), 200);
+        let seen = origin.last();
+        assert_eq!(seen.field("x-forwarded-for"), Some(client_address), "{fields}");
+        assert_eq!(seen.field("x-forwarded-proto"), Some(scheme), "{fields}");
+        assert_eq!((seen.field("forwarded"), seen.field("x-forwarded-host")), (None, Some("site.test")));
+    }
+}
+
+#[tokio::test]
+async fn a_host_in_a_trusted_proxys_fields_is_not_the_requests() {
+    let origin = Origin::hello().await;
+    let gateway = Setup::before(&origin).server("workers = 1\ntrusted_proxies = [\"127.0.0.1\"]").start().await;
+    let fields = "X-Forwarded-Host: evil.test\r\nX-Forwarded-Port: 81\r\nForwarded: host=evil.test\r\n";
+    assert_eq!(Client::plain(gateway.http).await.get_with("/", fields).await.status(), 200);
+    let seen = origin.only();
+    assert_eq!((seen.field("host"), seen.field("x-forwarded-host")), (Some("site.test"), Some("site.test")));
+    assert!(!String::from_utf8_lossy(&origin.bytes()).contains("evil.test"));
+    assert_eq!(seen.field("x-forwarded-port"), None);
+}
+
+#[tokio::test]
 async fn a_trusted_proxys_word_does_not_make_an_identity() {
     let origin = Origin::hello().await;
     let gateway = Setup::before(&origin).server("workers = 1\ntrusted_proxies = [\"127.0.0.1/32\"]").start().await;

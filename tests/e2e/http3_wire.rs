@@ -137,6 +137,18 @@ async fn empty_and_unknown_frames_mean_nothing() {
 }
 
 #[tokio::test]
+async fn a_request_whose_end_comes_late_has_no_body_all_the_same() {
+    let (origin, gateway) = stage().await;
+    let (quic, _control) = connect(&gateway).await;
+    let (mut send, mut recv) = quic.send(&head(&GOOD), false).await;
+    gateway.until_metric("portcullis_requests_in_flight", &[], 1).await;
+    send.finish().unwrap();
+    assert!(within("an answer", recv.read_to_end(1 << 16)).await.unwrap().ends_with(b"hello"));
+    let request = origin.only();
+    assert_eq!((request.field("transfer-encoding"), request.field("content-length")), (None, None));
+}
+
+#[tokio::test]
 async fn frames_that_may_not_be_there_end_the_connection() {
     let (origin, gateway) = stage().await;
     for (what, stream, expected) in [

@@ -28,9 +28,15 @@ mod places;
 mod policies;
 mod pool;
 mod possession;
+mod proxy_protocol;
 mod remote;
 mod revocation;
 mod revoked;
+mod semantics;
+mod smuggling;
 #[path = "static.rs"]
 mod static_files;
+mod streams;
 mod upstream;
+mod uwsgi;
+mod wires;

@@ -2,7 +2,9 @@
 //!
 //! Owns the wording of what is wrong with one value by itself: its type, its range, its choice of words.
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +57,12 @@ impl<'a> Context<'a> {
     /// The path as `compile` means it.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         super::beside(self.file, path)
+    }
+
+    /// Where programs put what nobody keeps (POSIX, `TMPDIR`).
+    pub(super) fn temporary_directory(&self) -> PathBuf {
+        let named = self.variable("TMPDIR").filter(|path| !path.is_empty());
+        named.map_or_else(|| "/tmp".into(), |path| OsString::from_vec(path).into())
     }
 
     /// A file's contents; what cannot be read is reported with `remedy`.

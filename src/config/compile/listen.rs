@@ -9,7 +9,8 @@ use super::super::raw;
 use super::super::spans::{CertificateSpans, ListenerSpans};
 use super::super::values::{Http3, HttpsPort, Listener};
 use super::context::Context;
-use crate::listen::ListenSettings;
+use super::network;
+use crate::listen::{ListenSettings, Relays};
 use crate::tls::{CertificateSource, ClientAuthorities, ClientCertificates, MinVersion, TlsSettings, UnknownName};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,13 +60,15 @@ fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option
     let redirect = context.take(&raw.redirect_to_https).filter(|(wanted, _)| **wanted).map(|(_, span)| span);
     let (tls, spans) = tls(context, name, raw, redirect).unzip();
     let http3_port = http3_port(context, raw);
+    let relays = Relays::new(network::list(context, &raw.proxy_protocol, &network::RELAYS));
     let missing = format!("the listener `{}` has no `address`", name.text);
     let (text, span) = context.demand(&raw.address, name.span, &missing, "add `address = \"0.0.0.0:8443\"`")?;
     let address = address(context, text, span)?;
     let listen = ListenSettings { name: name.text.as_str().into(), address, backlog };
     let spans = ListenerSpans { name: name.span, address: span, ..spans.unwrap_or_default() };
     let http3 = tls.as_ref().filter(|tls| tls.http3).map(|_| Http3 { port: http3_port });
-    Some((Candidate { listener: Listener { listen, tls, redirect_to_https: None, http3 }, redirect }, spans))
+    let listener = Listener { listen, tls, redirect_to_https: None, relays, http3 };
+    Some((Candidate { listener, redirect }, spans))
 }
 
 /// A listener speaks TLS exactly if it has certificates; keys that only TLS gives a meaning are refused without.

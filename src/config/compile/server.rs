@@ -1,17 +1,17 @@
 //! `[server]`, `[limits]` and `[log]`.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tracing::Level;
 
 use super::super::entry::Entry;
-use super::super::problem::{Problem, Span};
+use super::super::problem::Problem;
 use super::super::raw;
 use super::super::shapes::Workers;
 use super::super::values::Server;
 use super::context::Context;
+use super::network;
+use crate::http::boundary::TrustedFields;
 use crate::observe::{LogFormat, LogSettings};
 use crate::serve;
 
@@ -29,7 +29,8 @@ pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> S
         workers: workers(context, &raw.workers),
         drain: context.seconds(&raw.drain_secs, "drain_secs", 0.0..=3600.0, DRAIN),
         development: context.flag(&raw.development, false),
-        trusted_proxies: trusted_proxies(context, &raw.trusted_proxies),
+        trusted_proxies: network::list(context, &raw.trusted_proxies, &network::PROXIES),
+        trusted_fields: trusted_fields(context, raw),
         dpop_window_secs: context.number(&raw.dpop_window_secs, "dpop_window_secs", " seconds", 5..=600, 60),
         token_cache_entries: context.number(
             &raw.token_cache_entries,
@@ -60,31 +61,13 @@ fn workers(context: &mut Context<'_>, entry: &Entry<Workers>) -> usize {
     }
 }
 
-fn trusted_proxies(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<IpNet> {
-    let Some((items, _)) = context.take(entry) else { return Vec::new() };
-    let mut networks = Vec::new();
-    for item in items {
-        let Some((text, span)) = context.take(item) else { continue };
-        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        match network {
-            Ok(network) => networks.push(checked(context, network, span)),
-            Err(_) => context.report(
-                Problem::error(span, format!("`{text}` is no network"))
-                    .hint("write an address with its prefix length, as in \"10.0.0.0/8\" or \"fd00::/8\""),
-            ),
-        }
+fn trusted_fields(context: &mut Context<'_>, raw: &raw::Server) -> TrustedFields {
+    let words = [("x-forwarded", TrustedFields::XForwarded), ("forwarded", TrustedFields::Forwarded)];
+    if let Some(span) = raw.trusted_fields.span().filter(|_| raw.trusted_proxies.is_absent()) {
+        let problem = Problem::error(span, "`trusted_fields` means nothing without `trusted_proxies`");
+        context.report(problem.hint("add `trusted_proxies = [\"10.0.0.0/8\"]`, the networks of the proxies in front"));
     }
-    networks
-}
-
-fn checked(context: &mut Context<'_>, network: IpNet, span: Span) -> IpNet {
-    if network.prefix_len() == 0 {
-        context.report(
-            Problem::warning(span, "everybody is a trusted proxy: any client can claim any address")
-                .hint("name only the networks of the proxies in front"),
-        );
-    }
-    network.trunc()
+    context.choice(&raw.trusted_fields, "trusted_fields", &words, TrustedFields::default())
 }
 
 /// The stage's limits, and the default of every route's `body_bytes`.

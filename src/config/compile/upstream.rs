@@ -7,14 +7,25 @@ use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::spans::UpstreamSpans;
 use super::context::Context;
-use crate::upstream::{Address, Kind, UpstreamSettings};
+use super::upstream_tls::upstream_tls;
+use crate::http::SpoolSettings;
+use crate::proxy_protocol;
+use crate::upstream::{Address, Kind, UpstreamSettings, Wire};
 
-const KINDS: [(&str, Kind); 4] =
-    [("gunicorn", Kind::Gunicorn), ("uwsgi", Kind::Uwsgi), ("daphne", Kind::Daphne), ("http", Kind::Http)];
+const KINDS: [(&str, Kind); 5] = [
+    ("gunicorn", Kind::Gunicorn),
+    ("uwsgi", Kind::Uwsgi),
+    ("daphne", Kind::Daphne),
+    ("uvicorn", Kind::Uvicorn),
+    ("http", Kind::Http),
+];
+const MAX_STREAMS: usize = 100;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+const SPOOL_MEMORY_BYTES: usize = 64 * 1024;
+const SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
 
 pub(super) fn upstream(
     context: &mut Context<'_>,
@@ -22,7 +33,8 @@ pub(super) fn upstream(
     raw: &raw::Upstream,
 ) -> (UpstreamSettings, UpstreamSpans) {
     let kind = context.choice(&raw.kind, "kind", &KINDS, Kind::default());
-    let (endpoints, spans) = endpoints(context, name, &raw.endpoints).into_iter().unzip();
+    let (endpoints, spans): (Vec<Address>, Vec<Span>) = endpoints(context, name, &raw.endpoints).into_iter().unzip();
+    let tls = upstream_tls(context, &raw.tls, &endpoints);
     let connections = &raw.max_connections;
     let queue = &raw.queue_timeout_secs;
     let connect = &raw.connect_timeout_secs;
@@ -31,7 +43,6 @@ pub(super) fn upstream(
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
-        endpoints,
         max_connections: context.number(
             connections,
             "max_connections",
@@ -44,14 +55,66 @@ pub(super) fn upstream(
         response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
+        max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
+        announce: announce(context, raw, &endpoints),
+        endpoints,
+        tls,
+        spool: spool(context, raw),
     };
-    (settings, UpstreamSpans { name: name.span, endpoints: spans })
+    refuse_an_idle_spool(context, raw, &settings);
+    let (tls, spool_dir) = (raw.tls.span(), raw.spool_dir.span());
+    (settings, UpstreamSpans { name: name.span, endpoints: spans, tls, spool_dir })
+}
+
+fn spool(context: &mut Context<'_>, raw: &raw::Upstream) -> SpoolSettings {
+    let memory = &raw.spool_memory_bytes;
+    let named = context.text(&raw.spool_dir, "spool_dir").map(|(path, _)| path.to_owned());
+    let directory = match named {
+        Some(path) => context.path(&path),
+        None => context.temporary_directory(),
+    };
+    SpoolSettings {
+        directory,
+        memory_bytes: context.number(memory, "spool_memory_bytes", " bytes", 0..=1 << 24, SPOOL_MEMORY_BYTES),
+        disk_bytes: context.number(&raw.spool_bytes, "spool_bytes", " bytes", 0..=1 << 40, SPOOL_BYTES),
+    }
+}
+
+/// Who describes a spool expects that bodies are kept there.
+fn refuse_an_idle_spool(context: &mut Context<'_>, raw: &raw::Upstream, settings: &UpstreamSettings) {
+    let given = [
+        ("spool_memory_bytes", raw.spool_memory_bytes.span()),
+        ("spool_bytes", raw.spool_bytes.span()),
+        ("spool_dir", raw.spool_dir.span()),
+    ];
+    if settings.needs_length() || settings.endpoints.iter().all(Address::is_builtin) {
+        return;
+    }
+    for (key, span) in given {
+        let Some(span) = span else { continue };
+        let problem = Problem::error(span, format!("`{key}` means nothing here: these servers read chunked bodies"));
+        context.report(
+            problem.hint("bodies are spooled for `kind = \"uwsgi\"` and for uwsgi:// and uwsgi+unix: endpoints"),
+        );
+    }
+}
+
+/// Over HTTP/2 a connection is many clients', and uwsgi says in each request whose it is.
+fn announce(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) -> Option<proxy_protocol::Version> {
+    let (_, span) = context.take(&raw.proxy_protocol)?;
+    let versions = [("v1", Some(proxy_protocol::Version::V1)), ("v2", Some(proxy_protocol::Version::V2))];
+    let version = context.choice(&raw.proxy_protocol, "proxy_protocol", &versions, None);
+    if let Some(other) = endpoints.iter().find(|address| address.wire != Wire::Http1) {
+        let problem = Problem::error(span, format!("`proxy_protocol` can't be sent to {other}"));
+        context.report(problem.hint("it is for http, https and unix endpoints, whose connections can be one client's"));
+    }
+    version
 }
 
 /// Python application servers work on few requests at once; whatever else speaks HTTP rarely minds.
 fn max_connections(kind: Kind) -> usize {
     match kind {
-        Kind::Gunicorn | Kind::Uwsgi | Kind::Daphne => 64,
+        Kind::Gunicorn | Kind::Uwsgi | Kind::Daphne | Kind::Uvicorn => 64,
         Kind::Http => 256,
     }
 }
@@ -78,7 +141,7 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<Str
         }
     }
     if found.len() > 1
-        && let Some((_, span)) = found.iter().find(|(address, _)| *address == Address::Whoami)
+        && let Some((_, span)) = found.iter().find(|(address, _)| address.is_builtin())
     {
         let problem = Problem::error(*span, "builtin:whoami is no equal of the other endpoints");
         context.report(problem.hint("give it an upstream of its own"));
@@ -90,8 +153,7 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<Str
 fn advice(text: &str, error: &str) -> String {
     let with_scheme = format!("http://{text}");
     if !text.contains('/')
-        && !text.starts_with("unix:")
-        && !text.starts_with("builtin:")
+        && !["unix:", "h2c+unix:", "uwsgi+unix:", "builtin:"].iter().any(|scheme| text.starts_with(scheme))
         && with_scheme.parse::<Address>().is_ok()
     {
         return format!("did you mean \"{with_scheme}\"?");

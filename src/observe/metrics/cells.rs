@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::meters::{Handshake, Introspected, QuicAttempt, UpstreamFailure};
+use super::meters::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure};
 
 /// The method labels; a method outside the list counts under the last.
 pub const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", OTHER];
@@ -229,6 +229,7 @@ pub(super) struct ListenerCells {
     pub(super) errors: Count,
     pub(super) handshakes: [Count; Handshake::ALL.len()],
     pub(super) quic: [Count; QuicAttempt::ALL.len()],
+    pub(super) announcements: [Count; Announcement::ALL.len()],
     pub(super) open: Arc<Level>,
 }
 

@@ -100,6 +100,8 @@ pub enum UpstreamFailure {
     QueueTimeout,
     /// The endpoint refused the connection, or its name did not resolve.
     Refused,
+    /// The endpoint's certificate did not verify, or TLS failed otherwise.
+    Tls,
     /// The connection was not made in time.
     ConnectTimeout,
     /// No response head came in time.
@@ -114,9 +116,10 @@ pub enum UpstreamFailure {
 
 impl UpstreamFailure {
     /// All of them, in the order of an exchange.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueTimeout,
         Self::Refused,
+        Self::Tls,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
         Self::Reset,
@@ -129,6 +132,7 @@ impl UpstreamFailure {
         match self {
             Self::QueueTimeout => "queue_timeout",
             Self::Refused => "refused",
+            Self::Tls => "tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
             Self::Reset => "reset",
@@ -156,6 +160,11 @@ impl ListenerMeter {
     /// A connection could not be accepted.
     pub fn accept_failed(&self) {
         self.0.errors.add(1);
+    }
+
+    /// A relay was asked for its PROXY header.
+    pub fn announced(&self, announcement: Announcement) {
+        self.0.announcements[announcement as usize].add(1);
     }
 
     /// A TLS handshake has ended.
@@ -189,6 +198,40 @@ impl QuicAttempt {
             Self::Accepted => "accepted",
             Self::Retried => "retried",
             Self::Refused => "refused",
+        }
+    }
+}
+
+/// What a relay said for whom it connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announcement {
+    /// Whose connection it passes on.
+    Relayed,
+    /// That it speaks for itself.
+    Own,
+    /// Something else than a header.
+    Missing,
+    /// A header that is none.
+    Malformed,
+    /// Nothing that was whole in time.
+    Timeout,
+    /// Nothing that was whole before it left.
+    Closed,
+}
+
+impl Announcement {
+    /// All of them; those that are served first.
+    pub const ALL: [Self; 6] = [Self::Relayed, Self::Own, Self::Missing, Self::Malformed, Self::Timeout, Self::Closed];
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Relayed => "relayed",
+            Self::Own => "own",
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
         }
     }
 }

@@ -7,6 +7,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
+use super::super::spools::SpoolStatus;
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -26,6 +27,7 @@ fn exercised() -> Arc<Metrics> {
             stale: false,
         }]
     });
+    metrics.spools().answered_by(|| vec![SpoolStatus { upstream: "web".into(), disk_bytes: 7, bodies: 3 }]);
     let route = metrics.route(0, "api");
     drop(route.begin());
     route.finish(&Method::GET, 200, Duration::from_millis(3), 1, 2);
@@ -241,6 +243,13 @@ proptest! {
         }
         prop_assert_eq!(total, requests.len() as u64);
     }
+}
+
+#[test]
+fn spools_are_asked_when_somebody_looks() {
+    let scrape = exercised().encode();
+    assert!(has(&scrape, r#"portcullis_spool_bytes{upstream="web"} 7"#), "{scrape}");
+    assert!(has(&scrape, r#"portcullis_spooled_requests_total{upstream="web"} 3"#), "{scrape}");
 }
 
 #[test]

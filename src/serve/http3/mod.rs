@@ -51,6 +51,7 @@ pub async fn serve_http3(quic: quinn::Connection, accepted: Accepted, worker: Ar
     let limits = worker.live.current().limits;
     let connection = Arc::new(Connection {
         peer: accepted.peer,
+        local: accepted.local,
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         client_certificate: accepted.client_certificate,

@@ -25,6 +25,7 @@ pub struct Setup {
     server: String,
     limits: String,
     log: String,
+    http: String,
     https: String,
     issuer: String,
     upstream: String,
@@ -43,6 +44,7 @@ impl Setup {
             server: "workers = 1\n".to_owned(),
             limits: String::new(),
             log: String::new(),
+            http: String::new(),
             https: String::new(),
             issuer: format!(
                 "secret = {{ file = \"issuer.secret\" }}\naudiences = [\"{}\"]\nleeway_secs = 0\n",
@@ -75,6 +77,12 @@ impl Setup {
         self
     }
 
+    /// More keys of `[listen.http]`.
+    pub fn http(mut self, keys: &str) -> Self {
+        self.http = format!("{keys}\n");
+        self
+    }
+
     /// More keys of `[listen.https]`.
     pub fn https(mut self, keys: &str) -> Self {
         self.https = format!("{keys}\n");
@@ -101,10 +109,10 @@ impl Setup {
     }
 
     fn text(&self, http: SocketAddr, https: SocketAddr, admin: SocketAddr) -> String {
-        let Self { server, limits, log, https: more, issuer, upstream, endpoints, routes } = self;
+        let Self { server, limits, log, http: plain, https: more, issuer, upstream, endpoints, routes } = self;
         format!(
             "[server]\n{server}\n[limits]\n{limits}\n[log]\nformat = \"text\"\n{log}\n\
-             [listen.http]\naddress = \"{http}\"\n\n\
+             [listen.http]\naddress = \"{http}\"\n{plain}\n\
              [listen.https]\naddress = \"{https}\"\ncertificates = [{{ cert = \"site.crt\", key = \"site.key\" }}]\n{more}\n\
              [admin]\naddress = \"{admin}\"\n\n\
              [issuer.site]\n{issuer}\n[upstream.app]\nendpoints = {endpoints:?}\n{upstream}\n{routes}"

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod gateway;
 pub mod h2;
+pub mod h2_origin;
 pub mod h3;
 pub mod origin;
 pub mod port;
@@ -11,6 +12,7 @@ pub mod signer;
 pub mod stub;
 pub mod tls;
 pub mod token;
+pub mod uwsgi;
 pub mod wire;
 
 use std::future::Future;

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::wire::Stream;
 use super::within;
 
 /// A self-signed certificate for `site.test`, written as `NAME.crt` and `NAME.key`.
@@ -44,6 +45,18 @@ pub async fn connect_to(
     roots: &[CertificateDer<'static>],
     alpn: &[&[u8]],
 ) -> io::Result<TlsStream<TcpStream>> {
+    let stream = within("connecting", TcpStream::connect(address)).await?;
+    stream.set_nodelay(true)?;
+    over(stream, name, roots, alpn).await
+}
+
+/// The same over a stream that is there.
+pub async fn over<S: Stream>(
+    stream: S,
+    name: &'static str,
+    roots: &[CertificateDer<'static>],
+    alpn: &[&[u8]],
+) -> io::Result<TlsStream<S>> {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(root.clone()).unwrap();
@@ -52,8 +65,6 @@ pub async fn connect_to(
     let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = versions.with_root_certificates(store).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let stream = within("connecting", TcpStream::connect(address)).await?;
-    stream.set_nodelay(true)?;
     let name = ServerName::try_from(name).unwrap();
     within("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }

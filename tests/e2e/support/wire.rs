@@ -188,6 +188,11 @@ impl Wire {
         }
     }
 
+    /// The line in front of the first message by which a relay says whose the connection is; `None` if the connection ends before.
+    pub async fn announcement(&mut self) -> Option<String> {
+        self.line().await.ok()
+    }
+
     async fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|window| window == b"\r\n") {
@@ -200,7 +205,8 @@ impl Wire {
         }
     }
 
-    async fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// The next bytes.
+    pub async fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.buffer.len() < length {
             if self.fill().await? == 0 {
                 return Err(cut());

@@ -1,0 +1,182 @@
+//! One request that asks for a tunnel: a connection of its own, which becomes the tunnel if the endpoint agrees.
+//!
+//! Answers for RFC 9110 section 7.8: the tunnel begins after the endpoint's 101 and not before, and its connection is never used for
+//! another request. It takes no slot and no permit of the pool: tunnels last for hours, and their number has a bound of its own.
+//! Refuses to know what is spoken in the tunnel, and whether the 101 says what it must.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, response};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connect::Connection;
+use super::endpoint::{Carrier, Endpoint, Leased, Ready};
+use super::forward::patiently;
+use super::stream::Stream;
+use super::{Failed, Forwarded, OnBehalf, Upstream, UpstreamFailure, Wire};
+use crate::http::RequestBody;
+use crate::observe::Held;
+
+/// What came of asking for a tunnel.
+#[derive(Debug)]
+pub enum Upgrade {
+    /// The endpoint switched: the head of its 101, still with the fields of the connection, and the tunnel.
+    Switched(Box<Switched>),
+    /// It answered as it would any request.
+    Answered(Forwarded),
+}
+
+/// A tunnel to an endpoint that agreed.
+#[derive(Debug)]
+pub struct Switched {
+    /// The head of the 101, hop-by-hop fields included: they say what was switched to.
+    pub head: response::Parts,
+    /// The endpoint's end.
+    pub stream: TunnelEnd,
+    /// The endpoint.
+    pub endpoint: Arc<str>,
+    /// Time until a connection was ready.
+    pub connect: Duration,
+    /// Time from then to the 101.
+    pub first_byte: Duration,
+}
+
+/// The endpoint's end of a tunnel. The endpoint counts as used until it is dropped.
+#[derive(Debug)]
+pub struct TunnelEnd {
+    stream: Stream,
+    /// What came together with the 101.
+    early: Bytes,
+    _leased: Leased,
+    _open: Held,
+}
+
+impl Upstream {
+    /// Whether its endpoints can be asked for tunnels: uwsgi has none, HTTP/2 has others, and the gateway itself does not answer so.
+    pub fn takes_tunnels(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http1 && !endpoint.address.is_builtin())
+    }
+
+    /// Sends `request`, which asks for an upgrade and has no body, and waits for the answer's head.
+    ///
+    /// Cancel safe: dropping the future closes the connection it was using.
+    pub async fn upgrade(&self, request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Upgrade, Failed> {
+        let begun = Instant::now();
+        let mut endpoint = self.pick(None);
+        let mut dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
+        if let Err(failure) = &dialled
+            && self.endpoints.len() > 1
+        {
+            if let Some(stage) = failure.stage() {
+                endpoint.meter.failed(stage);
+            }
+            endpoint.meter.retried();
+            endpoint = self.pick(Some(endpoint));
+            dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
+        }
+        let connect = begun.elapsed();
+        let asked = match dialled {
+            Ok((connection, leased)) => {
+                self.ask(endpoint, connection, leased, request, behalf).await.map(|asked| asked.timed(begun, connect))
+            }
+            Err(failure) => Err(failure),
+        };
+        asked.map_err(|failure| {
+            if let Some(stage) = failure.stage() {
+                endpoint.meter.failed(stage);
+            }
+            Failed { failure, endpoint: Arc::clone(&endpoint.label) }
+        })
+    }
+
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        mut connection: Connection,
+        leased: Leased,
+        request: Request<RequestBody>,
+        behalf: &OnBehalf,
+    ) -> Result<Upgrade, UpstreamFailure> {
+        let watch = request.body().watch();
+        let (sender, deadline) = connection.wake();
+        let sent = pin!(sender.send_request(request));
+        let answered = patiently(sent, deadline, self.settings.response_timeout, &watch).await;
+        deadline.clear();
+        let response = answered.ok_or(UpstreamFailure::ResponseTimeout)?.map_err(|error| {
+            if error.is_parse() {
+                UpstreamFailure::Malformed(Some(error))
+            } else {
+                UpstreamFailure::Closed(Some(error))
+            }
+        })?;
+        let label = Arc::clone(&endpoint.label);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (head, stream) = switch(response, leased, endpoint.meter.opened()).await?;
+            let (connect, first_byte) = Default::default();
+            return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
+        }
+        let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, leased };
+        let response = self.accept(response, ready, endpoint.address.wire, &watch, behalf.trailers)?;
+        let (connect, first_byte) = Default::default();
+        Ok(Upgrade::Answered(Forwarded { response, endpoint: label, connect, first_byte }))
+    }
+}
+
+impl Upgrade {
+    fn timed(mut self, begun: Instant, connected: Duration) -> Self {
+        let (connect, first_byte) = match &mut self {
+            Self::Switched(switched) => (&mut switched.connect, &mut switched.first_byte),
+            Self::Answered(forwarded) => (&mut forwarded.connect, &mut forwarded.first_byte),
+        };
+        *connect = connected;
+        *first_byte = begun.elapsed().saturating_sub(connected);
+        self
+    }
+}
+
+/// Takes the connection out of HTTP's hands.
+async fn switch(
+    response: Response<Incoming>,
+    leased: Leased,
+    open: Held,
+) -> Result<(response::Parts, TunnelEnd), UpstreamFailure> {
+    let (head, body) = response.into_parts();
+    drop(body); // a 101 has none
+    let mut response = Response::from_parts(head, ());
+    let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| UpstreamFailure::Closed(Some(error)))?;
+    let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| UpstreamFailure::Malformed(None))?;
+    let stream = TunnelEnd { stream: parts.io.into_inner(), early: parts.read_buf, _leased: leased, _open: open };
+    Ok((response.into_parts().0, stream))
+}
+
+impl AsyncRead for TunnelEnd {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let length = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TunnelEnd {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
