@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::auth::{Authority, Identity, Policy};
 use crate::files::Site;
 use crate::http::Boundary;
+use crate::http::cors::Cors;
 use crate::observe::{AuthMeter, RouteMeter};
 use crate::route::Router;
 use crate::serve::Limits;
@@ -48,6 +49,10 @@ pub struct Route {
     pub body_bytes: u64,
     /// Fields set on every response.
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Fields set on every response that does not have them.
+    pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What scripts of other origins may do, if the gateway says it.
+    pub cors: Option<Cors>,
     /// Counts its requests.
     pub meter: RouteMeter,
     /// Counts its decisions.

@@ -8,14 +8,15 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
-use crate::http::{Boundary, SpoolUsage};
+use crate::http::cors::Cors;
+use crate::http::{Boundary, SpoolUsage, own_name, own_value};
 use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
 use crate::shutdown::Tasks;
@@ -335,7 +336,7 @@ impl Bench<'_> {
         });
         Snapshot {
             generation,
-            router: Router::new(rules),
+            router: Router::new(rules).with_unknown_host(self.config.server.unknown_host),
             authority: Arc::clone(&carried.authority),
             boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
                 .believing(self.config.server.trusted_fields),
@@ -350,7 +351,9 @@ impl Bench<'_> {
             policy: Policy::compile(&route.auth, self.issuers),
             action: self.action(route, document, carried),
             body_bytes: route.body_bytes,
-            response_headers: route.response_headers.clone(),
+            response_headers: own_copies(&route.response_headers),
+            default_headers: own_copies(&route.default_headers),
+            cors: route.cors.as_ref().map(Cors::new),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }
@@ -387,6 +390,11 @@ impl Bench<'_> {
         let audience = route.auth.forward.identity.as_deref()?;
         self.identity.as_ref().map(|key| Identity::new(Arc::clone(key), audience))
     }
+}
+
+/// Fields in bytes of this worker's own: each answer counts references to them.
+fn own_copies(fields: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderValue)> {
+    fields.iter().map(|(name, value)| (own_name(name), own_value(value))).collect()
 }
 
 /// The headers that carry claims or the gateway's own token, on any route: removed from every request before anything else is done.

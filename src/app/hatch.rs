@@ -108,6 +108,8 @@ impl Hatch {
                     local,
                     secure: true,
                     client_certificate: shaken.client_certificate,
+                    coverage: acceptor.coverage(shaken.server_name.as_deref()),
+                    hsts: self.entrance.hsts.load().as_deref().cloned(),
                     http2: false,
                     to_https: None,
                     http3_port: None,

@@ -75,7 +75,7 @@ mod tests {
     fn listener(name: &str, http3: Option<Http3>) -> Listener {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listen = ListenSettings { name: name.into(), address, backlog: 16 };
-        Listener { listen, tls: None, redirect_to_https: None, relays: Relays::default(), http3 }
+        Listener { listen, tls: None, redirect_to_https: None, hsts: None, relays: Relays::default(), http3 }
     }
 
     const ON: Option<Http3> = Some(Http3 { port: None });

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -36,6 +37,8 @@ pub(super) struct Entrance {
     pub(super) tls: ArcSwapOption<Acceptor>,
     /// The port of the TLS listener that plain requests are sent to.
     pub(super) to_https: ArcSwapOption<u16>,
+    /// What answers over TLS say in `Strict-Transport-Security`.
+    pub(super) hsts: ArcSwapOption<HeaderValue>,
     /// Whose connections begin with a PROXY header.
     pub(super) relays: ArcSwap<Relays>,
     /// The port at which HTTP/3 is spoken, if it is.
@@ -49,6 +52,7 @@ impl Entrance {
             name,
             tls: ArcSwapOption::empty(),
             to_https: ArcSwapOption::empty(),
+            hsts: ArcSwapOption::empty(),
             relays: ArcSwap::default(),
             http3_port: ArcSwapOption::empty(),
         }
@@ -224,6 +228,8 @@ impl Door {
                     local: ends.local,
                     secure: false,
                     client_certificate: None,
+                    coverage: None,
+                    hsts: None,
                     http2: false,
                     to_https: self.entrance.to_https.load().as_deref().copied(),
                     http3_port: None,
@@ -272,6 +278,8 @@ impl Door {
                     local: ends.local,
                     secure: true,
                     client_certificate: shaken.client_certificate,
+                    coverage: acceptor.coverage(shaken.server_name.as_deref()),
+                    hsts: self.entrance.hsts.load().as_deref().cloned(),
                     http2: shaken.alpn_h2,
                     to_https: None,
                     http3_port: self.entrance.http3_port.load().as_deref().copied(),

@@ -1,9 +1,11 @@
-//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions and bodies.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins and bodies.
 
 mod body;
 pub mod boundary;
 mod client_body;
 pub mod conditional;
+pub mod cors;
+mod field;
 mod forwarded;
 mod framing;
 pub mod hop;
@@ -15,6 +17,7 @@ mod target;
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
 pub use client_body::{ClientBody, Cut};
+pub use field::{own_name, own_value};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};
 pub use spool::{Spool, SpoolError, SpoolSettings, SpoolUsage, check_spool_directory};

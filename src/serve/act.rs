@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::{publish, redirect};
 use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
-use crate::http::{Body, Fate, RequestBody, Target, TargetError, hop};
+use crate::http::{Body, Fate, RequestBody, Target, TargetError, cors, hop};
 use crate::snapshot::{Action, Rewrite, Route};
 use crate::upstream::{Kind, OnBehalf, Upstream, UpstreamFailure};
 
@@ -40,7 +40,11 @@ pub(super) async fn act(
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
             let passage = Passage { kind: upstream.kind(), rewrite: rewrite.as_ref(), identity: identity.as_ref() };
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, limits)?;
-            proxy(upstream, outgoing, &notes).await
+            let mut response = proxy(upstream, outgoing, &notes).await?;
+            if route.cors.is_some() {
+                cors::silence(response.headers_mut()); // the gateway speaks for this route
+            }
+            Ok(response)
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();

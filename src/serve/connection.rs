@@ -29,14 +29,15 @@ use super::guarded::{Guarded, LINGER};
 use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
 use super::streams::Streams;
-use crate::http::ClientBody;
+use crate::http::{ClientBody, own_value};
 use crate::shutdown::{Drain, Tasks};
+use crate::tls::Coverage;
 
 /// An HTTP/1 connection is put aside after this long without a request.
 const REST_AFTER: Duration = Duration::from_millis(250);
 
 /// What is known of a connection before its first byte.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Accepted {
     /// Who called: the socket's other end, or the client of a relay.
     pub peer: SocketAddr,
@@ -46,6 +47,10 @@ pub struct Accepted {
     pub secure: bool,
     /// The SHA-256 of the certificate the client proved to hold (RFC 8705 section 3.1).
     pub client_certificate: Option<[u8; 32]>,
+    /// Which hosts may be asked for over it; `None` if all of them may.
+    pub coverage: Option<Coverage>,
+    /// What every answer says in `Strict-Transport-Security` (RFC 6797), if anything.
+    pub hsts: Option<HeaderValue>,
     /// Whether ALPN chose HTTP/2.
     pub http2: bool,
     /// The port of the TLS listener that every request is sent to, if that is all that is done.
@@ -68,6 +73,8 @@ where
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         client_certificate: accepted.client_certificate,
+        coverage: accepted.coverage,
+        hsts: accepted.hsts.as_ref().map(own_value),
         to_https: accepted.to_https,
         alt_svc: accepted.http3_port.map(alternative),
         activity,

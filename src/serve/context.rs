@@ -15,10 +15,11 @@ use super::failure::Failure;
 use super::ids::RequestIds;
 use super::unread::Unread;
 use crate::auth::{Asking, Denied, Policy, UnixSeconds};
-use crate::http::{BodyWatch, Target, TargetError};
+use crate::http::{BodyWatch, Boundary, Target, TargetError};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
 use crate::snapshot::{Live, Route, Snapshot};
+use crate::tls::Coverage;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -52,6 +53,10 @@ pub(super) struct Connection {
     pub(super) secure: bool,
     /// The SHA-256 of the certificate the client proved to hold.
     pub(super) client_certificate: Option<[u8; 32]>,
+    /// Which hosts may be asked for; `None` if all of them may.
+    pub(super) coverage: Option<Coverage>,
+    /// What every answer says in `Strict-Transport-Security`.
+    pub(super) hsts: Option<HeaderValue>,
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
     /// Where the client finds HTTP/3, if it does not speak it already.
@@ -85,6 +90,27 @@ impl Exchange {
             story.request_id = Some(request_id.clone());
         });
         Client { socket, forwarded_for, secure: said.secure, request_id }
+    }
+
+    /// Refuses a host that a certificate of the listener covers and this connection's does not (RFC 9110 section 7.4): its client may
+    /// ask again over a connection of its own. A trusted proxy has its own mind about names, and keeps one connection for many.
+    pub(super) fn check_direction(&self, target: &Target, boundary: &Boundary) -> Result<(), Failure> {
+        let connection = &self.connection;
+        let misdirects = |coverage: &Coverage| coverage.misdirects(target.host());
+        let misdirected = connection.coverage.as_ref().is_some_and(misdirects);
+        if misdirected && !boundary.trusts(connection.peer.ip().to_canonical()) {
+            return Err(Failure::Misdirected);
+        }
+        Ok(())
+    }
+
+    /// Notes which route the request takes, and whom its answer may be shown to.
+    pub(super) fn take_route(&self, route: &Arc<Route>) {
+        self.notes.write(|story| {
+            story.in_flight = Some(route.meter.begin());
+            story.shown_to = route.cors.as_ref().and_then(|cors| cors.admitted(&self.head.headers));
+            story.route = Some(Arc::clone(route));
+        });
     }
 
     /// What the judge is to look at.
@@ -166,6 +192,8 @@ pub(super) struct Story {
     pub(super) target: Option<Target>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) in_flight: Option<Held>,
+    /// The origin whose scripts may see the answer.
+    pub(super) shown_to: Option<HeaderValue>,
     /// Whether the answer is in no shared cache, whatever the upstream and the route say.
     pub(super) private: bool,
     /// Whether the answer is in no shared cache unless the upstream or the route says so.
@@ -192,6 +220,7 @@ impl Notes {
             target: None,
             route: None,
             in_flight: None,
+            shown_to: None,
             private: false,
             personal: false,
             subject: None,

@@ -15,8 +15,12 @@ use crate::upstream::UpstreamFailure;
 pub(super) enum Failure {
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error("the connection's certificate does not cover the host, another one does")]
+    Misdirected,
     #[error(transparent)]
     Route(#[from] RouteError),
+    #[error("a preflight of an origin that is not admitted")]
+    OriginRefused,
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("{denied}")]
@@ -64,7 +68,10 @@ impl Failure {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Target(error) => error.reason(),
+            Self::Misdirected => "misdirected",
+            Self::Route(RouteError::UnknownHost) => "unknown_host",
             Self::Route(RouteError::NotFound) => "no_route",
+            Self::OriginRefused => "origin_refused",
             Self::Route(RouteError::MethodNotAllowed { .. })
             | Self::Files(FilesError::MethodNotAllowed)
             | Self::ReadOnly => "method_not_allowed",

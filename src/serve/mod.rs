@@ -15,6 +15,7 @@ mod http3;
 mod ids;
 mod panics;
 mod piece;
+mod preflight;
 mod publish;
 mod record;
 mod redirect;

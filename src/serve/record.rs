@@ -127,7 +127,7 @@ struct Open {
 impl Open {
     fn answer(&mut self, response: &mut Response<Body>) {
         self.status = response.status().as_u16();
-        finish(response, &self.notes, self.version, self.connection.worker.drain.started());
+        finish(response, &self.notes, self.version, &self.connection);
         if let Some(alternative) = &self.connection.alt_svc {
             response.headers_mut().insert(ALT_SVC, alternative.clone());
         }

@@ -5,11 +5,11 @@
 
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
 };
 use http::{Method, Response, StatusCode, Version};
 
-use super::context::Notes;
+use super::context::{Connection, Notes};
 use super::failure::Failure;
 use crate::auth::{Denied, Kind, Style, drf_body};
 use crate::files::FilesError;
@@ -17,6 +17,7 @@ use crate::http::boundary::REQUEST_ID;
 use crate::http::{Body, SpoolError, TargetError};
 use crate::observe::Chain;
 use crate::route::RouteError;
+use crate::snapshot::Route;
 use crate::upstream::UpstreamFailure;
 
 /// RFC 9457.
@@ -77,6 +78,11 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
 fn status(failure: &Failure) -> (StatusCode, &'static str) {
     match failure {
         Failure::Target(error) => target_status(*error),
+        Failure::Misdirected => {
+            (StatusCode::MISDIRECTED_REQUEST, "the certificate of this connection is for other hosts")
+        }
+        Failure::Route(RouteError::UnknownHost) => (StatusCode::MISDIRECTED_REQUEST, "this host is not served here"),
+        Failure::OriginRefused => (StatusCode::FORBIDDEN, "this origin may not ask from a script"),
         Failure::Route(RouteError::NotFound) | Failure::Files(FilesError::NotFound) => {
             (StatusCode::NOT_FOUND, "nothing is served here")
         }
@@ -276,8 +282,9 @@ fn allow_value(allow: &[Method]) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).expect("method names are tokens")
 }
 
-/// What every answer carries: the request id, the route's own fields, and `Connection: close` where no other request may follow.
-pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, draining: bool) {
+/// What every answer carries: the request id, the route's own fields, what the listener says of TLS, and `Connection: close` where no
+/// other request may follow.
+pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, connection: &Connection) {
     let headers = response.headers_mut();
     // What a refusal says of caches holds against the route: an answer to one client's credentials is no other's.
     let said = headers.get(CACHE_CONTROL).cloned();
@@ -286,8 +293,9 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             headers.insert(REQUEST_ID, id.clone());
         }
         if let Some(route) = &story.route {
-            for (name, value) in &route.response_headers {
-                headers.insert(name, value.clone());
+            set_fields(headers, route);
+            if let Some(cors) = &route.cors {
+                cors.show(headers, story.shown_to.as_ref());
             }
         }
         if let Some(said) = said.filter(|_| story.outcome != "ok") {
@@ -299,8 +307,23 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             keep_from_shared(headers);
         }
     });
-    if version < Version::HTTP_2 && draining {
+    if let Some(hsts) = &connection.hsts {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone()); // one for all hosts: what an upstream says is about itself alone
+    }
+    if version < Version::HTTP_2 && connection.worker.drain.started() {
         close(headers);
+    }
+}
+
+/// The configuration's word goes before the upstream's, and the upstream's before a preset's.
+fn set_fields(headers: &mut HeaderMap, route: &Route) {
+    for (name, value) in &route.response_headers {
+        headers.insert(name, value.clone());
+    }
+    for (name, value) in &route.default_headers {
+        if !headers.contains_key(name) {
+            headers.insert(name, value.clone());
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use super::certificate::{CertInfo, Certificate};
 use super::clients::{self, Clients};
 use super::kit::{H2, Kit, Wire};
 use super::quic::Quic;
-use super::resolver::Names;
+use super::resolver::{Coverage, Names};
 use super::{ClientAuthorities, TlsSettings};
 
 /// Shakes hands for one listener. Clones are cheap and share their ticket keys: compile once and give each worker a
@@ -100,10 +100,9 @@ impl Acceptor {
         Ok((stream, handshake))
     }
 
-    /// Whether a request for `host` came over a connection whose certificate doesn't cover it though another one of
-    /// this listener does: to be answered 421 (RFC 9110 section 15.5.20, RFC 9113 section 9.1.2).
-    pub fn misdirected(&self, server_name: Option<&str>, host: &str) -> bool {
-        self.names.misdirected(server_name, host)
+    /// Which hosts may be asked for over a connection whose client sent `server_name`; `None` if all of them may.
+    pub fn coverage(&self, server_name: Option<&str>) -> Option<Coverage> {
+        Coverage::of(&self.names, server_name)
     }
 }
 

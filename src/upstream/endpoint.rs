@@ -22,7 +22,6 @@ use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
-use super::uwsgi::Uwsgi;
 use super::{Address, BodyFailure, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
 use crate::observe::{EndpointMeter, Held};
@@ -224,7 +223,7 @@ impl Endpoint {
         let speaking = async {
             let stream = self.dial(&announcement).await?;
             let stream = match packet {
-                Some(packet) => Stream::Uwsgi(Box::new(Uwsgi::new(stream, packet))),
+                Some(packet) => stream.with_packet(packet),
                 None => stream,
             };
             speak(stream, Some(permit), self.keeper(), &self.tasks).await

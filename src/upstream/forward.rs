@@ -168,7 +168,9 @@ impl Upstream {
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
         }
-        let packet = (endpoint.address.wire == Wire::Uwsgi).then(|| uwsgi::packet(&request, behalf)).transpose();
+        let packet = (endpoint.address.wire == Wire::Uwsgi)
+            .then(|| uwsgi::packet(&request, behalf, self.settings.kind))
+            .transpose();
         let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
         let ready = match endpoint.ready(need, packet.clone(), &self.settings, behalf).await {
             Ok(ready) => ready,
@@ -269,6 +271,9 @@ impl Upstream {
         let (mut head, incoming) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(&head.headers) {
             return Err(UpstreamFailure::Malformed(None));
+        }
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(CONTENT_LENGTH); // servers say 0, which RFC 9110 section 8.6 forbids
         }
         let hop = hop::strip(&mut head.headers);
         let may_follow = wire == Wire::Http1 && self.settings.announce.is_none();

@@ -146,6 +146,17 @@ async fn an_answer_to_head_has_no_content_whoever_made_it() {
     }
 }
 
+/// RFC 9110 section 8.6. Servers say 0 all the same.
+#[tokio::test]
+async fn an_answer_without_content_says_no_length() {
+    let origin = Origin::once("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nX-Kept: yes\r\n\r\n").await;
+    let gateway = Setup::before(&origin).start().await;
+    let answer = answer(&mut connect(&gateway).await, get("/")).await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["x-kept"]), (204, &"yes".parse().unwrap()));
+    assert!(!answer.headers().contains_key("content-length"));
+    assert_eq!(whole(answer).await.1, "");
+}
+
 #[tokio::test]
 async fn no_answer_has_a_field_of_one_connection() {
     let origin =

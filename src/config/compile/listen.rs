@@ -9,6 +9,7 @@ use super::super::raw;
 use super::super::spans::{CertificateSpans, ListenerSpans};
 use super::super::values::{Http3, HttpsPort, Listener};
 use super::context::Context;
+use super::hsts;
 use super::network;
 use crate::listen::{ListenSettings, Relays};
 use crate::tls::{CertificateSource, ClientAuthorities, ClientCertificates, MinVersion, TlsSettings, UnknownName};
@@ -58,6 +59,7 @@ struct Candidate {
 fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option<(Candidate, ListenerSpans)> {
     let backlog = context.number(&raw.backlog, "backlog", " connections", 1..=65_535, BACKLOG);
     let redirect = context.take(&raw.redirect_to_https).filter(|(wanted, _)| **wanted).map(|(_, span)| span);
+    let hsts = hsts::hsts(context, &raw.hsts);
     let (tls, spans) = tls(context, name, raw, redirect).unzip();
     let http3_port = http3_port(context, raw);
     let relays = Relays::new(network::list(context, &raw.proxy_protocol, &network::RELAYS));
@@ -67,7 +69,7 @@ fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option
     let listen = ListenSettings { name: name.text.as_str().into(), address, backlog };
     let spans = ListenerSpans { name: name.span, address: span, ..spans.unwrap_or_default() };
     let http3 = tls.as_ref().filter(|tls| tls.http3).map(|_| Http3 { port: http3_port });
-    let listener = Listener { listen, tls, redirect_to_https: None, relays, http3 };
+    let listener = Listener { listen, tls, redirect_to_https: None, hsts, relays, http3 };
     Some((Candidate { listener, redirect }, spans))
 }
 
@@ -144,6 +146,7 @@ fn without_certificates(context: &mut Context<'_>, name: &Name, raw: &raw::Liste
         ("handshake_timeout_secs", raw.handshake_timeout_secs.span()),
         ("client_ca", raw.client_ca.span()),
         ("client_certificates", raw.client_certificates.span()),
+        ("hsts", raw.hsts.span()),
     ];
     let mut useless = only_tls.into_iter().filter_map(|(key, span)| Some((key, span?))).peekable();
     let hint = "add `certificates = [{ cert = \"PATH\", key = \"PATH\" }]`";

@@ -27,6 +27,7 @@ use super::context::{Connection, Worker, address_value};
 use super::driver::DRAIN_IDLE;
 use super::{Limits, PARSE_REASON};
 use crate::http::http3::{Code, goaway, greeting, nothing};
+use crate::http::own_value;
 use crate::shutdown::Drain;
 use peer::Roles;
 pub use transport::transport;
@@ -55,6 +56,8 @@ pub async fn serve_http3(quic: quinn::Connection, accepted: Accepted, worker: Ar
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         client_certificate: accepted.client_certificate,
+        coverage: accepted.coverage,
+        hsts: accepted.hsts.as_ref().map(own_value),
         to_https: None,
         alt_svc: None,
         activity: Arc::new(Activity::default()),

@@ -97,7 +97,8 @@ impl Setup {
 
     /// More keys of `[upstream.app]`.
     pub fn upstream(mut self, keys: &str) -> Self {
-        self.upstream = format!("{keys}\n");
+        self.upstream.push_str(keys);
+        self.upstream.push('\n');
         self
     }
 
