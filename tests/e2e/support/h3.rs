@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 
 use super::gateway::{Gateway, Setup};
 use super::within;
@@ -26,8 +27,13 @@ pub fn socket() -> UdpSocket {
 
 /// What a client that trusts the gateway's certificate offers.
 pub fn tls(gateway: &Gateway) -> rustls::ClientConfig {
+    trusting(gateway.roots())
+}
+
+/// What a client that trusts these certificates offers.
+pub fn trusting(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> rustls::ClientConfig {
     let mut roots = RootCertStore::empty();
-    for root in gateway.roots() {
+    for root in certificates {
         roots.add(root).unwrap();
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -46,11 +52,16 @@ impl Quic {
         Self::with(gateway, tls(gateway)).await
     }
 
-    pub async fn with(gateway: &Gateway, mut tls: rustls::ClientConfig) -> Result<Self, ConnectionError> {
+    pub async fn with(gateway: &Gateway, tls: rustls::ClientConfig) -> Result<Self, ConnectionError> {
+        Self::to("site.test", gateway.https, tls).await
+    }
+
+    /// The same to a server of any name and address.
+    pub async fn to(name: &str, address: SocketAddr, mut tls: rustls::ClientConfig) -> Result<Self, ConnectionError> {
         tls.alpn_protocols = vec![b"h3".to_vec()];
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let endpoint = Endpoint::new(EndpointConfig::default(), None, socket(), Arc::new(TokioRuntime)).unwrap();
-        let connecting = endpoint.connect_with(config, gateway.https, "site.test").unwrap();
+        let connecting = endpoint.connect_with(config, address, name).unwrap();
         let connection = within("a handshake over QUIC", connecting).await?;
         Ok(Self { endpoint, connection })
     }
