@@ -7,11 +7,13 @@
 //! The hot path does not cross cores: each worker counts in a shard of its own ([`cells`]), and only a scrape reads
 //! them all, so values are exact when they are read.
 
+mod book;
 mod cells;
 mod family;
 mod meters;
 mod numbers;
 mod sheet;
+mod tunnels;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +27,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::key_sets::KeySets;
 use super::spools::Spools;
+use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
@@ -34,6 +37,7 @@ pub use meters::{
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
+pub use tunnels::{TunnelCause, TunnelMeter};
 
 /// The route label of requests that matched no route.
 pub const NO_ROUTE: &str = "none";
@@ -54,6 +58,14 @@ const REQUEST_BODY_BYTES: Family =
     Family::counter("portcullis_request_body_bytes_total", "Body bytes received from clients.", &["route"]);
 const RESPONSE_BODY_BYTES: Family =
     Family::counter("portcullis_response_body_bytes_total", "Body bytes sent to clients.", &["route"]);
+const TUNNELS_OPEN: Family = Family::gauge("portcullis_tunnels_open", "Tunnels open.", &["route"]);
+const TUNNELS_ENDED: Family =
+    Family::counter("portcullis_tunnels_ended_total", "Tunnels that have ended, by cause.", &["route", "cause"]);
+const TUNNEL_BYTES: Family = Family::counter(
+    "portcullis_tunnel_bytes_total",
+    "Bytes moved through tunnels, by direction: in from clients, out to them.",
+    &["route", "direction"],
+);
 const AUTH_DECISIONS: Family = Family::counter(
     "portcullis_auth_decisions_total",
     "Authorization decisions; the reason is permitted or why the request was denied.",
@@ -193,6 +205,9 @@ pub const FAMILIES: &[&Family] = &[
     &REQUESTS_IN_FLIGHT,
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
+    &TUNNELS_OPEN,
+    &TUNNELS_ENDED,
+    &TUNNEL_BYTES,
     &AUTH_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
@@ -460,6 +475,7 @@ fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());
     sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
     sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
+    tunnels::read(sheet, route, shards);
 }
 
 fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {
@@ -522,33 +538,6 @@ fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
     sheet.put(&PANICS, &[], count(|shard| &shard.panics));
     for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.malformed)) {
         sheet.put(&MALFORMED_REQUESTS, &[reason], count);
-    }
-}
-
-/// The shards of one kind of thing, by its name and the worker. Locked when a snapshot is compiled and at a scrape, and by
-/// the first question to an issuer; by no other request.
-#[derive(Debug)]
-struct Book<K, C>(Mutex<BTreeMap<K, BTreeMap<usize, Arc<C>>>>);
-
-impl<K: Ord, C> Book<K, C> {
-    fn shard(&self, worker: usize, key: K, make: impl FnOnce() -> C) -> Arc<C> {
-        let mut shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = shards.entry(key).or_default().entry(worker).or_insert_with(|| Arc::new(make()));
-        Arc::clone(shard)
-    }
-
-    fn each(&self, mut visit: impl FnMut(&K, &[&C])) {
-        let shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, by_worker) in &*shards {
-            let shards: Vec<&C> = by_worker.values().map(Arc::as_ref).collect();
-            visit(key, &shards);
-        }
-    }
-}
-
-impl<K, C> Default for Book<K, C> {
-    fn default() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
     }
 }
 

@@ -13,8 +13,11 @@ mod failure;
 mod guarded;
 mod http3;
 mod ids;
+mod lapse;
 mod panics;
+mod passage;
 mod piece;
+mod places;
 mod preflight;
 mod publish;
 mod record;
@@ -22,12 +25,15 @@ mod redirect;
 mod respond;
 mod settings;
 mod streams;
+mod tunnel;
 mod unread;
+mod upgrade;
 
 pub use connection::{Accepted, serve_connection};
 pub use context::Worker;
 pub use http3::{serve_http3, transport};
 pub use ids::RequestIds;
+pub use places::Places;
 pub use settings::*;
 
 use crate::http::{TargetError, Violation};

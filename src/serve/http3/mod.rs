@@ -12,8 +12,8 @@ mod peer;
 mod request;
 mod transport;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +62,7 @@ pub async fn serve_http3(quic: quinn::Connection, accepted: Accepted, worker: Ar
         alt_svc: None,
         activity: Arc::new(Activity::default()),
         worker,
+        tunnel: Mutex::default(),
     });
     let peer = connection.peer;
     if let Err(code) = Session::serve(quic.clone(), connection, limits, &leaving).await {
