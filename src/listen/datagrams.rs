@@ -48,13 +48,16 @@ struct Datagram {
     bytes: Box<[u8]>,
 }
 
-/// Binds one socket for each of `workers` to `address`, which is where the listener's TCP sockets are bound.
+/// Binds one socket for each of `workers` to `address`, which is where the listener's TCP sockets are bound. Port 0 is chosen by the
+/// first and shared by all.
 pub fn bind_quic(settings: &ListenSettings, address: SocketAddr, workers: usize) -> Result<Vec<QuicSocket>, BindError> {
     let failed = |source| BindError::new(&ListenSettings { address, ..settings.clone() }, source);
     let (boxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(HANDED_OVER)).unzip();
     let (boxes, marks): (Arc<[_]>, _) = (boxes.into(), Marks::default());
+    let mut bound = address;
     let bind_one = |(worker, inbox)| {
-        let socket = bind(address).map_err(failed)?;
+        let socket = bind(bound).map_err(failed)?;
+        bound = socket.local_addr().map_err(failed)?;
         Ok(QuicSocket { socket, worker, marks: marks.clone(), inbox, boxes: Arc::clone(&boxes) })
     };
     (0..u16::MAX).zip(inboxes).map(bind_one).collect()
@@ -223,11 +226,9 @@ mod tests {
     use super::*;
 
     fn sockets(workers: usize) -> Vec<QuicSocket> {
-        let settings =
-            ListenSettings { name: "https".into(), address: SocketAddr::from(([127, 0, 0, 1], 0)), backlog: 16 };
-        // Port 0 is chosen by TCP; here a socket of its own chooses it.
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        bind_quic(&settings, port, workers).unwrap()
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let settings = ListenSettings { name: "https".into(), address, backlog: 16 };
+        bind_quic(&settings, address, workers).unwrap()
     }
 
     /// What the next look at a socket brings: the datagrams, one by one.
@@ -262,15 +263,17 @@ mod tests {
         for datagram in [&for_first, &for_second] {
             client.send_to(datagram, address).unwrap();
         }
-        let until = |worker: usize, wanted: Vec<u8>| {
-            let crossing = Arc::clone(&crossings[worker]);
-            async move { while !received(&crossing).await.contains(&wanted) {} }
+        let mut arrived = [false; 2];
+        let both = async {
+            while arrived != [true; 2] {
+                // Each goes on looking, for itself and for the other.
+                tokio::select! {
+                    at_first = received(&crossings[0]) => arrived[0] |= at_first.contains(&for_first),
+                    at_second = received(&crossings[1]) => arrived[1] |= at_second.contains(&for_second),
+                }
+            }
         };
-        tokio::time::timeout(Duration::from_secs(10), async {
-            tokio::join!(until(0, for_first), until(1, for_second));
-        })
-        .await
-        .expect("both arrive");
+        tokio::time::timeout(Duration::from_secs(10), both).await.expect("both arrive");
     }
 
     #[tokio::test]
