@@ -5,9 +5,7 @@
 //! and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
 
 use std::collections::VecDeque;
-use std::error::Error as _;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -16,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::client_body::{ClientBody, Cut};
 use super::spool::{Kept, Spool, SpoolError};
 use crate::deadline::Deadline;
 
@@ -58,7 +56,7 @@ pub enum InboundError {
     TooSlow,
     /// The client's side failed.
     #[error("client's body broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Cut),
     /// Whoever it was for has answered, and reads no more.
     #[error("nobody reads the rest of the body")]
     Abandoned,
@@ -108,7 +106,7 @@ pub struct RequestBody {
 
 #[derive(Debug)]
 struct Reading {
-    incoming: Incoming,
+    incoming: ClientBody,
     left: u64,
     timeout: Duration,
     deadline: Deadline,
@@ -124,7 +122,7 @@ struct Reading {
 
 impl RequestBody {
     /// Bounds `incoming` to `limit` bytes, to `timeout` between two reads, and in all to four of those and one second for each 500 bytes.
-    pub fn new(incoming: Incoming, limit: u64, timeout: Duration, live: Option<Live>) -> Self {
+    pub fn new(incoming: ClientBody, limit: u64, timeout: Duration, live: Option<Live>) -> Self {
         if incoming.is_end_stream() {
             return Self::default();
         }
@@ -163,6 +161,11 @@ impl RequestBody {
                 }
                 Some(Err(error)) => {
                     reading.failed = Some(error);
+                    return;
+                }
+                // Over HTTP/2 and HTTP/3 the end may come behind the head, and is then no body all the same.
+                None if reading.ahead.is_empty() => {
+                    self.reading = None;
                     return;
                 }
                 None => return,
@@ -258,12 +261,6 @@ impl Watched {
     }
 }
 
-/// Whether the parser refused what the client sent; a client that leaves is an unexpected end or a reset.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
-}
-
 impl Reading {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -272,7 +269,7 @@ impl Reading {
                 Poll::Ready(self.take(frame))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.watch.end(if is_malformed(&error) { Fate::Malformed } else { Fate::Broken });
+                self.watch.end(if error.malformed { Fate::Malformed } else { Fate::Broken });
                 Poll::Ready(Some(Err(InboundError::Broken(error))))
             }
             Poll::Ready(None) => {
