@@ -3,12 +3,14 @@
 
 mod body;
 pub mod boundary;
+mod client_body;
 pub mod conditional;
 pub mod cors;
 mod field;
 mod forwarded;
 mod framing;
 pub mod hop;
+pub mod http3;
 mod inbound;
 mod spool;
 mod target;
@@ -16,6 +18,7 @@ pub mod websocket;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
+pub use client_body::{ClientBody, Cut};
 pub use field::{own_name, own_value};
 pub use framing::{Framing, Violation};
 pub use inbound::{BodyWatch, Fate, InboundError, Live, RequestBody};

@@ -19,6 +19,8 @@ mod framing;
 mod hosts;
 mod hsts;
 mod http2;
+mod http3;
+mod http3_wire;
 mod identity;
 mod idle;
 mod introspection;

@@ -4,6 +4,7 @@ pub mod client;
 pub mod gateway;
 pub mod h2;
 pub mod h2_origin;
+pub mod h3;
 pub mod origin;
 pub mod port;
 pub mod scrape;
