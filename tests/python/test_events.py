@@ -21,9 +21,11 @@ GIVES_UP_SECS = 30
 
 
 @pytest.fixture
-def gate(site: Site) -> Gate:
-    """The name of this story's stream."""
-    return Gate.of(site)
+def gate(site: Site) -> Iterator[Gate]:
+    """The name of this story's stream, which ends with the story."""
+    made = Gate.of(site)
+    yield made
+    made.end()
 
 
 @contextmanager
@@ -78,12 +80,11 @@ def test_a_poll_is_answered_when_there_is_news(visitor: httpx.Client, gate: Gate
     assert visitor.get(path).json() == {"news": gate.name}
 
 
-def test_a_poll_whose_client_has_gone_is_given_up(visitor: httpx.Client, gate: Gate, server: AppServer) -> None:
-    if not server.asynchronous:
-        pytest.skip("a WSGI application is not told before it answers")
-    with pytest.raises(httpx.ReadTimeout):
-        visitor.get(f"/public/poll/{gate.name}/", timeout=1)
-    visitor.close()
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+def test_a_poll_whose_client_has_gone_is_given_up(socket_gateway: Gateway, gate: Gate, http2: bool) -> None:
+    """Under ASGI: a WSGI application is not told before it answers."""
+    with socket_gateway.client(http2) as leaving, pytest.raises(httpx.ReadTimeout):
+        leaving.get(f"/public/poll/{gate.name}/", timeout=1)
     gate.wait_gone(NOTICED_SECS)
 
 

@@ -20,6 +20,7 @@ from support.gateway import Gateway
 from support.site import Site
 from support.socket_origin import SocketOrigin
 from support.sockets import PATIENCE_SECS, end_of, extensions
+from support.waiting import free_ports
 
 Fragments = tuple[str, ...] | tuple[bytes, ...]
 Ends = Callable[..., Any]
@@ -59,8 +60,8 @@ def origin() -> Iterator[SocketOrigin]:
 @pytest.fixture(scope="module")
 def between(
     origin: SocketOrigin, site: Site, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Gateway]:
-    """The gateway before it."""
+) -> Iterator[int]:
+    """The port of the gateway before it, where it speaks plain HTTP."""
     gateway = Gateway(
         directory=tmp_path_factory.mktemp("between"),
         authority=authority,
@@ -69,17 +70,20 @@ def between(
         static_root=site.static_root,
         secret=site.secret,
     )
+    port = free_ports(1)[0]
+    gateway.configure(f"""
+    [listen.http]
+    address = "127.0.0.1:{port}"
+    """)
     try:
         gateway.start()
-        yield gateway
+        yield port
     finally:
         gateway.stop()
 
 
 @pytest.fixture(params=["to the server", "to the client"])
-def ends(
-    request: pytest.FixtureRequest, origin: SocketOrigin, between: Gateway
-) -> Iterator[tuple[Connection, Connection]]:
+def ends(request: pytest.FixtureRequest, origin: SocketOrigin, between: int) -> Iterator[tuple[Connection, Connection]]:
     """Who speaks and who listens, without compression."""
     with origin.pair(between, compression=None) as (client, server):
         yield (client, server) if request.param == "to the server" else (server, client)
@@ -108,7 +112,7 @@ def test_messages_arrive_in_their_order(ends: tuple[Connection, Connection]) -> 
     assert [listener.recv(timeout=PATIENCE_SECS) for _ in range(500)] == [str(number) for number in range(500)]
 
 
-def test_both_ends_speak_at_once(origin: SocketOrigin, between: Gateway) -> None:
+def test_both_ends_speak_at_once(origin: SocketOrigin, between: int) -> None:
     """Neither waits for the other to finish, though more is under way than any buffer holds."""
     message = b"w" * (256 * KIB)
     with origin.pair(between, compression=None) as both:
@@ -236,7 +240,7 @@ def test_a_close_frame_with_and_without_a_code_passes(ends: tuple[Connection, Co
 
 
 @pytest.mark.parametrize("text", ["once and again " * 10_000, "short"])
-def test_a_compressed_message_passes(origin: SocketOrigin, between: Gateway, text: str) -> None:
+def test_a_compressed_message_passes(origin: SocketOrigin, between: int, text: str) -> None:
     with origin.pair(between) as (client, server):
         agreed = extensions(client)
         assert agreed == extensions(server)

@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from support.appserver import AppServer
 
+MESSAGE_BYTES = 16 * 1024 * 1024
+"""What Uvicorn takes by default. Daphne's own default is a mebibyte."""
+
 
 @dataclass
 class Daphne(AppServer):
@@ -19,4 +22,5 @@ class Daphne(AppServer):
 
     def _argv(self) -> list[str | Path]:
         place = ["-u", str(self.socket)] if self.port is None else ["-b", "127.0.0.1", "-p", str(self.port)]
-        return [sys.executable, "-m", "daphne", *place, "--proxy-headers", "backend.asgi:application"]
+        sizes = [f"--websocket-max-{what}-size={MESSAGE_BYTES}" for what in ("message", "frame")]
+        return [sys.executable, "-m", "daphne", *place, "--proxy-headers", *sizes, "backend.asgi:application"]

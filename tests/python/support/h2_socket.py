@@ -9,7 +9,8 @@ from typing import Self
 import h2.config
 import h2.connection
 import h2.events
-import h2.settings
+from hyperframe.frame import Frame as CarrierFrame
+from hyperframe.frame import GoAwayFrame
 
 from support.frames import CLOSE, Frame
 from support.gateway import CLIENT_ADDRESS, GatewayProcess
@@ -17,6 +18,15 @@ from support.gateway import CLIENT_ADDRESS, GatewayProcess
 PATIENCE_SECS = 20
 READ_BYTES = 64 * 1024
 WINDOW_BYTES = 1 << 20
+
+
+class _Patient(h2.connection.H2Connection):
+    """Lets streams go on after a GOAWAY (RFC 9113, section 6.8), which `h2` takes for the end of the connection."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[CarrierFrame], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.error_code, event.last_stream_id = frame.error_code, frame.last_stream_id
+        return [], [event]
 
 
 class H2Socket:
@@ -86,13 +96,14 @@ class Carrier:
     def __init__(self, gateway: GatewayProcess) -> None:
         self._host = gateway.host
         self._streams: dict[int, H2Socket] = {}
+        self._settings_came = False
         self.goaway = False
         """Whether the gateway has said that it takes no more streams."""
         context = gateway.authority.trust()
         context.set_alpn_protocols(["h2"])
         plain = socket.create_connection(("127.0.0.1", gateway.port), PATIENCE_SECS, (CLIENT_ADDRESS, 0))
         self._tls: ssl.SSLSocket = context.wrap_socket(plain, server_hostname="localhost")
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._h2 = _Patient(h2.config.H2Configuration(header_encoding="utf-8"))
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW_BYTES)
         self._flush()
@@ -108,7 +119,7 @@ class Carrier:
     @property
     def offers_connect(self) -> bool:
         """Whether the gateway's settings allow extended CONNECT (RFC 8441, section 3)."""
-        self.pump(lambda: h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE in self._h2.remote_settings)
+        self.pump(lambda: self._settings_came)
         return bool(self._h2.remote_settings.enable_connect_protocol)
 
     def open(self, path: str, headers: Mapping[str, str] | None = None, protocol: str = "websocket") -> H2Socket:
@@ -168,6 +179,7 @@ class Carrier:
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
             self.goaway = True
+        self._settings_came |= isinstance(event, h2.events.RemoteSettingsChanged)
         stream = self._streams.get(getattr(event, "stream_id", None) or 0)
         if stream is None:
             return
