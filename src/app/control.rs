@@ -305,7 +305,7 @@ impl Control {
         }
     }
 
-    /// Gives each listener its certificates, its redirect and its relays.
+    /// Gives each listener its certificates, its redirect, its relays and what it says of TLS.
     fn set_entrances(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)]) {
         for listener in &self.assembly.config().listeners {
             let name = &listener.listen.name;
@@ -314,6 +314,7 @@ impl Control {
             let acceptor = acceptors.iter().find(|(of, _)| of == name).map(|(_, acceptor)| acceptor.clone());
             entrance.tls.store(acceptor.map(Arc::new));
             entrance.to_https.store(https_port(listener).map(Arc::new));
+            entrance.hsts.store(listener.hsts.clone().map(Arc::new));
             entrance.relays.store(Arc::new(listener.relays.clone()));
         }
         let listeners = &self.assembly.config().listeners;

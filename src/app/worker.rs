@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -35,6 +36,8 @@ pub(super) struct Entrance {
     pub(super) tls: ArcSwapOption<Acceptor>,
     /// The port of the TLS listener that plain requests are sent to.
     pub(super) to_https: ArcSwapOption<u16>,
+    /// What answers over TLS say in `Strict-Transport-Security`.
+    pub(super) hsts: ArcSwapOption<HeaderValue>,
     /// Whose connections begin with a PROXY header.
     pub(super) relays: ArcSwap<Relays>,
 }
@@ -42,7 +45,8 @@ pub(super) struct Entrance {
 impl Entrance {
     /// One that speaks plain HTTP to clients and knows no relays.
     pub(super) fn new(name: Box<str>) -> Self {
-        Self { name, tls: ArcSwapOption::empty(), to_https: ArcSwapOption::empty(), relays: ArcSwap::default() }
+        let (tls, to_https, hsts) = (ArcSwapOption::empty(), ArcSwapOption::empty(), ArcSwapOption::empty());
+        Self { name, tls, to_https, hsts, relays: ArcSwap::default() }
     }
 }
 
@@ -196,6 +200,8 @@ impl Door {
                     local: ends.local,
                     secure: false,
                     client_certificate: None,
+                    coverage: None,
+                    hsts: None,
                     http2: false,
                     to_https: self.entrance.to_https.load().as_deref().copied(),
                 };
@@ -243,6 +249,8 @@ impl Door {
                     local: ends.local,
                     secure: true,
                     client_certificate: shaken.client_certificate,
+                    coverage: acceptor.coverage(shaken.server_name.as_deref()),
+                    hsts: self.entrance.hsts.load().as_deref().cloned(),
                     http2: shaken.alpn_h2,
                     to_https: None,
                 };

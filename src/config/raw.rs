@@ -4,11 +4,14 @@
 //! its default and why one would set it. This is the only file that derives `Deserialize` for `gateway.toml`; what a value
 //! must be is `compile`'s to say. Ranges, references and "exactly one of" are therefore not here.
 
+mod browsers;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
 use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
+pub(super) use browsers::{Cors, Hsts};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -63,6 +66,9 @@ pub(super) struct Server {
     /// Seconds for which a `DPoP` proof is good after it was made, 5 to 600. Default: 60. Each can be used once; a restart is needed to
     /// change it.
     pub(super) dpop_window_secs: Entry<i64>,
+    /// What a host gets that no route names in `hosts`: the routes without `hosts` ("route") or 421 ("refuse"). Default: "route".
+    #[schemars(extend("enum" = ["route", "refuse"]))]
+    pub(super) unknown_host: Entry<String>,
 }
 
 /// How long a client may take and how much it may send.
@@ -143,6 +149,8 @@ pub(super) struct Listen {
     /// Whether every request here is answered with a redirect to the https listener (the one on port 443, else the first in
     /// the file). Default: false.
     pub(super) redirect_to_https: Entry<bool>,
+    /// What browsers are told to do with every host of this listener from now on: speak https alone (RFC 6797). Default: nothing.
+    pub(super) hsts: Entry<Hsts>,
     /// Networks (CIDR) of relays, whose connections must begin with a PROXY header (version 1 or 2) that says whose connection they
     /// pass on. Default: `[]`, nobody: no header is read, and none is believed. Set it behind a TCP load balancer that sends one.
     pub(super) proxy_protocol: Entry<Vec<Entry<String>>>,
@@ -382,7 +390,7 @@ pub(super) struct UpstreamTls {
 pub(super) struct Route {
     /// What metrics and logs call it. Required, unique.
     pub(super) name: Entry<String>,
-    /// Exact host names, without port. Default: any host.
+    /// Host names, without port; "*.example.com" stands for every name with exactly one label before. Default: any host.
     pub(super) hosts: Entry<Vec<Entry<String>>>,
     /// Path prefix, matched segment by segment: "/api" covers /api and /api/x, never /apiary. Required.
     pub(super) path: Entry<String>,
@@ -414,8 +422,22 @@ pub(super) struct Route {
     pub(super) replace_prefix: Entry<String>,
     /// Fields set on every answer of this route, as in `{ "X-Frame-Options" = "DENY" }`. Default: none.
     pub(super) response_headers: Entry<Named<String>>,
+    /// Fields set on every answer that has not got them: "standard" (nosniff, no frames, a short referrer and so on). Default: none.
+    #[schemars(extend("enum" = ["standard"]))]
+    pub(super) security_headers: Entry<String>,
+    /// What scripts of other origins may do. Default: the gateway says nothing of it, the upstream may.
+    pub(super) cors: Entry<Cors>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
+    /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered
+    /// 503; with 0 every request for one is answered 403. Each takes two file descriptors.
+    pub(super) max_tunnels: Entry<i64>,
+    /// Seconds for which nothing may come from either side of a tunnel, 1 to 86400. Default: 300. Longer than the pings of client or
+    /// upstream, or quiet tunnels are ended.
+    pub(super) tunnel_idle_secs: Entry<Seconds>,
+    /// Whether tunnels and `text/event-stream` answers end when the token that permitted them expires. Default: true. A revocation ends
+    /// them whatever this says.
+    pub(super) end_with_token: Entry<bool>,
 }
 
 /// Whose tokens pass, and what they must say; or `read` and `write` apart.

@@ -12,6 +12,7 @@ mod family;
 mod meters;
 mod numbers;
 mod sheet;
+mod tunnels;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ pub use meters::{
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
+pub use tunnels::{TunnelCause, TunnelMeter};
 
 /// The route label of requests that matched no route.
 pub const NO_ROUTE: &str = "none";
@@ -54,6 +56,14 @@ const REQUEST_BODY_BYTES: Family =
     Family::counter("portcullis_request_body_bytes_total", "Body bytes received from clients.", &["route"]);
 const RESPONSE_BODY_BYTES: Family =
     Family::counter("portcullis_response_body_bytes_total", "Body bytes sent to clients.", &["route"]);
+const TUNNELS_OPEN: Family = Family::gauge("portcullis_tunnels_open", "Tunnels open.", &["route"]);
+const TUNNELS_ENDED: Family =
+    Family::counter("portcullis_tunnels_ended_total", "Tunnels that have ended, by cause.", &["route", "cause"]);
+const TUNNEL_BYTES: Family = Family::counter(
+    "portcullis_tunnel_bytes_total",
+    "Bytes moved through tunnels, by direction: in from clients, out to them.",
+    &["route", "direction"],
+);
 const AUTH_DECISIONS: Family = Family::counter(
     "portcullis_auth_decisions_total",
     "Authorization decisions; the reason is permitted or why the request was denied.",
@@ -188,6 +198,9 @@ pub const FAMILIES: &[&Family] = &[
     &REQUESTS_IN_FLIGHT,
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
+    &TUNNELS_OPEN,
+    &TUNNELS_ENDED,
+    &TUNNEL_BYTES,
     &AUTH_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
@@ -454,6 +467,7 @@ fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());
     sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
     sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
+    tunnels::read(sheet, route, shards);
 }
 
 fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {

@@ -9,12 +9,13 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
@@ -29,13 +30,15 @@ use super::guarded::{Guarded, LINGER};
 use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
 use super::streams::Streams;
+use crate::http::own_value;
 use crate::shutdown::{Drain, Tasks};
+use crate::tls::Coverage;
 
 /// An HTTP/1 connection is put aside after this long without a request.
 const REST_AFTER: Duration = Duration::from_millis(250);
 
 /// What is known of a connection before its first byte.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Accepted {
     /// Who called: the socket's other end, or the client of a relay.
     pub peer: SocketAddr,
@@ -45,6 +48,10 @@ pub struct Accepted {
     pub secure: bool,
     /// The SHA-256 of the certificate the client proved to hold (RFC 8705 section 3.1).
     pub client_certificate: Option<[u8; 32]>,
+    /// Which hosts may be asked for over it; `None` if all of them may.
+    pub coverage: Option<Coverage>,
+    /// What every answer says in `Strict-Transport-Security` (RFC 6797), if anything.
+    pub hsts: Option<HeaderValue>,
     /// Whether ALPN chose HTTP/2.
     pub http2: bool,
     /// The port of the TLS listener that every request is sent to, if that is all that is done.
@@ -65,9 +72,12 @@ where
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         client_certificate: accepted.client_certificate,
+        coverage: accepted.coverage,
+        hsts: accepted.hsts.as_ref().map(own_value),
         to_https: accepted.to_https,
         activity,
         worker,
+        tunnel: Mutex::default(),
     });
     // Boxed by kind, so that the larger is not reserved for the smaller, and an idle connection is a stream and little more.
     let served: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> = if accepted.http2 {
@@ -103,7 +113,7 @@ where
     let bid = |serving: &mut Pin<Box<http2::Connection<_, _, _>>>, _| serving.as_mut().graceful_shutdown();
     let drain = &connection.worker.drain;
     match drive(Box::pin(serving), bid, drain, &connection.activity, &limits, None).await {
-        Ended::Done(ended) => ended,
+        Ended::Done(_, ended) => ended,
         Ended::Cut | Ended::Idle(_) => Ok(()),
     }
 }
@@ -126,8 +136,14 @@ where
             }
         };
         let idle = match drive(serving, bid, drain, activity, &limits, Some(REST_AFTER)).await {
-            Ended::Done(ended) => return ended,
-            Ended::Cut => return Ok(()),
+            // Boxed: idle connections do not reserve room for it.
+            Ended::Done(serving, ended) => return Box::pin(conclude(serving, ended, &connection)).await,
+            Ended::Cut => {
+                if let Some(tunnel) = connection.take_tunnel() {
+                    tunnel.gone();
+                }
+                return Ok(());
+            }
             Ended::Idle(idle) => idle,
         };
         let parts = idle.into_parts();
@@ -138,6 +154,38 @@ where
             return Ok(());
         }
     }
+}
+
+/// The parser is done: the connection ends, or goes on as a tunnel in the same task, without parser and buffers.
+async fn conclude<S, H>(
+    serving: Box<http1::Connection<TokioIo<Guarded<S>>, H>>,
+    ended: hyper::Result<()>,
+    connection: &Connection,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: HttpService<Incoming, ResBody = RecordedBody, Error = Infallible>,
+{
+    let tunnel = connection.take_tunnel();
+    if ended.is_err() {
+        if let Some(tunnel) = tunnel {
+            tunnel.gone();
+        }
+        return ended;
+    }
+    let parts = serving.into_parts();
+    let mut stream = parts.io.into_inner();
+    match tunnel {
+        Some(tunnel) => {
+            let (stream, more) = stream.into_inner();
+            let hasty = more || !parts.read_buf.is_empty();
+            drop((parts.read_buf, parts.service));
+            Box::pin(tunnel.run(stream, hasty)).await; // boxed: most connections end without one
+        }
+        // The parser leaves the stream open when a request asked for an upgrade and was answered otherwise.
+        None => drop(timeout(LINGER, stream.shutdown()).await),
+    }
+    Ok(())
 }
 
 /// Waits for an idle client; false if it is waited for no longer.
@@ -177,7 +225,8 @@ fn http2_settings(limits: &Limits, tasks: &Tasks) -> http2::Builder<Streams> {
         .initial_stream_window_size(super::WINDOW_BYTES)
         .initial_connection_window_size(super::CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.write_timeout);
+        .keep_alive_timeout(limits.write_timeout)
+        .enable_connect_protocol(); // RFC 8441: `upgrade` translates it
     settings
 }
 

@@ -4,8 +4,10 @@
 
 use http::HeaderValue;
 
+use super::places::NoPlace;
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
+use crate::http::websocket::HandshakeError;
 use crate::http::{Fate, SpoolError, TargetError};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
@@ -15,8 +17,12 @@ use crate::upstream::UpstreamFailure;
 pub(super) enum Failure {
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error("the connection's certificate does not cover the host, another one does")]
+    Misdirected,
     #[error(transparent)]
     Route(#[from] RouteError),
+    #[error("a preflight of an origin that is not admitted")]
+    OriginRefused,
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("{denied}")]
@@ -31,6 +37,12 @@ pub(super) enum Failure {
     Unsigned(#[from] Unsigned),
     #[error(transparent)]
     Upstream(UpstreamFailure),
+    #[error("request is for a WebSocket and is none")]
+    Handshake(#[from] HandshakeError),
+    #[error("client sent something before its tunnel was open")]
+    HastyClient,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error("request body was lost before it was passed on")]
@@ -64,7 +76,10 @@ impl Failure {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Target(error) => error.reason(),
+            Self::Misdirected => "misdirected",
+            Self::Route(RouteError::UnknownHost) => "unknown_host",
             Self::Route(RouteError::NotFound) => "no_route",
+            Self::OriginRefused => "origin_refused",
             Self::Route(RouteError::MethodNotAllowed { .. })
             | Self::Files(FilesError::MethodNotAllowed)
             | Self::ReadOnly => "method_not_allowed",
@@ -75,6 +90,11 @@ impl Failure {
             Self::Files(FilesError::Io(_)) => "file_io",
             Self::Unsigned(_) => "unsigned",
             Self::Upstream(failure) => failure.label(),
+            Self::Handshake(_) => "websocket_handshake",
+            Self::HastyClient => "websocket_early_bytes",
+            Self::NoPlace(NoPlace::Never) => "tunnels_refused",
+            Self::NoPlace(NoPlace::Full) => "tunnels_full",
+            Self::NoPlace(NoPlace::Draining) => "draining",
             Self::Spool(SpoolError::Full(_)) => "spool_full",
             Self::Spool(SpoolError::Stalled) => "spool_stalled",
             Self::Spool(SpoolError::Io(_)) => "spool_io",

@@ -71,6 +71,12 @@ impl<S> Guarded<S> {
         }
     }
 
+    /// The client's stream when its last message was read, and whether something had come behind that.
+    pub(super) fn into_inner(self) -> (S, bool) {
+        let more = self.first.is_some() || !self.replay.is_empty() || self.activity.has_more() || self.is_spoiled();
+        (self.stream, more)
+    }
+
     fn is_spoiled(&self) -> bool {
         self.framing.as_ref().is_some_and(|framing| framing.violation().is_some())
     }

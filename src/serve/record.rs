@@ -21,14 +21,16 @@ use tower::{Layer, Service};
 use super::activity::{Activity, Answering};
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
+use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
 use super::respond::{client_closed_request, close, finish, rescue};
 use super::streams;
+use super::tunnel::Ended;
 use super::unread::Unread;
 use crate::auth::Issuer;
 use crate::files::TransferError;
 use crate::http::{Body, BodyError, BodyWatch, Fate};
-use crate::observe::{NO_ROUTE, Record, RouteMeter};
+use crate::observe::{NO_ROUTE, Record, RouteMeter, TunnelCause};
 use crate::upstream::BodyFailure;
 
 /// Wraps the service of one connection.
@@ -79,9 +81,10 @@ where
             begun: Instant::now(),
             status: client_closed_request().as_u16(),
             bytes_out: 0,
+            tunnel: None,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
-        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, notes };
+        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, notes, asked: None };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }
@@ -102,13 +105,20 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F
         let mut response = ready!(this.inner.poll(cx)).unwrap_or_else(|failure| rescue(&failure));
         let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
         open.answer(&mut response);
-        Poll::Ready(Ok(response.map(|body| RecordedBody::new(body, open))))
+        let tunnel = open.notes.write(|story| story.tunnel.take());
+        Poll::Ready(Ok(match tunnel {
+            Some(tunnel) => {
+                Begun::new(*tunnel, open).hand_over();
+                response.map(|_| RecordedBody::over())
+            }
+            None => response.map(|body| RecordedBody::new(body, open)),
+        }))
     }
 }
 
 /// An exchange that is not over yet. Dropping it ends it, however that comes about.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     connection: Arc<Connection>,
     notes: Notes,
     method: Method,
@@ -120,13 +130,15 @@ struct Open {
     begun: Instant,
     status: u16,
     bytes_out: u64,
+    /// What the tunnel moved that the exchange became, from the client and to it.
+    tunnel: Option<(u64, u64)>,
     _answering: Answering,
 }
 
 impl Open {
     fn answer(&mut self, response: &mut Response<Body>) {
         self.status = response.status().as_u16();
-        finish(response, &self.notes, self.version, self.connection.worker.drain.started());
+        finish(response, &self.notes, self.version, &self.connection);
         if self.method == Method::HEAD {
             without_content(response);
         }
@@ -136,6 +148,26 @@ impl Open {
         if self.version == Version::HTTP_10 {
             for_http10(response);
         }
+    }
+
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
+    /// From now on it is a tunnel: no request in flight, and cut unless its end is told.
+    pub(super) fn becomes_tunnel(&mut self) {
+        self.tunnel = Some((0, 0));
+        let in_flight = self.notes.write(|story| {
+            story.outcome = TunnelCause::Cut.label();
+            story.in_flight.take()
+        });
+        drop(in_flight);
+    }
+
+    /// The tunnel has ended, and with it the exchange.
+    pub(super) fn tunnel_ended(&mut self, ended: Ended) {
+        self.tunnel = Some((ended.bytes_in, ended.bytes_out));
+        self.fail(if ended.cause == TunnelCause::Closed { "ok" } else { ended.cause.label() });
     }
 
     /// Whether the request's body has been read, or is still being read by an upstream that has answered already.
@@ -155,12 +187,14 @@ impl Drop for Open {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         self.notes.write(|story| {
-            let bytes_in = story.body.as_ref().map_or(0, BodyWatch::bytes);
+            let body = story.body.as_ref().map_or(0, BodyWatch::bytes);
+            let (bytes_in, bytes_out) = self.tunnel.unwrap_or((body, self.bytes_out));
             if self.status == client_closed_request().as_u16() {
                 story.outcome = "client_gone";
             }
-            let finish = |meter: &RouteMeter| {
-                meter.finish(&self.method, self.status, duration, bytes_in, self.bytes_out);
+            let finish = |meter: &RouteMeter| match self.tunnel {
+                Some(_) => meter.tunnelled(&self.method, self.status),
+                None => meter.finish(&self.method, self.status, duration, bytes_in, bytes_out),
             };
             if let Some(route) = &story.route {
                 finish(&route.meter);
@@ -187,7 +221,7 @@ impl Drop for Open {
                 upstream: story.upstream.as_deref(),
                 endpoint: story.endpoint.as_deref(),
                 bytes_in,
-                bytes_out: self.bytes_out,
+                bytes_out,
                 duration,
                 auth: story.auth,
                 connect: story.connect,
@@ -241,6 +275,11 @@ impl RecordedBody {
         let counted = (open.version == Version::HTTP_2)
             .then(|| Counted { activity: Arc::clone(&open.connection.activity), rest: Bytes::new() });
         Self { body, open: Some(open), counted }
+    }
+
+    /// The body of an answer whose exchange goes on.
+    fn over() -> Self {
+        Self { body: Body::empty(), open: None, counted: None }
     }
 
     /// The next data, cut and counted where the protocol asks for it.

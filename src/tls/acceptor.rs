@@ -26,7 +26,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificate::{CertInfo, Certificate};
 use super::clients::{self, Clients};
-use super::resolver::Names;
+use super::resolver::{Coverage, Names};
 use super::{ClientAuthorities, MinVersion, TlsSettings};
 
 const H2: &[u8] = b"h2";
@@ -103,10 +103,9 @@ impl Acceptor {
         Ok((stream, handshake))
     }
 
-    /// Whether a request for `host` came over a connection whose certificate doesn't cover it though another one of
-    /// this listener does: to be answered 421 (RFC 9110 section 15.5.20, RFC 9113 section 9.1.2).
-    pub fn misdirected(&self, server_name: Option<&str>, host: &str) -> bool {
-        self.names.misdirected(server_name, host)
+    /// Which hosts may be asked for over a connection whose client sent `server_name`; `None` if all of them may.
+    pub fn coverage(&self, server_name: Option<&str>) -> Option<Coverage> {
+        Coverage::of(&self.names, server_name)
     }
 }
 

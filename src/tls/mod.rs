@@ -15,4 +15,5 @@ mod testing;
 
 pub use acceptor::{Acceptor, Handshake, HandshakeError, Part, TlsProblem};
 pub use certificate::{CertInfo, is_development};
+pub use resolver::Coverage;
 pub use settings::*;

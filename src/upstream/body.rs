@@ -53,7 +53,7 @@ impl LeasedBody {
 
     fn fail(&mut self, failure: BodyFailure) -> BodyError {
         if let Some(held) = self.held.take() {
-            held.leased.failed(&failure);
+            held.leased.failed(failure.stage());
         }
         failure.into()
     }

@@ -188,14 +188,11 @@ pub(super) struct Uwsgi<S> {
     packet: Bytes,
     /// How much of the empty line that ends the head has been seen; all of it once the head is over.
     seen: usize,
-    /// Whether the server reads no more. uWSGI closes when it has answered, also in the middle of a body: what is written from then on
-    /// goes nowhere, so that the answer, which waits to be read, is not lost to a failed write.
-    deaf: bool,
 }
 
 impl<S> Uwsgi<S> {
     pub(super) fn new(stream: S, packet: Bytes) -> Self {
-        Self { stream, packet, seen: 0, deaf: false }
+        Self { stream, packet, seen: 0 }
     }
 
     /// How many bytes at the beginning of `written` are still the head.
@@ -220,7 +217,7 @@ impl<S: AsyncWrite + Unpin> Uwsgi<S> {
         while self.packet.has_remaining() {
             let packet = self.packet.clone();
             let slices = [IoSlice::new(&packet), IoSlice::new(body)];
-            let sent = ready!(self.poll_send(cx, &slices))?;
+            let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -232,22 +229,6 @@ impl<S: AsyncWrite + Unpin> Uwsgi<S> {
         }
         Poll::Ready(Ok(0))
     }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.deaf {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-            match sent {
-                Err(error) if is_closed(&error) => self.deaf = true,
-                sent => return Poll::Ready(sent),
-            }
-        }
-        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
-    }
-}
-
-/// Whether the other end has closed, with some of what was sent to it unread or not.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Uwsgi<S> {
@@ -272,7 +253,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Uwsgi<S> {
             return Poll::Ready(Ok(head)); // the body may be ready too, and goes with the packet
         }
         match ready!(self.poll_packet(cx, first))? {
-            0 => self.poll_send(cx, bufs),
+            0 => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
             sent => Poll::Ready(Ok(sent)),
         }
     }

@@ -173,7 +173,7 @@ def test_a_connection_lives_no_longer_than_its_token(carrier: Carrier, socket_ga
     opened.send(Frame(TEXT, b"in time"))
     assert opened.frame() == Frame(TEXT, b"in time")
     assert opened.end_of() == 1008
-    assert gate.close_code() != 1000
+    assert gate.close_code() == 1001
     assert carrier.get("/public/echo/").status == 200, "the connection goes on"
 
 

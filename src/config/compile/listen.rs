@@ -9,6 +9,7 @@ use super::super::raw;
 use super::super::spans::{CertificateSpans, ListenerSpans};
 use super::super::values::{HttpsPort, Listener};
 use super::context::Context;
+use super::hsts;
 use super::network;
 use crate::listen::{ListenSettings, Relays};
 use crate::tls::{CertificateSource, ClientAuthorities, ClientCertificates, MinVersion, TlsSettings, UnknownName};
@@ -58,6 +59,7 @@ struct Candidate {
 fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option<(Candidate, ListenerSpans)> {
     let backlog = context.number(&raw.backlog, "backlog", " connections", 1..=65_535, BACKLOG);
     let redirect = context.take(&raw.redirect_to_https).filter(|(wanted, _)| **wanted).map(|(_, span)| span);
+    let hsts = hsts::hsts(context, &raw.hsts);
     let (tls, spans) = tls(context, name, raw, redirect).unzip();
     let relays = Relays::new(network::list(context, &raw.proxy_protocol, &network::RELAYS));
     let missing = format!("the listener `{}` has no `address`", name.text);
@@ -65,7 +67,8 @@ fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option
     let address = address(context, text, span)?;
     let listen = ListenSettings { name: name.text.as_str().into(), address, backlog };
     let spans = ListenerSpans { name: name.span, address: span, ..spans.unwrap_or_default() };
-    Some((Candidate { listener: Listener { listen, tls, redirect_to_https: None, relays }, redirect }, spans))
+    let listener = Listener { listen, tls, redirect_to_https: None, hsts, relays };
+    Some((Candidate { listener, redirect }, spans))
 }
 
 /// A listener speaks TLS exactly if it has certificates; keys that only TLS gives a meaning are refused without.
@@ -126,6 +129,7 @@ fn without_certificates(context: &mut Context<'_>, name: &Name, raw: &raw::Liste
         ("handshake_timeout_secs", raw.handshake_timeout_secs.span()),
         ("client_ca", raw.client_ca.span()),
         ("client_certificates", raw.client_certificates.span()),
+        ("hsts", raw.hsts.span()),
     ];
     let mut useless = only_tls.into_iter().filter_map(|(key, span)| Some((key, span?))).peekable();
     let hint = "add `certificates = [{ cert = \"PATH\", key = \"PATH\" }]`";

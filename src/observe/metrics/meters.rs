@@ -7,6 +7,7 @@ use http::Method;
 
 use super::Ledger;
 use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
+use super::tunnels::TunnelMeter;
 
 /// Counts the requests of one route on one worker.
 #[derive(Debug, Clone)]
@@ -29,6 +30,16 @@ impl RouteMeter {
         self.0.latency.observe(duration);
         self.0.bytes_in.add(bytes_in);
         self.0.bytes_out.add(bytes_out);
+    }
+
+    /// A request has ended that became a tunnel: what that moved and how long it was there are no request's figures.
+    pub fn tunnelled(&self, method: &Method, status: u16) {
+        self.0.request(method, status);
+    }
+
+    /// A tunnel was opened.
+    pub fn tunnel(&self) -> TunnelMeter {
+        TunnelMeter::open(&self.0)
     }
 }
 
@@ -64,6 +75,11 @@ impl EndpointMeter {
     /// A connection was opened: it is open until the guard is dropped with it.
     pub fn opened(&self) -> Held {
         self.0.opened.add(1);
+        Held::take(&self.0.open)
+    }
+
+    /// A connection that was opened goes on to be open, as a tunnel, until the guard is dropped.
+    pub fn kept(&self) -> Held {
         Held::take(&self.0.open)
     }
 

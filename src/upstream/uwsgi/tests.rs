@@ -311,24 +311,6 @@ async fn pieces_written_at_once_arrive_in_order() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_before_the_end_of_the_body_is_not_lost_with_the_connection() {
-    let (ours, mut theirs) = duplex(1000);
-    let request = Request::post("/").header("host", "a").body(Full::<Bytes>::from(vec![0; 100_000])).unwrap();
-    let stream = Uwsgi::new(ours, packet(&request, &client(true), Kind::Uwsgi).unwrap());
-    let refusing = async move {
-        theirs.read_exact(&mut [0; 500]).await.unwrap();
-        theirs.write_all(b"HTTP/1.1 413 Too Large\r\n\r\nno").await.unwrap();
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let asking = async {
-        let response = sender.send_request(request).await.unwrap();
-        (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes())
-    };
-    let (answer, _, ()) = tokio::join!(asking, connection, refusing);
-    assert_eq!(answer, (413, Bytes::from_static(b"no")));
-}
-
 /// Reads one packet and `body` bytes, answers, and closes.
 async fn serve(mut stream: DuplexStream, body: usize, answer: &'static str) -> (Told, Vec<u8>) {
     let mut packet = vec![0; HEAD_BYTES];

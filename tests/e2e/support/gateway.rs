@@ -201,6 +201,13 @@ impl Gateway {
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
+    /// Bytes of memory the process holds.
+    pub fn resident_bytes(&self) -> u64 {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    }
+
     /// Waits until the process has ended.
     pub async fn exit(&mut self) -> ExitStatus {
         let child = std::cell::RefCell::new(&mut self.child);
