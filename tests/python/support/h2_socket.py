@@ -33,7 +33,7 @@ class H2Socket:
     """One WebSocket on an HTTP/2 connection, which may carry others, and ordinary requests."""
 
     def __init__(self, carrier: "Carrier", number: int) -> None:
-        self._carrier = carrier
+        self.carrier = carrier
         self.number = number
         self.headers: dict[str, str] = {}
         self.ended = False
@@ -45,20 +45,20 @@ class H2Socket:
     @property
     def status(self) -> int:
         """The answer, as soon as it is there."""
-        self._carrier.pump(lambda: bool(self.headers))
+        self.carrier.pump(lambda: bool(self.headers))
         return int(self.headers[":status"])
 
     def send(self, *frames: Frame) -> None:
         """Sends frames as a client does, as many DATA frames as the windows allow."""
-        self._carrier.send(self.number, b"".join(frame.encode(masked=True) for frame in frames))
+        self.carrier.send(self.number, b"".join(frame.encode(masked=True) for frame in frames))
 
     def end(self) -> None:
         """Closes the client's side of the stream."""
-        self._carrier.end(self.number)
+        self.carrier.end(self.number)
 
     def cancel(self) -> None:
         """Resets the stream, as a browser does when a page is left."""
-        self._carrier.cancel(self.number)
+        self.carrier.cancel(self.number)
 
     def frame(self) -> Frame:
         """The next frame."""
@@ -76,13 +76,13 @@ class H2Socket:
 
     def rest(self) -> bytes:
         """Everything up to the end of the stream."""
-        self._carrier.pump(lambda: self.ended or self.reset is not None)
+        self.carrier.pump(lambda: self.ended or self.reset is not None)
         rest = bytes(self.received)
         self.received.clear()
         return rest
 
     def _exactly(self, size: int) -> bytes:
-        self._carrier.pump(lambda: len(self.received) >= size or self.ended or self.reset is not None)
+        self.carrier.pump(lambda: len(self.received) >= size or self.ended or self.reset is not None)
         if len(self.received) < size:
             raise EOFError
         taken = bytes(self.received[:size])
@@ -150,10 +150,12 @@ class Carrier:
 
     def send(self, number: int, content: bytes) -> None:
         """Sends bytes on a stream, as the gateway's windows allow."""
-        while content:
+        left = memoryview(content)
+        while left:
             self.pump(lambda: self._room(number) > 0)
-            piece, content = content[: self._room(number)], content[self._room(number) :]
-            self._h2.send_data(number, piece)
+            room = self._room(number)
+            self._h2.send_data(number, bytes(left[:room]))
+            left = left[room:]
             self._flush()
 
     def end(self, number: int) -> None:

@@ -46,7 +46,11 @@ class SocketOrigin:
         """
         plain = socket.create_connection(("127.0.0.1", port), PATIENCE_SECS)
         with open_over(plain, "ws://localhost/public/ws/", max_size=None, **options) as client:
-            yield client, self._accepted.get(timeout=PATIENCE_SECS)
+            yield client, self.accepted()
+
+    def accepted(self) -> ServerConnection:
+        """The server's end of the next connection."""
+        return self._accepted.get(timeout=PATIENCE_SECS)
 
     def _hand_over(self, accepted: ServerConnection) -> None:
         """The library closes the connection when this returns."""
