@@ -102,6 +102,7 @@ class Carrier:
         context = gateway.authority.trust()
         context.set_alpn_protocols(["h2"])
         plain = socket.create_connection(("127.0.0.1", gateway.port), PATIENCE_SECS, (CLIENT_ADDRESS, 0))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._tls: ssl.SSLSocket = context.wrap_socket(plain, server_hostname="localhost")
         self._h2 = _Patient(h2.config.H2Configuration(header_encoding="utf-8"))
         self._h2.initiate_connection()
