@@ -16,6 +16,8 @@ mod cli;
 mod cors;
 mod flood;
 mod framing;
+mod h2_abuse;
+mod h2_conformance;
 mod hosts;
 mod hsts;
 mod http2;

@@ -201,6 +201,13 @@ impl Gateway {
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
+    /// What the process holds in memory now (`VmRSS` of proc(5)).
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident set");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Waits until the process has ended.
     pub async fn exit(&mut self) -> ExitStatus {
         let child = std::cell::RefCell::new(&mut self.child);
