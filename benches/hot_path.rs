@@ -214,6 +214,7 @@ fn record() -> Record<'static> {
         path: REQUEST_TARGET.as_bytes(),
         protocol: Version::HTTP_11,
         status: 200,
+        grpc: None,
         route: "api",
         outcome: "ok",
         issuer: Some("corp"),

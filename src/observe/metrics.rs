@@ -26,7 +26,7 @@ use prometheus::{Registry, TextEncoder};
 use super::key_sets::KeySets;
 use super::spools::Spools;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
-pub use cells::{Held, METHODS, STATUSES};
+pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, RouteMeter,
@@ -54,6 +54,11 @@ const REQUEST_BODY_BYTES: Family =
     Family::counter("portcullis_request_body_bytes_total", "Body bytes received from clients.", &["route"]);
 const RESPONSE_BODY_BYTES: Family =
     Family::counter("portcullis_response_body_bytes_total", "Body bytes sent to clients.", &["route"]);
+const GRPC_CALLS: Family = Family::counter(
+    "portcullis_grpc_calls_total",
+    "gRPC calls that have ended, by what their client was told; their HTTP status is 200 whatever came of them.",
+    &["route", "code"],
+);
 const AUTH_DECISIONS: Family = Family::counter(
     "portcullis_auth_decisions_total",
     "Authorization decisions; the reason is permitted or why the request was denied.",
@@ -188,6 +193,7 @@ pub const FAMILIES: &[&Family] = &[
     &REQUESTS_IN_FLIGHT,
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
+    &GRPC_CALLS,
     &AUTH_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
@@ -449,6 +455,9 @@ impl Ledger {
 fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     for (method, status, requests) in RouteCells::requests(shards) {
         sheet.put(&REQUESTS, &[route, method, &status], requests);
+    }
+    for (code, calls) in RouteCells::calls(shards) {
+        sheet.put(&GRPC_CALLS, &[route, code], calls);
     }
     sheet.put_latency(&REQUEST_DURATION, &[route], shards.iter().map(|shard| &shard.latency));
     sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());

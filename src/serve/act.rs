@@ -4,6 +4,7 @@
 //! the `Permit` by value. Refuses to know how a permit is had and how a failure is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
@@ -16,13 +17,15 @@ use super::failure::Failure;
 use super::{publish, redirect};
 use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
-use crate::http::{Body, Fate, RequestBody, Target, TargetError, cors, hop};
+use crate::http::{Body, Fate, Pace, RequestBody, Target, TargetError, cors, hop};
 use crate::snapshot::{Action, Rewrite, Route};
 use crate::upstream::{Kind, OnBehalf, Upstream, UpstreamFailure};
 
 /// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+/// How long nothing may come of either side of a gRPC call.
+const CALL_IDLE: Duration = Duration::from_mins(5);
 
 /// Does what `route` says.
 pub(super) async fn act(
@@ -38,7 +41,12 @@ pub(super) async fn act(
         Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let passage = Passage { kind: upstream.kind(), rewrite: rewrite.as_ref(), identity: identity.as_ref() };
+            let passage = Passage {
+                kind: upstream.kind(),
+                converses: upstream.converses(),
+                rewrite: rewrite.as_ref(),
+                identity: identity.as_ref(),
+            };
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, limits)?;
             let mut response = proxy(upstream, outgoing, &notes).await?;
             if route.cors.is_some() {
@@ -87,8 +95,11 @@ fn outgoing<'i>(
     target: &Target,
     limits: &Limits,
 ) -> Result<Outgoing<'i>, Failure> {
-    let Exchange { mut head, body, notes, connection } = exchange;
+    let Exchange { mut head, body, grpc, notes, connection } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
+    if grpc {
+        crate::http::grpc::timeout(&head.headers)?;
+    }
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
@@ -97,7 +108,10 @@ fn outgoing<'i>(
     let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
-    let body = body.take(route.body_bytes, limits.body_timeout);
+    // Where each request has a connection to itself, a media type must not be enough to hold it in silence.
+    let converses = grpc && passage.converses;
+    let pace = if converses { Pace::Conversation(CALL_IDLE) } else { Pace::Upload(limits.body_timeout) };
+    let body = body.take(route.body_bytes, pace);
     notes.write(|story| story.body = Some(body.watch()));
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
@@ -109,6 +123,8 @@ fn outgoing<'i>(
 /// What the way to the upstream asks of a request.
 struct Passage<'a> {
     kind: Kind,
+    /// Whether a request that lasts holds no connection of its own there.
+    converses: bool,
     rewrite: Option<&'a Rewrite>,
     identity: Option<&'a Identity>,
 }

@@ -68,6 +68,8 @@ pub(super) struct Exchange {
     pub(super) connection: Arc<Connection>,
     pub(super) head: request::Parts,
     pub(super) body: Unread,
+    /// Whether it is a gRPC call.
+    pub(super) grpc: bool,
     pub(super) notes: Notes,
 }
 

@@ -6,6 +6,7 @@ use http::HeaderValue;
 
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
+use crate::http::grpc::BadTimeout;
 use crate::http::{Fate, SpoolError, TargetError};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
@@ -45,6 +46,10 @@ pub(super) enum Failure {
     BodyTooSlow,
     #[error("request body is malformed")]
     BodyMalformed,
+    #[error(transparent)]
+    BadCallTimeout(#[from] BadTimeout),
+    #[error("the call's own deadline passed before an answer")]
+    CallTimeout,
     #[error("client left before its request was complete")]
     ClientGone,
     #[error("request handling panicked")]
@@ -54,13 +59,20 @@ pub(super) enum Failure {
 impl Failure {
     /// An upstream failure is the client's if the request's body was.
     pub(super) fn of_upstream(failure: UpstreamFailure, body: Fate) -> Self {
-        match (failure, body) {
-            (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
-            (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
-            (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
-            (UpstreamFailure::RequestBody, Fate::Lost) => Self::BodyLost,
-            (UpstreamFailure::RequestBody, _) => Self::ClientGone,
-            (failure, _) => Self::Upstream(failure),
+        match failure {
+            UpstreamFailure::RequestBody => Self::of_body(body).unwrap_or(Self::ClientGone),
+            failure => Self::Upstream(failure),
+        }
+    }
+
+    /// How a request's body failed while its client was there.
+    pub(super) fn of_body(fate: Fate) -> Option<Self> {
+        match fate {
+            Fate::TooLarge => Some(Self::BodyTooLarge),
+            Fate::TooSlow => Some(Self::BodyTooSlow),
+            Fate::Malformed => Some(Self::BodyMalformed),
+            Fate::Lost => Some(Self::BodyLost),
+            Fate::Streaming | Fate::Whole | Fate::Broken => None,
         }
     }
 
@@ -89,6 +101,8 @@ impl Failure {
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyMalformed => "body_malformed",
+            Self::BadCallTimeout(_) => "bad_call_timeout",
+            Self::CallTimeout => "call_timeout",
             Self::ClientGone => "client_gone",
             Self::Panicked => "panic",
         }

@@ -12,23 +12,26 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::activity::{Activity, Answering};
+use super::calls::CallTimeout;
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
+use super::grpc;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
 use super::respond::{client_closed_request, close, finish, rescue};
 use super::streams;
 use super::unread::Unread;
 use crate::auth::Issuer;
 use crate::files::TransferError;
+use crate::http::grpc::{is_grpc, told};
 use crate::http::{Body, BodyError, BodyWatch, Fate};
-use crate::observe::{NO_ROUTE, Record, RouteMeter};
+use crate::observe::{GRPC_CODES, NO_ROUTE, Record, RouteMeter};
 use crate::upstream::BodyFailure;
 
 /// Wraps the service of one connection.
@@ -66,6 +69,7 @@ where
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let (head, body) = request.into_parts();
         let notes = Notes::new(self.connection.peer.ip().to_canonical());
+        let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers); // the protocol knows no other version
         let open = Box::new(Open {
             _answering: self.connection.activity.begin(),
             connection: Arc::clone(&self.connection),
@@ -75,13 +79,14 @@ where
             version: head.version,
             user_agent: head.headers.get(USER_AGENT).cloned(),
             has_body: !body.is_end_stream(),
+            call: grpc.then(Call::default),
             time: SystemTime::now(),
             begun: Instant::now(),
             status: client_closed_request().as_u16(),
             bytes_out: 0,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
-        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, notes };
+        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }
@@ -99,11 +104,21 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.inner.poll(cx)).unwrap_or_else(|failure| rescue(&failure));
+        let answered = ready!(this.inner.poll(cx));
         let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
+        let mut response = answered.unwrap_or_else(|failure| open.rescue(&failure));
         open.answer(&mut response);
         Poll::Ready(Ok(response.map(|body| RecordedBody::new(body, open))))
     }
+}
+
+/// What is known of a gRPC call.
+#[derive(Debug, Default)]
+struct Call {
+    /// Whether the answer is gRPC's as well, so that its outcome is told in trailers.
+    answered: bool,
+    /// The number of the code that the client was told.
+    code: Option<usize>,
 }
 
 /// An exchange that is not over yet. Dropping it ends it, however that comes about.
@@ -116,6 +131,7 @@ struct Open {
     version: Version,
     user_agent: Option<HeaderValue>,
     has_body: bool,
+    call: Option<Call>,
     time: SystemTime,
     begun: Instant,
     status: u16,
@@ -124,7 +140,35 @@ struct Open {
 }
 
 impl Open {
+    fn rescue(&self, failure: &Failure) -> Response<Body> {
+        let rescued = rescue(failure);
+        // Nobody is there to read the other, and the log shall say so.
+        let call = self.call.is_some() && !matches!(failure, Failure::ClientGone);
+        if call { grpc::trailers_only(failure, rescued) } else { rescued }
+    }
+
+    /// Reads a call's outcome from the answer's last frame, or makes it for an answer that broke off.
+    fn outcome(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) -> Option<HeaderMap> {
+        let call = self.call.as_ref()?;
+        match frame? {
+            Ok(frame) => {
+                let code = told(frame.trailers_ref()?)?;
+                self.call.as_mut()?.code = Some(code);
+                None
+            }
+            Err(error) => {
+                let trailers = call.answered.then(|| grpc::broken_off(error, self.body_failure().as_ref()))?;
+                self.call.as_mut()?.code = told(&trailers);
+                Some(trailers)
+            }
+        }
+    }
+
     fn answer(&mut self, response: &mut Response<Body>) {
+        if let Some(call) = &mut self.call {
+            call.answered = is_grpc(response.headers());
+            call.code = told(response.headers());
+        }
         self.status = response.status().as_u16();
         finish(response, &self.notes, self.version, &self.connection);
         if self.method == Method::HEAD {
@@ -146,6 +190,11 @@ impl Open {
         })
     }
 
+    /// How the request's body failed, if it did while its client was there.
+    fn body_failure(&self) -> Option<Failure> {
+        self.notes.write(|story| Failure::of_body(story.body.as_ref()?.fate()))
+    }
+
     fn fail(&self, outcome: &'static str) {
         self.notes.write(|story| story.outcome = outcome);
     }
@@ -159,8 +208,12 @@ impl Drop for Open {
             if self.status == client_closed_request().as_u16() {
                 story.outcome = "client_gone";
             }
+            let code = self.call.as_ref().map(|call| call.code.unwrap_or_else(|| grpc::untold(story.outcome)));
             let finish = |meter: &RouteMeter| {
                 meter.finish(&self.method, self.status, duration, bytes_in, self.bytes_out);
+                if let Some(code) = code {
+                    meter.called(code);
+                }
             };
             if let Some(route) = &story.route {
                 finish(&route.meter);
@@ -177,6 +230,7 @@ impl Drop for Open {
                 path: self.uri.path_and_query().map(http::uri::PathAndQuery::as_str).unwrap_or_default().as_bytes(),
                 protocol: self.version,
                 status: self.status,
+                grpc: code.and_then(|code| GRPC_CODES.get(code)).copied(),
                 route: story.route.as_ref().map_or(NO_ROUTE, |route| &route.name),
                 outcome: story.outcome,
                 issuer: story
@@ -253,12 +307,16 @@ impl RecordedBody {
 
     fn note(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         let Some(open) = &mut self.open else { return };
+        let mut ended = frame.is_none();
         match frame {
-            Some(Ok(frame)) => open.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(error)) => open.fail(label(error)),
+            Some(Ok(frame)) => {
+                open.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                ended = frame.is_trailers();
+            }
+            Some(Err(error)) => open.fail(open.body_failure().map_or_else(|| label(error), |failure| failure.label())),
             None => {}
         }
-        if frame.is_none() || self.body.is_end_stream() {
+        if ended || self.body.is_end_stream() {
             self.open = None;
         }
     }
@@ -276,8 +334,12 @@ impl http_body::Body for RecordedBody {
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         streams::polled(polled.is_ready());
-        let frame = ready!(polled);
+        let mut frame = ready!(polled);
+        let trailers = self.open.as_mut().and_then(|open| open.outcome(frame.as_ref()));
         self.note(frame.as_ref());
+        if let Some(trailers) = trailers {
+            frame = Some(Ok(Frame::trailers(trailers)));
+        }
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.piece(bytes)))))
     }
 
@@ -306,6 +368,8 @@ impl Drop for RecordedBody {
 fn label(error: &BodyError) -> &'static str {
     if let Some(failure) = error.downcast_ref::<BodyFailure>() {
         failure.label()
+    } else if error.is::<CallTimeout>() {
+        "call_timeout"
     } else if error.is::<TransferError>() {
         "file_changed"
     } else {

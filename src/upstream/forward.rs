@@ -19,7 +19,7 @@ use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
-use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
+use crate::http::{Body, BodyWatch, RequestBody, hop};
 use crate::proxy_protocol;
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
@@ -229,7 +229,7 @@ impl Upstream {
         request: Request<RequestBody>,
         watch: &BodyWatch,
     ) -> Result<Response<Incoming>, (UpstreamFailure, Option<Request<RequestBody>>)> {
-        let limit = self.settings.response_timeout;
+        let limit = watch.quiet_left().unwrap_or(self.settings.response_timeout);
         let (answered, deadline) = match carrier {
             Carrier::Slot(_) | Carrier::Own(_) => {
                 let Some(connection) = carrier.connection() else {
@@ -240,6 +240,7 @@ impl Upstream {
                 (patiently(sent, deadline, limit, watch).await, deadline)
             }
             Carrier::Stream(stream) => {
+                stream.carry(watch);
                 let (sender, deadline) = stream.wake();
                 let mut request = request;
                 multiplex::translate(&mut request, endpoint.address.tls);
@@ -324,7 +325,7 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
+    if error.is_user() || watch.fate().is_failure() {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))

@@ -23,7 +23,7 @@ use tokio::time::interval;
 
 use super::stream::Stream;
 use crate::deadline::Deadline;
-use crate::http::RequestBody;
+use crate::http::{BodyWatch, RequestBody};
 use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;
 
@@ -70,6 +70,8 @@ pub(super) struct StreamLease {
     trunk: Trunk,
     freed: Arc<Notify>,
     deadline: Deadline,
+    /// The request's body, as long as the exchange has not ended well.
+    request: Option<BodyWatch>,
 }
 
 impl Trunks {
@@ -79,7 +81,7 @@ impl Trunks {
         open.retain(|trunk| !trunk.sender.is_closed());
         let trunk = open.iter().find(|trunk| trunk.load.has_room(most))?.clone();
         trunk.load.streams.fetch_add(1, Ordering::Relaxed);
-        Some(StreamLease { trunk, freed: Arc::clone(&self.freed), deadline: Deadline::default() })
+        Some(StreamLease { trunk, freed: Arc::clone(&self.freed), deadline: Deadline::default(), request: None })
     }
 
     /// Speaks HTTP/2 over `stream` and waits until the endpoint has said how much it allows, so that one that speaks something else
@@ -205,6 +207,16 @@ impl StreamLease {
         (&mut self.trunk.sender, &mut self.deadline)
     }
 
+    /// Carries the request whose body is watched: it is not sent to its end if the exchange is given up.
+    pub(super) fn carry(&mut self, request: &BodyWatch) {
+        self.request = Some(request.clone());
+    }
+
+    /// The response has come to its end.
+    pub(super) fn complete(mut self) {
+        self.request = None;
+    }
+
     /// The deadline of the exchange under way.
     pub(super) fn deadline(&mut self) -> &mut Deadline {
         &mut self.deadline
@@ -213,6 +225,9 @@ impl StreamLease {
 
 impl Drop for StreamLease {
     fn drop(&mut self) {
+        if let Some(request) = &self.request {
+            request.abandon();
+        }
         *lock(&self.trunk.load.idle_since) = Instant::now();
         self.trunk.load.streams.fetch_sub(1, Ordering::Relaxed);
         self.freed.notify_one();

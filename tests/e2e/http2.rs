@@ -174,6 +174,24 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn trailers_pass_to_who_wants_them_without_fields_of_one_connection() {
+    let origin = Origin::always(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 7\r\n\
+         Connection: x-named\r\nx-named: 1\r\nKeep-Alive: 5\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\n\r\n",
+    )
+    .await;
+    let gateway = Setup::before(&origin).start().await;
+    let mut sender = connect(&gateway).await;
+    for (te, passed) in [(&[("te", "trailers")][..], &["x-sum"][..]), (&[], &[])] {
+        let answer = answer(&mut sender, request("GET", "/", te)).await;
+        let body = within("a body", answer.into_body().collect()).await.expect("a whole body");
+        let names = body.trailers().map(|trailers| trailers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>());
+        assert_eq!(names.unwrap_or_default(), passed);
+        assert_eq!(body.to_bytes(), "hello");
+    }
+}
+
+#[tokio::test]
 async fn large_bodies_stream_both_ways() {
     let origin = Origin::start(|mut conn| async move {
         while let Some(request) = conn.request().await {

@@ -16,6 +16,7 @@ mod cli;
 mod cors;
 mod flood;
 mod framing;
+mod grpc;
 mod h2_abuse;
 mod h2_conformance;
 mod hosts;

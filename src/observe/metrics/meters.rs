@@ -30,6 +30,11 @@ impl RouteMeter {
         self.0.bytes_in.add(bytes_in);
         self.0.bytes_out.add(bytes_out);
     }
+
+    /// A gRPC call has ended: the number of its code.
+    pub fn called(&self, code: usize) {
+        self.0.call(code);
+    }
 }
 
 /// Counts the authorization decisions of one route on one worker.

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod frames;
 pub mod gateway;
+pub mod grpc;
 pub mod h2;
 pub mod h2_origin;
 pub mod origin;
