@@ -145,7 +145,8 @@ fn target() -> Target {
 /// One decision. Every eighth of those that verify gives others their turn, which here is one more poll.
 fn judge(authority: &Authority, policy: &Policy, headers: &HeaderMap, target: &Target) -> Result<Permit, Denied> {
     let now = UnixSeconds::from_secs(NOW);
-    let asking = Asking { method: &Method::GET, headers, target, secure: true, client_certificate: None, now };
+    let asking =
+        Asking { method: &Method::GET, headers, target, secure: true, client_certificate: None, tunnel: false, now };
     let mut deciding = pin!(authority.authorize(policy, &asking));
     let mut context = Context::from_waker(Waker::noop());
     loop {

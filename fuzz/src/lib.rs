@@ -174,6 +174,7 @@ impl Court {
             target: &target,
             secure: true,
             client_certificate: None,
+            tunnel: false,
             now: UnixSeconds::from_secs(NOW),
         };
         let policy = &self.policies[usize::from(place >> 4) % 3];

@@ -19,8 +19,9 @@ use crate::http::cors::Cors;
 use crate::http::{Boundary, SpoolUsage, own_name, own_value};
 use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
+use crate::serve::Places;
 use crate::shutdown::Tasks;
-use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot};
+use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot, Tunnels};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
 use crate::upstream::{Group, Upstream, UpstreamSettings, UpstreamTlsProblem};
 
@@ -73,6 +74,8 @@ pub(super) struct Assembly {
     acceptors: HashMap<Box<str>, Acceptor>,
     /// One for each published key set, whichever issuers verify with it.
     remotes: Vec<Arc<RemoteKeys>>,
+    /// The tunnels of each route, by its name.
+    places: HashMap<Box<str>, Places>,
     commons: Commons,
 }
 
@@ -150,6 +153,7 @@ pub(super) fn assemble(
     let issuers = issuers(&config, before, &remotes)?;
     let groups = groups(&config, before)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
+    let places = places(&config, before);
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
     let mut snapshots = Vec::with_capacity(crew.len());
@@ -161,6 +165,7 @@ pub(super) fn assemble(
             identity,
             documents: &documents,
             groups: &groups,
+            places: &places,
             metrics,
             number,
             commons,
@@ -172,7 +177,7 @@ pub(super) fn assemble(
     }
     let kept = acceptors.iter().map(|(name, acceptor)| (name.clone(), acceptor.clone())).collect();
     let assembly =
-        Assembly { config, issuers, groups, crew: carried, acceptors: kept, remotes, commons: commons.clone() };
+        Assembly { config, issuers, groups, crew: carried, acceptors: kept, remotes, places, commons: commons.clone() };
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
 }
 
@@ -247,6 +252,15 @@ fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>,
     config.upstreams.iter().map(group).collect()
 }
 
+/// Tunnels outlive reloads, and so does their count.
+fn places(config: &Config, before: Option<&Assembly>) -> HashMap<Box<str>, Places> {
+    let places = |route: &Route| {
+        let known = before.and_then(|before| before.places.get(&route.name));
+        (route.name.clone(), known.cloned().unwrap_or_default().at_most(route.tunnels.most))
+    };
+    config.routes.iter().map(places).collect()
+}
+
 type Acceptors = (Vec<(Box<str>, Acceptor)>, Vec<CertInfo>);
 
 fn acceptors(config: &Config, before: Option<&Assembly>) -> Result<Acceptors, AssembleError> {
@@ -279,6 +293,7 @@ struct Bench<'a> {
     /// In the order of the routes.
     documents: &'a [Option<Document>],
     groups: &'a [Arc<Group>],
+    places: &'a HashMap<Box<str>, Places>,
     metrics: &'a Metrics,
     number: usize,
     commons: &'a Commons,
@@ -351,6 +366,11 @@ impl Bench<'_> {
             policy: Policy::compile(&route.auth, self.issuers),
             action: self.action(route, document, carried),
             body_bytes: route.body_bytes,
+            tunnels: Tunnels {
+                places: self.places.get(&route.name).cloned().unwrap_or_default(),
+                idle: route.tunnels.idle,
+                end_with_token: route.tunnels.end_with_token,
+            },
             response_headers: own_copies(&route.response_headers),
             default_headers: own_copies(&route.default_headers),
             cors: route.cors.as_ref().map(Cors::new),

@@ -32,6 +32,7 @@ mod rule;
 mod secret;
 mod security;
 mod server;
+mod tunnel;
 mod upstream;
 mod upstream_tls;
 mod whole;

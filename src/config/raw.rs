@@ -429,6 +429,15 @@ pub(super) struct Route {
     pub(super) cors: Entry<Cors>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
+    /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered
+    /// 503; with 0 every request for one is answered 403. Each takes two file descriptors.
+    pub(super) max_tunnels: Entry<i64>,
+    /// Seconds for which nothing may come from either side of a tunnel or a gRPC call, 1 to 86400. Default: 300. Longer than the pings of
+    /// client or upstream, or quiet tunnels are ended.
+    pub(super) tunnel_idle_secs: Entry<Seconds>,
+    /// Whether tunnels, gRPC calls and `text/event-stream` answers end when the token that permitted them expires. Default: true. A revocation ends
+    /// them whatever this says.
+    pub(super) end_with_token: Entry<bool>,
 }
 
 /// Whose tokens pass, and what they must say; or `read` and `write` apart.

@@ -110,6 +110,19 @@ pub struct Route {
     pub cors: Option<CorsSettings>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
+    /// What its tunnels may do.
+    pub tunnels: Tunnels,
+}
+
+/// What the tunnels of one route may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnels {
+    /// How many there may be, for the whole process; 0 refuses them.
+    pub most: usize,
+    /// How long one may be idle.
+    pub idle: Duration,
+    /// Whether tunnels and streams of events end when their token expires.
+    pub end_with_token: bool,
 }
 
 /// What a route does.

@@ -1,4 +1,5 @@
-//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins and bodies.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins, bodies
+//! and WebSockets.
 
 mod body;
 pub mod boundary;
@@ -13,6 +14,7 @@ mod http2_budget;
 mod inbound;
 mod spool;
 mod target;
+pub mod websocket;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};

@@ -7,6 +7,9 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri, Version, request};
+use hyper::ext::Protocol;
+
+use super::websocket;
 
 /// Who a request is for, checked once; holding one is proof that the checks were made.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Target {
 pub enum TargetError {
     #[error("method is never forwarded")]
     MethodNotSupported,
+    #[error("protocol of an extended CONNECT is none that is tunnelled")]
+    ProtocolNotSupported,
     #[error("host header is missing")]
     HostMissing,
     #[error("more than one host header")]
@@ -47,8 +52,9 @@ pub enum TargetError {
 
 impl TargetError {
     /// Every reason's stable name, for metrics.
-    pub const REASONS: [&'static str; 11] = [
+    pub const REASONS: [&'static str; 12] = [
         "method",
+        "protocol",
         "host_missing",
         "host_repeated",
         "host_malformed",
@@ -70,9 +76,7 @@ impl TargetError {
 impl Target {
     /// Reads the target of a request that came over a connection that was `secure` or not; `max_bytes` bounds path and query.
     pub fn read(head: &request::Parts, secure: bool, max_bytes: usize) -> Result<Self, TargetError> {
-        if matches!(head.method, Method::CONNECT | Method::TRACE) || has_small_letters(&head.method) {
-            return Err(TargetError::MethodNotSupported);
-        }
+        check_method(head)?;
         check_transfer_encoding(&head.headers)?;
         check_scheme(&head.uri, secure)?;
         let authority = authority(&head.uri, &head.headers, head.version)?;
@@ -121,6 +125,18 @@ impl Target {
     /// Path and query in the client's own bytes.
     pub fn path_and_query(&self) -> &PathAndQuery {
         &self.path_and_query
+    }
+}
+
+/// CONNECT has a target like that of other methods only in its extended form (RFC 8441 section 4), and is taken for WebSockets alone.
+fn check_method(head: &request::Parts) -> Result<(), TargetError> {
+    match (&head.method, head.extensions.get::<Protocol>()) {
+        (&Method::TRACE, _) | (&Method::CONNECT, None) => Err(TargetError::MethodNotSupported),
+        (&Method::CONNECT, Some(protocol)) if protocol.as_str() != websocket::PROTOCOL => {
+            Err(TargetError::ProtocolNotSupported)
+        }
+        (method, _) if has_small_letters(method) => Err(TargetError::MethodNotSupported),
+        _ => Ok(()),
     }
 }
 
@@ -367,6 +383,18 @@ mod tests {
         assert_eq!(read("TRACE", "/", &["a"]).unwrap_err(), TargetError::MethodNotSupported);
         assert_eq!(read("CONNECT", "a:443", &["a"]).unwrap_err(), TargetError::MethodNotSupported);
         assert_eq!(read("OPTIONS", "*", &["a"]).unwrap_err(), TargetError::Malformed);
+    }
+
+    #[test]
+    fn an_extended_connect_has_a_target_if_it_is_for_a_websocket() {
+        let read = |protocol| {
+            let request = Request::builder().method("CONNECT").uri("https://a/live?x").version(Version::HTTP_2);
+            let (head, ()) =
+                request.extension(Protocol::from_static(protocol)).body(()).expect("a request").into_parts();
+            Target::read(&head, true, 8192).map(|target| target.path_and_query().to_string())
+        };
+        assert_eq!(read("websocket"), Ok("/live?x".to_owned()));
+        assert_eq!(read("connect-udp"), Err(TargetError::ProtocolNotSupported));
     }
 
     #[test]

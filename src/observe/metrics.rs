@@ -12,6 +12,7 @@ mod family;
 mod meters;
 mod numbers;
 mod sheet;
+mod tunnels;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ pub use meters::{
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
+pub use tunnels::{TunnelCause, TunnelMeter};
 
 /// The route label of requests that matched no route.
 pub const NO_ROUTE: &str = "none";
@@ -58,6 +60,14 @@ const GRPC_CALLS: Family = Family::counter(
     "portcullis_grpc_calls_total",
     "gRPC calls that have ended, by what their client was told; their HTTP status is 200 whatever came of them.",
     &["route", "code"],
+);
+const TUNNELS_OPEN: Family = Family::gauge("portcullis_tunnels_open", "Tunnels open.", &["route"]);
+const TUNNELS_ENDED: Family =
+    Family::counter("portcullis_tunnels_ended_total", "Tunnels that have ended, by cause.", &["route", "cause"]);
+const TUNNEL_BYTES: Family = Family::counter(
+    "portcullis_tunnel_bytes_total",
+    "Bytes moved through tunnels, by direction: in from clients, out to them.",
+    &["route", "direction"],
 );
 const AUTH_DECISIONS: Family = Family::counter(
     "portcullis_auth_decisions_total",
@@ -194,6 +204,9 @@ pub const FAMILIES: &[&Family] = &[
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
     &GRPC_CALLS,
+    &TUNNELS_OPEN,
+    &TUNNELS_ENDED,
+    &TUNNEL_BYTES,
     &AUTH_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
@@ -463,6 +476,7 @@ fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());
     sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
     sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
+    tunnels::read(sheet, route, shards);
 }
 
 fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {

@@ -22,7 +22,7 @@ pub use key_sets::{KeySetStatus, KeySets};
 pub use metrics::{
     Announcement, AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, GRPC_CODES, Handshake, Held,
     Introspected, IntrospectionMeter, Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, RouteMeter, RouteNumbers,
-    STATUSES, TlsVersion, UpstreamFailure, Vocabulary, WorkerMeter,
+    STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure, Vocabulary, WorkerMeter,
 };
 pub use settings::*;
 pub use spools::{SpoolStatus, Spools};

@@ -10,12 +10,13 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
@@ -78,6 +79,7 @@ where
         to_https: accepted.to_https,
         activity,
         worker,
+        tunnel: Mutex::default(),
     });
     // Boxed by kind, so that the larger is not reserved for the smaller, and an idle connection is a stream and little more.
     let served: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> = if accepted.http2 {
@@ -113,7 +115,7 @@ where
     let bid = |serving: &mut Pin<Box<http2::Connection<_, _, _>>>, _| serving.as_mut().graceful_shutdown();
     let drain = &connection.worker.drain;
     match drive(Box::pin(serving), bid, drain, &connection.activity, &limits, None).await {
-        Ended::Done(ended) => ended,
+        Ended::Done(_, ended) => ended,
         Ended::Cut | Ended::Idle(_) => Ok(()),
     }
 }
@@ -136,8 +138,14 @@ where
             }
         };
         let idle = match drive(serving, bid, drain, activity, &limits, Some(REST_AFTER)).await {
-            Ended::Done(ended) => return ended,
-            Ended::Cut => return Ok(()),
+            // Boxed: idle connections do not reserve room for it.
+            Ended::Done(serving, ended) => return Box::pin(conclude(serving, ended, &connection)).await,
+            Ended::Cut => {
+                if let Some(tunnel) = connection.take_tunnel() {
+                    tunnel.gone();
+                }
+                return Ok(());
+            }
             Ended::Idle(idle) => idle,
         };
         let parts = idle.into_parts();
@@ -148,6 +156,38 @@ where
             return Ok(());
         }
     }
+}
+
+/// The parser is done: the connection ends, or goes on as a tunnel in the same task, without parser and buffers.
+async fn conclude<S, H>(
+    serving: Box<http1::Connection<TokioIo<Guarded<S>>, H>>,
+    ended: hyper::Result<()>,
+    connection: &Connection,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: HttpService<Incoming, ResBody = RecordedBody, Error = Infallible>,
+{
+    let tunnel = connection.take_tunnel();
+    if ended.is_err() {
+        if let Some(tunnel) = tunnel {
+            tunnel.gone();
+        }
+        return ended;
+    }
+    let parts = serving.into_parts();
+    let mut stream = parts.io.into_inner();
+    match tunnel {
+        Some(tunnel) => {
+            let (stream, more) = stream.into_inner();
+            let hasty = more || !parts.read_buf.is_empty();
+            drop((parts.read_buf, parts.service));
+            Box::pin(tunnel.run(stream, hasty)).await; // boxed: most connections end without one
+        }
+        // The parser leaves the stream open when a request asked for an upgrade and was answered otherwise.
+        None => drop(timeout(LINGER, stream.shutdown()).await),
+    }
+    Ok(())
 }
 
 /// Waits for an idle client; false if it is waited for no longer.
@@ -187,7 +227,8 @@ fn http2_settings(limits: &Limits, tasks: &Tasks) -> http2::Builder<Streams> {
         .initial_stream_window_size(super::WINDOW_BYTES)
         .initial_connection_window_size(super::CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.write_timeout);
+        .keep_alive_timeout(limits.write_timeout)
+        .enable_connect_protocol(); // RFC 8441: `upgrade` translates it
     settings
 }
 

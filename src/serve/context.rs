@@ -13,8 +13,11 @@ use super::Limits;
 use super::activity::Activity;
 use super::failure::Failure;
 use super::ids::RequestIds;
+use super::passage::Begun;
 use super::unread::Unread;
+use super::upgrade::Opened;
 use crate::auth::{Asking, Denied, Policy, UnixSeconds};
+use crate::http::websocket::{self, Asked};
 use crate::http::{BodyWatch, Boundary, Target, TargetError};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
@@ -60,6 +63,20 @@ pub(super) struct Connection {
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
     pub(super) activity: Arc<Activity>,
+    /// What an HTTP/1.1 connection becomes when its parser has said the last word.
+    pub(super) tunnel: Mutex<Option<Box<Begun>>>,
+}
+
+impl Connection {
+    /// The connection is this when its parser is done.
+    pub(super) fn set_tunnel(&self, tunnel: Box<Begun>) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// What the connection has become, if it has.
+    pub(super) fn take_tunnel(&self) -> Option<Box<Begun>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// One request with everything that is known about it.
@@ -71,6 +88,8 @@ pub(super) struct Exchange {
     /// Whether it is a gRPC call.
     pub(super) grpc: bool,
     pub(super) notes: Notes,
+    /// How it asks for a tunnel, if it does; known with its target.
+    pub(super) asked: Option<Asked>,
 }
 
 impl Exchange {
@@ -121,6 +140,7 @@ impl Exchange {
             target,
             secure: client.secure,
             client_certificate: self.connection.client_certificate.as_ref(),
+            tunnel: self.asked.is_some(),
             now: UnixSeconds::now(),
         }
     }
@@ -141,12 +161,21 @@ impl Exchange {
     }
 
     /// Who the request is for. Over HTTP/1 the parser has counted the fields already; over HTTP/2 nobody has.
-    pub(super) fn target(&self, client: &Client, limits: &Limits) -> Result<Target, TargetError> {
+    pub(super) fn target(&mut self, client: &Client, limits: &Limits) -> Result<Target, TargetError> {
         if self.head.headers.len() > limits.header_fields {
             return Err(TargetError::TooManyFields);
         }
         // Either may be what the request's own scheme is about: the way to a trusted proxy, or the way from it.
-        Target::read(&self.head, self.connection.secure || client.secure, limits.target_bytes)
+        let secure = self.connection.secure || client.secure;
+        let target = Target::read(&self.head, secure, limits.target_bytes)?;
+        // The parser leaves a mark with every request that could become a tunnel, and with hardly any other.
+        if !self.head.extensions.is_empty() {
+            self.asked = websocket::asked(&self.head);
+        }
+        if self.asked == Some(Asked::Connect) {
+            self.head.method = Method::GET; // what it is to routes, to policies and to the upstream
+        }
+        Ok(target)
     }
 }
 
@@ -210,6 +239,8 @@ pub(super) struct Story {
     pub(super) first_byte: Option<Duration>,
     /// `ok`, or the label of what went wrong.
     pub(super) outcome: &'static str,
+    /// What the exchange becomes when it is answered.
+    pub(super) tunnel: Option<Box<Opened>>,
 }
 
 impl Notes {
@@ -232,6 +263,7 @@ impl Notes {
             connect: None,
             first_byte: None,
             outcome: "ok",
+            tunnel: None,
         })))
     }
 

@@ -35,5 +35,5 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
         exchange.refused(denied, &found.policy, &target, &client)
     })?;
     found.decisions.permitted();
-    act(found, permit, client, target, exchange, &snapshot.limits).await
+    act(found, permit, client, target, exchange, &snapshot).await
 }

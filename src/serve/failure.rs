@@ -4,9 +4,11 @@
 
 use http::HeaderValue;
 
+use super::places::NoPlace;
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
 use crate::http::grpc::BadTimeout;
+use crate::http::websocket::HandshakeError;
 use crate::http::{Fate, SpoolError, TargetError};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
@@ -36,6 +38,12 @@ pub(super) enum Failure {
     Unsigned(#[from] Unsigned),
     #[error(transparent)]
     Upstream(UpstreamFailure),
+    #[error("request is for a WebSocket and is none")]
+    Handshake(#[from] HandshakeError),
+    #[error("client sent something before its tunnel was open")]
+    HastyClient,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error("request body was lost before it was passed on")]
@@ -94,6 +102,11 @@ impl Failure {
             Self::Files(FilesError::Io(_)) => "file_io",
             Self::Unsigned(_) => "unsigned",
             Self::Upstream(failure) => failure.label(),
+            Self::Handshake(_) => "websocket_handshake",
+            Self::HastyClient => "websocket_early_bytes",
+            Self::NoPlace(NoPlace::Never) => "tunnels_refused",
+            Self::NoPlace(NoPlace::Full) => "tunnels_full",
+            Self::NoPlace(NoPlace::Draining) => "draining",
             Self::Spool(SpoolError::Full(_)) => "spool_full",
             Self::Spool(SpoolError::Stalled) => "spool_stalled",
             Self::Spool(SpoolError::Io(_)) => "spool_io",

@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 
 use super::calls::CallTimeout;
 use super::failure::Failure;
+use super::lapse::Lapsed;
 use super::respond::detail;
 use crate::auth::Kind;
 use crate::files::FilesError;
@@ -36,6 +37,8 @@ pub(super) fn broken_off(error: &BodyError, body: Option<&Failure>) -> HeaderMap
         code(failure).tell(detail(failure), &mut trailers);
     } else if error.is::<CallTimeout>() {
         Code::DeadlineExceeded.tell(detail(&Failure::CallTimeout), &mut trailers);
+    } else if error.is::<Lapsed>() {
+        Code::Unauthenticated.tell("the bearer token is not valid any more", &mut trailers);
     } else {
         Code::Unavailable.tell("the upstream broke off its answer", &mut trailers);
     }
@@ -63,13 +66,16 @@ fn code(failure: &Failure) -> Code {
         Failure::Upstream(failure) => upstream_code(failure),
         Failure::BodyTooLarge => Code::ResourceExhausted,
         // On another connection, in a moment, or once there is room, the call may pass.
-        Failure::Misdirected | Failure::BodyTooSlow | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
-            Code::Unavailable
-        }
+        Failure::Misdirected
+        | Failure::NoPlace(_)
+        | Failure::BodyTooSlow
+        | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => Code::Unavailable,
         Failure::OriginRefused => Code::PermissionDenied,
         Failure::CallTimeout => Code::DeadlineExceeded,
         Failure::ClientGone => Code::Cancelled,
         Failure::BadCallTimeout(_)
+        | Failure::Handshake(_)
+        | Failure::HastyClient
         | Failure::BodyMalformed
         | Failure::BodyLost
         | Failure::Spool(SpoolError::Io(_))
@@ -81,7 +87,7 @@ fn code(failure: &Failure) -> Code {
 
 fn target_code(error: TargetError) -> Code {
     match error {
-        TargetError::MethodNotSupported => Code::Unimplemented,
+        TargetError::MethodNotSupported | TargetError::ProtocolNotSupported => Code::Unimplemented,
         TargetError::TooManyFields | TargetError::FieldTooLong | TargetError::TooLong => Code::ResourceExhausted,
         TargetError::HostMissing
         | TargetError::HostRepeated
@@ -102,6 +108,7 @@ fn upstream_code(failure: &UpstreamFailure) -> Code {
         | UpstreamFailure::ConnectTimeout
         | UpstreamFailure::Closed(_)
         | UpstreamFailure::PacketRefused { .. }
+        | UpstreamFailure::Switch(_)
         | UpstreamFailure::Malformed(_)
         | UpstreamFailure::ResponseTimeout => Code::Unavailable,
         UpstreamFailure::HeadTooLarge => Code::ResourceExhausted,

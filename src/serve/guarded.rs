@@ -121,6 +121,15 @@ impl<S> Guarded<S> {
         }
     }
 
+    /// The client's stream when its last message was read, and whether something had come behind that.
+    pub(super) fn into_inner(self) -> (S, bool) {
+        let more = self.first.is_some()
+            || !self.replay.is_empty()
+            || self.activity.has_more()
+            || self.activity.violation().is_some();
+        (self.stream, more)
+    }
+
     fn sent(&mut self, written: &Poll<io::Result<usize>>) {
         if let (Inspector::Http2(budget), Poll::Ready(Ok(bytes))) = (&mut self.inspector, written) {
             budget.sent(*bytes);

@@ -14,8 +14,11 @@ mod failure;
 mod grpc;
 mod guarded;
 mod ids;
+mod lapse;
 mod panics;
+mod passage;
 mod piece;
+mod places;
 mod preflight;
 mod publish;
 mod record;
@@ -23,11 +26,14 @@ mod redirect;
 mod respond;
 mod settings;
 mod streams;
+mod tunnel;
 mod unread;
+mod upgrade;
 
 pub use connection::{Accepted, serve_connection};
 pub use context::Worker;
 pub use ids::RequestIds;
+pub use places::Places;
 pub use settings::*;
 
 use crate::http::{TargetError, Violation};

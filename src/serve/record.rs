@@ -23,15 +23,18 @@ use super::calls::CallTimeout;
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
 use super::grpc;
+use super::lapse::Lapsed;
+use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
 use super::respond::{client_closed_request, close, finish, rescue};
 use super::streams;
+use super::tunnel::Ended;
 use super::unread::Unread;
 use crate::auth::Issuer;
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
 use crate::http::{Body, BodyError, BodyWatch, Fate};
-use crate::observe::{GRPC_CODES, NO_ROUTE, Record, RouteMeter};
+use crate::observe::{GRPC_CODES, NO_ROUTE, Record, RouteMeter, TunnelCause};
 use crate::upstream::BodyFailure;
 
 /// Wraps the service of one connection.
@@ -84,9 +87,10 @@ where
             begun: Instant::now(),
             status: client_closed_request().as_u16(),
             bytes_out: 0,
+            tunnel: None,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
-        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes };
+        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, asked: None };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }
@@ -108,7 +112,14 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F
         let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
         let mut response = answered.unwrap_or_else(|failure| open.rescue(&failure));
         open.answer(&mut response);
-        Poll::Ready(Ok(response.map(|body| RecordedBody::new(body, open))))
+        let tunnel = open.notes.write(|story| story.tunnel.take());
+        Poll::Ready(Ok(match tunnel {
+            Some(tunnel) => {
+                Begun::new(*tunnel, open).hand_over();
+                response.map(|_| RecordedBody::over())
+            }
+            None => response.map(|body| RecordedBody::new(body, open)),
+        }))
     }
 }
 
@@ -123,7 +134,7 @@ struct Call {
 
 /// An exchange that is not over yet. Dropping it ends it, however that comes about.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     connection: Arc<Connection>,
     notes: Notes,
     method: Method,
@@ -136,6 +147,8 @@ struct Open {
     begun: Instant,
     status: u16,
     bytes_out: u64,
+    /// What the tunnel moved that the exchange became, from the client and to it.
+    tunnel: Option<(u64, u64)>,
     _answering: Answering,
 }
 
@@ -182,6 +195,26 @@ impl Open {
         }
     }
 
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
+    /// From now on it is a tunnel: no request in flight, and cut unless its end is told.
+    pub(super) fn becomes_tunnel(&mut self) {
+        self.tunnel = Some((0, 0));
+        let in_flight = self.notes.write(|story| {
+            story.outcome = TunnelCause::Cut.label();
+            story.in_flight.take()
+        });
+        drop(in_flight);
+    }
+
+    /// The tunnel has ended, and with it the exchange.
+    pub(super) fn tunnel_ended(&mut self, ended: Ended) {
+        self.tunnel = Some((ended.bytes_in, ended.bytes_out));
+        self.fail(if ended.cause == TunnelCause::Closed { "ok" } else { ended.cause.label() });
+    }
+
     /// Whether the request's body has been read, or is still being read by an upstream that has answered already.
     fn body_is_read(&self) -> bool {
         self.notes.write(|story| {
@@ -204,13 +237,17 @@ impl Drop for Open {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         self.notes.write(|story| {
-            let bytes_in = story.body.as_ref().map_or(0, BodyWatch::bytes);
+            let body = story.body.as_ref().map_or(0, BodyWatch::bytes);
+            let (bytes_in, bytes_out) = self.tunnel.unwrap_or((body, self.bytes_out));
             if self.status == client_closed_request().as_u16() {
                 story.outcome = "client_gone";
             }
             let code = self.call.as_ref().map(|call| call.code.unwrap_or_else(|| grpc::untold(story.outcome)));
             let finish = |meter: &RouteMeter| {
-                meter.finish(&self.method, self.status, duration, bytes_in, self.bytes_out);
+                match self.tunnel {
+                    Some(_) => meter.tunnelled(&self.method, self.status),
+                    None => meter.finish(&self.method, self.status, duration, bytes_in, bytes_out),
+                }
                 if let Some(code) = code {
                     meter.called(code);
                 }
@@ -241,7 +278,7 @@ impl Drop for Open {
                 upstream: story.upstream.as_deref(),
                 endpoint: story.endpoint.as_deref(),
                 bytes_in,
-                bytes_out: self.bytes_out,
+                bytes_out,
                 duration,
                 auth: story.auth,
                 connect: story.connect,
@@ -295,6 +332,11 @@ impl RecordedBody {
         let counted = (open.version == Version::HTTP_2)
             .then(|| Counted { activity: Arc::clone(&open.connection.activity), rest: Bytes::new() });
         Self { body, open: Some(open), counted }
+    }
+
+    /// The body of an answer whose exchange goes on.
+    fn over() -> Self {
+        Self { body: Body::empty(), open: None, counted: None }
     }
 
     /// The next data, cut and counted where the protocol asks for it.
@@ -368,6 +410,8 @@ impl Drop for RecordedBody {
 fn label(error: &BodyError) -> &'static str {
     if let Some(failure) = error.downcast_ref::<BodyFailure>() {
         failure.label()
+    } else if let Some(lapsed) = error.downcast_ref::<Lapsed>() {
+        lapsed.label()
     } else if error.is::<CallTimeout>() {
         "call_timeout"
     } else if error.is::<TransferError>() {

@@ -5,15 +5,17 @@
 
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
+    RETRY_AFTER, SEC_WEBSOCKET_VERSION, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
 };
 use http::{Method, Response, StatusCode, Version};
 
 use super::context::{Connection, Notes};
 use super::failure::Failure;
+use super::places::NoPlace;
 use crate::auth::{Denied, Kind, Style, drf_body};
 use crate::files::FilesError;
 use crate::http::boundary::REQUEST_ID;
+use crate::http::websocket::{self, HandshakeError};
 use crate::http::{Body, SpoolError, TargetError};
 use crate::observe::Chain;
 use crate::route::RouteError;
@@ -32,6 +34,8 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// How soon a client may try again when the gateway had no room.
 const RETRY_SECS: HeaderValue = HeaderValue::from_static("1");
+/// The same for a tunnel: they end less often than requests do, and clients come in crowds.
+const TUNNEL_RETRY_SECS: HeaderValue = HeaderValue::from_static("10");
 /// How soon a client may try again when an issuer's keys could not be had: they are asked for every few seconds.
 const KEYS_RETRY_SECS: HeaderValue = HeaderValue::from_static("5");
 
@@ -68,6 +72,14 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
         Failure::Upstream(UpstreamFailure::QueueTimeout)
         | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
+        }
+        Failure::NoPlace(NoPlace::Full | NoPlace::Draining) => {
+            headers.insert(RETRY_AFTER, TUNNEL_RETRY_SECS);
+        }
+        Failure::Handshake(HandshakeError::Version) => {
+            // RFC 9110 section 15.5.22 and RFC 6455 section 4.2.2.
+            websocket::switch(headers);
+            headers.insert(SEC_WEBSOCKET_VERSION, websocket::VERSION);
         }
         _ => {}
     }
@@ -107,6 +119,13 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         }
         Failure::Files(FilesError::Io(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read"),
         Failure::Upstream(failure) => upstream_status(failure),
+        Failure::Handshake(error) => handshake_status(*error),
+        Failure::HastyClient => (StatusCode::BAD_REQUEST, "nothing may be sent before a tunnel is open"),
+        Failure::NoPlace(NoPlace::Never) => (StatusCode::FORBIDDEN, "there are no tunnels here"),
+        Failure::NoPlace(NoPlace::Full) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "there are as many tunnels as there may be")
+        }
+        Failure::NoPlace(NoPlace::Draining) => (StatusCode::SERVICE_UNAVAILABLE, "no tunnel is opened any more"),
         Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             (StatusCode::SERVICE_UNAVAILABLE, "there is no room for the request body at the moment")
         }
@@ -126,6 +145,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
 fn target_status(error: TargetError) -> (StatusCode, &'static str) {
     match error {
         TargetError::MethodNotSupported => (StatusCode::METHOD_NOT_ALLOWED, "this method is never forwarded"),
+        TargetError::ProtocolNotSupported => (StatusCode::NOT_IMPLEMENTED, "this protocol is not tunnelled"),
         TargetError::TooManyFields => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many header fields"),
         TargetError::FieldTooLong => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "a header field is too long"),
         TargetError::TooLong => (StatusCode::URI_TOO_LONG, "the request target is too long"),
@@ -136,6 +156,17 @@ fn target_status(error: TargetError) -> (StatusCode, &'static str) {
         TargetError::Malformed => (StatusCode::BAD_REQUEST, "the request target is malformed"),
         TargetError::AmbiguousPath => (StatusCode::BAD_REQUEST, "the path can be read in more than one way"),
         TargetError::TransferEncoding => (StatusCode::BAD_REQUEST, "only one transfer coding, chunked, is accepted"),
+    }
+}
+
+fn handshake_status(error: HandshakeError) -> (StatusCode, &'static str) {
+    match error {
+        HandshakeError::Method => (StatusCode::BAD_REQUEST, "a WebSocket is asked for by GET"),
+        HandshakeError::Connection => (StatusCode::BAD_REQUEST, "`Connection` must name `upgrade`"),
+        HandshakeError::VersionMissing => (StatusCode::BAD_REQUEST, "there must be one `Sec-WebSocket-Version`"),
+        HandshakeError::Version => (StatusCode::UPGRADE_REQUIRED, "the version of the protocol must be 13"),
+        HandshakeError::Key => (StatusCode::BAD_REQUEST, "there must be one `Sec-WebSocket-Key` of 16 bytes"),
+        HandshakeError::Body => (StatusCode::BAD_REQUEST, "a request for a WebSocket has no body"),
     }
 }
 
@@ -150,6 +181,7 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
             (StatusCode::BAD_GATEWAY, "the upstream closed without a response")
         }
         UpstreamFailure::Malformed(_) => (StatusCode::BAD_GATEWAY, "the upstream's response was malformed"),
+        UpstreamFailure::Switch(_) => (StatusCode::BAD_GATEWAY, "the upstream did not agree to a WebSocket"),
         UpstreamFailure::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
         UpstreamFailure::HeadTooLarge => {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the header fields are too large for the upstream")
@@ -308,8 +340,9 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
     if let Some(hsts) = &connection.hsts {
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone()); // one for all hosts: what an upstream says is about itself alone
     }
-    if version < Version::HTTP_2 && connection.worker.drain.started() {
-        close(headers);
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if version < Version::HTTP_2 && connection.worker.drain.started() && !switches {
+        close(response.headers_mut());
     }
 }
 

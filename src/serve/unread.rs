@@ -37,6 +37,11 @@ impl Unread {
         Self { body: Some(body), live, tasks: lingers.then(|| tasks.clone()) }
     }
 
+    /// Whether the request has one.
+    pub(super) fn is_there(&self) -> bool {
+        self.live.is_some()
+    }
+
     /// The body, for somebody who reads it within bounds.
     pub(super) fn take(mut self, limit: u64, pace: Pace) -> RequestBody {
         let body = self.body.take().expect("`take` consumes the only holder");

@@ -56,7 +56,7 @@ impl LeasedBody {
         if let Some(held) = self.held.take()
             && !held.request.fate().is_failure()
         {
-            held.leased.failed(&failure);
+            held.leased.failed(failure.stage());
         }
         failure.into()
     }

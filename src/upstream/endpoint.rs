@@ -22,9 +22,9 @@ use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
-use super::{Address, BodyFailure, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
+use super::{Address, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
-use crate::observe::{EndpointMeter, Held};
+use crate::observe::{EndpointMeter, Held, UpstreamFailure as Stage};
 use crate::shutdown::Tasks;
 
 /// How often a worker that waits for a permit asks the others again to give up an idle connection.
@@ -121,18 +121,25 @@ pub(super) struct Ready {
 pub(super) struct Leased {
     count: Arc<AtomicUsize>,
     meter: EndpointMeter,
-    _gauge: Held,
+    /// Nothing for what takes no slot and no stream.
+    _gauge: Option<Held>,
 }
 
 impl Leased {
     fn new(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: meter.leased() }
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: Some(meter.leased()) }
     }
 
-    /// The endpoint this lease is of failed in its response's body.
-    pub(super) fn failed(&self, failure: &BodyFailure) {
-        self.meter.failed(failure.stage());
+    /// Counts for balancing alone.
+    fn outside(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: None }
+    }
+
+    /// The endpoint this lease is of failed after the head of its response.
+    pub(super) fn failed(&self, stage: Stage) {
+        self.meter.failed(stage);
     }
 }
 
@@ -237,7 +244,7 @@ impl Endpoint {
         settings: &UpstreamSettings,
         behalf: &OnBehalf,
     ) -> Result<(Connection, Leased), UpstreamFailure> {
-        let leased = Leased::new(&self.leased, &self.meter);
+        let leased = Leased::outside(&self.leased, &self.meter);
         let announcement = behalf.announcement(settings.announce);
         let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.tasks).await };
         Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))

@@ -47,17 +47,25 @@ impl OnBehalf {
     }
 }
 
-/// A response, and how it was had.
+/// A response, or what else came of a request, and how it was had.
 #[derive(Debug)]
-pub struct Forwarded {
+pub struct Forwarded<T = Response<Body>> {
     /// The response; hop-by-hop fields are gone.
-    pub response: Response<Body>,
+    pub response: T,
     /// The endpoint that gave it.
     pub endpoint: Arc<str>,
     /// Time until a connection was ready.
     pub connect: Duration,
     /// Time from then to the response's head.
     pub first_byte: Duration,
+}
+
+impl<T> Forwarded<T> {
+    /// The same with something else in the place of the response.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
+        let Self { response, endpoint, connect, first_byte } = self;
+        Forwarded { response: change(response), endpoint, connect, first_byte }
+    }
 }
 
 impl Forwarded {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::client::conn::http2::SendRequest;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
@@ -222,6 +223,44 @@ async fn a_stream_that_is_silent_is_kept_while_timeouts_of_requests_pass() {
     assert_eq!(call.message().await, "2");
     call.say = None;
     assert_eq!(call.end().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_call_in_which_neither_side_speaks_is_ended_and_one_of_them_is_enough() {
+    let server = Server::start().await;
+    let gateway = gateway(&server, "tunnel_idle_secs = 1").await;
+    let sender = client(&gateway).await;
+    // The client of the first goes on listening to a server that speaks; of the second, neither says anything more.
+    let mut ticking = begin(&sender, "/t/Tick", &[], &[]).await;
+    let mut stalled = begin(&sender, "/t/Stall", &[], &[]).await;
+    let end = stalled.end().await;
+    assert_eq!(end.code, 14, "{end:?}");
+    for _ in 0..15 {
+        assert_eq!(ticking.message().await, "tick");
+    }
+    let mut hanging = begin(&sender, "/t/Hang", &[], &["hello"]).await;
+    assert_eq!(hanging.end().await.code, 14);
+    drop(ticking);
+    eventually("the end of all calls", || async { (server.running() == 0).then_some(()) }).await;
+    gateway.until_metric("portcullis_upstream_leases", &[], 0).await;
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_token_if_its_route_does_not_say_otherwise() {
+    let server = Server::start().await;
+    let lasting = route("lasting", "{ issuer = \"site\" }", "end_with_token = false");
+    let tables = [route("p", "{ issuer = \"site\" }", ""), lasting].concat();
+    let gateway = Setup::endpoints([server.endpoint()]).tables(&tables).start().await;
+    let sender = client(&gateway).await;
+    let brief = bearer(&token::with(&json!({ "exp": token::now() + 2 })));
+    let mut kept = begin(&sender, "/lasting/Tick", &[("authorization", &brief)], &[]).await;
+    let mut call = begin(&sender, "/p/Tick", &[("authorization", &brief)], &[]).await;
+    let end = call.end().await;
+    assert_eq!(end.code, 16, "{end:?}");
+    assert_eq!(kept.message().await, "tick");
+    let line = gateway.access_line("/p/Tick").await;
+    assert!(line.contains("grpc=UNAUTHENTICATED") && line.contains("outcome=token_expired"), "{line}");
+    eventually("the end of the call", || async { (server.running() == 1).then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Clients that abuse HTTP/2 (RFC 9113 section 10.5): their connection ends or does no harm, memory stays flat, and others are served.
 //!
-//! All floods are bounded. Memory is the resident set of the process, which a flood may raise by [`ROOM_KIB`] at most: the buffers and
+//! All floods are bounded. Memory is the resident set of the process, which a flood may raise by [`ROOM`] at most: the buffers and
 //! windows of one connection, and what an allocator keeps.
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::origin::Origin;
 use crate::support::{eventually, h2};
 
 /// What one abusive connection may cost, with the noise of a process that has just begun.
-const ROOM_KIB: u64 = 12 * 1024;
+const ROOM: u64 = 12 << 20;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A gateway that has been at work, and what it needs for that.
@@ -56,7 +56,7 @@ enum End {
 
 /// Sends `begin` and then `flood` up to `times`, while another client is served, and measures.
 async fn abuse(gateway: &Gateway, begin: &[u8], flood: impl Fn(usize) -> Vec<u8>, times: usize) -> End {
-    let before = gateway.resident_kib();
+    let before = gateway.resident_bytes();
     let served = others(gateway);
     let (mut sender, mut receiver) = frames::open(gateway, &[]).await;
     let reading = tokio::spawn(async move { receiver.until_end().await });
@@ -70,8 +70,8 @@ async fn abuse(gateway: &Gateway, begin: &[u8], flood: impl Fn(usize) -> Vec<u8>
         Ok(code) => code.unwrap().map_or(End::Closed, End::Told),
         Err(_) => End::Open,
     };
-    let grown = gateway.resident_kib().saturating_sub(before);
-    assert!(grown < ROOM_KIB, "memory grew by {grown} KiB");
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < ROOM, "memory grew by {grown} bytes");
     assert!(!served.is_finished(), "the other client was refused: {:?}", served.await);
     served.abort();
     assert_eq!(Client::plain(gateway.http).await.get("/").await.status(), 200);
@@ -188,15 +188,15 @@ async fn streams_whose_client_opens_no_window_are_given_up_in_time() {
     })
     .await;
     let gateway = Setup::before(&origin).limits("write_timeout_secs = 1").start().await;
-    let before = gateway.resident_kib();
+    let before = gateway.resident_bytes();
     let (mut sender, mut receiver) = frames::open(&gateway, &[(4, 0)]).await; // SETTINGS_INITIAL_WINDOW_SIZE
     let requests: Vec<u8> = (0..50).flat_map(|at| get(2 * at + 1)).collect();
     assert!(sender.send(&requests).await);
     for _ in 0..50 {
         receiver.until("an answer's head", |frame| frame.kind == HEADERS).await.expect("an answer");
     }
-    let grown = gateway.resident_kib().saturating_sub(before);
-    assert!(grown < 2 * ROOM_KIB, "fifty answers that nobody takes hold {grown} KiB");
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 2 * ROOM, "fifty answers that nobody takes hold {grown} bytes");
     gateway.until_metric("portcullis_requests_in_flight", &[], 0).await;
     gateway.until_metric("portcullis_upstream_leases", &[], 0).await;
 }
@@ -213,7 +213,7 @@ async fn windows_that_overflow_end_the_connection_or_the_stream() {
 #[tokio::test]
 async fn a_client_that_sends_more_than_its_window_ends_its_connection() {
     let (_origin, gateway) = warm().await;
-    let before = gateway.resident_kib();
+    let before = gateway.resident_bytes();
     let (mut sender, mut receiver) = frames::open(&gateway, &[]).await;
     // A body that nobody reads, because its request is refused: 4 MiB where a stream has room for 64 KiB and a connection for 1 MiB.
     let refused = frame(HEADERS, END_HEADERS, 1, &literal(&[&POST[..3], &[(":path", "/private/")]].concat()));
@@ -221,7 +221,7 @@ async fn a_client_that_sends_more_than_its_window_ends_its_connection() {
     sender.send(&burst).await;
     let end = receiver.until("an end", |frame| matches!(frame.kind, RST_STREAM | GOAWAY)).await;
     assert!(end.as_ref().is_none_or(|frame| [FLOW_CONTROL_ERROR, 0].contains(&frame.code())), "{end:?}");
-    assert!(gateway.resident_kib().saturating_sub(before) < ROOM_KIB);
+    assert!(gateway.resident_bytes().saturating_sub(before) < ROOM);
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ mod smuggling;
 #[path = "static.rs"]
 mod static_files;
 mod streams;
+mod tunnel;
+mod tunnel_end;
 mod upstream;
 mod uwsgi;
 mod wires;

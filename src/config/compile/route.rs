@@ -10,7 +10,7 @@ use super::super::suggest;
 use super::super::values::Route;
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, cors, fields, hosts, overlap, path, security};
+use super::{action, auth, cors, fields, hosts, overlap, path, security, tunnel};
 use crate::auth::RouteAuth;
 
 /// What routes may refer to.
@@ -70,6 +70,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let action = action::action(context, raw, &label, span, known);
     let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref(), known);
     let response_headers = fields::response_headers(context, &raw.response_headers);
+    let tunnels = tunnel::tunnels(context, raw);
     let default_headers = security::security_headers(context, &raw.security_headers);
     let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
@@ -91,7 +92,19 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     };
     let path = path.as_str().into();
     let action = action?;
-    let route = Route { name, hosts, path, methods, auth, action, response_headers, default_headers, cors, body_bytes };
+    let route = Route {
+        name,
+        hosts,
+        path,
+        methods,
+        auth,
+        action,
+        response_headers,
+        default_headers,
+        cors,
+        body_bytes,
+        tunnels,
+    };
     Some((route, spans))
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::meters::{Announcement, Handshake, Introspected, UpstreamFailure};
+use super::tunnels::TunnelCause;
 
 /// The method labels; a method outside the list counts under the last.
 pub const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", OTHER];
@@ -121,6 +122,7 @@ pub(super) struct RouteCells {
     pub(super) bytes_in: Count,
     pub(super) bytes_out: Count,
     pub(super) in_flight: Arc<Level>,
+    pub(super) tunnels: TunnelCells,
 }
 
 impl RouteCells {
@@ -159,6 +161,15 @@ impl RouteCells {
         }
         seen
     }
+}
+
+/// One worker's counts of the tunnels of one route.
+#[derive(Debug, Default)]
+pub(super) struct TunnelCells {
+    pub(super) open: Arc<Level>,
+    pub(super) ended: [Count; TunnelCause::ALL.len()],
+    pub(super) bytes_in: Count,
+    pub(super) bytes_out: Count,
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use http::Method;
 
 use super::Ledger;
 use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
+use super::tunnels::TunnelMeter;
 
 /// Counts the requests of one route on one worker.
 #[derive(Debug, Clone)]
@@ -34,6 +35,16 @@ impl RouteMeter {
     /// A gRPC call has ended: the number of its code.
     pub fn called(&self, code: usize) {
         self.0.call(code);
+    }
+
+    /// A request has ended that became a tunnel: what that moved and how long it was there are no request's figures.
+    pub fn tunnelled(&self, method: &Method, status: u16) {
+        self.0.request(method, status);
+    }
+
+    /// A tunnel was opened.
+    pub fn tunnel(&self) -> TunnelMeter {
+        TunnelMeter::open(&self.0)
     }
 }
 
@@ -69,6 +80,11 @@ impl EndpointMeter {
     /// A connection was opened: it is open until the guard is dropped with it.
     pub fn opened(&self) -> Held {
         self.0.opened.add(1);
+        Held::take(&self.0.open)
+    }
+
+    /// A connection that was opened goes on to be open, as a tunnel, until the guard is dropped.
+    pub fn kept(&self) -> Held {
         Held::take(&self.0.open)
     }
 

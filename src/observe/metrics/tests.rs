@@ -32,6 +32,7 @@ fn exercised() -> Arc<Metrics> {
     drop(route.begin());
     route.finish(&Method::GET, 200, Duration::from_millis(3), 1, 2);
     route.called(14);
+    route.tunnel().ended(TunnelCause::Closed);
     metrics.auth(0, "api").permitted();
     metrics.endpoint(0, "web", "127.0.0.1:8000").reused();
     metrics.listener(0, "https").handshake(Handshake::Done(TlsVersion::Tls13));

@@ -201,11 +201,11 @@ impl Gateway {
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
-    /// What the process holds in memory now (`VmRSS` of proc(5)).
-    pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident set");
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+    /// Bytes of memory the process holds.
+    pub fn resident_bytes(&self) -> u64 {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
     }
 
     /// Waits until the process has ended.

@@ -14,6 +14,7 @@ pub mod stub;
 pub mod tls;
 pub mod token;
 pub mod uwsgi;
+pub mod websocket;
 pub mod wire;
 
 use std::future::Future;
