@@ -86,6 +86,14 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
     response
 }
 
+/// What is said of a failure to whoever is answered in other words than these.
+pub(super) fn detail(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => denied_detail(denied.kind()),
+        _ => status(failure).1,
+    }
+}
+
 /// Status and what is said of it, one row a variant: no row may be missing.
 fn status(failure: &Failure) -> (StatusCode, &'static str) {
     match failure {
@@ -127,6 +135,8 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
         Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
+        Failure::BadCallTimeout(_) => (StatusCode::BAD_REQUEST, "grpc-timeout is malformed"),
+        Failure::CallTimeout => (StatusCode::GATEWAY_TIMEOUT, "the call's deadline has passed"),
         Failure::ClientGone => (client_closed_request(), "the client left"),
         Failure::Unsigned(_) | Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
     }
@@ -278,6 +288,18 @@ fn challenge(denied: &Denied) -> HeaderValue {
     let algorithms = if scheme == "DPoP" { DPOP_ALGORITHMS } else { "" };
     HeaderValue::from_str(&format!("{scheme} realm=\"{realm}\"{code}{scope}{metadata}{algorithms}"))
         .unwrap_or(HeaderValue::from_static("Bearer realm=\"portcullis\""))
+}
+
+/// The answer to a head that is over its limit and was not read, where the parser is not hyper's.
+pub(super) fn head_too_large() -> Response<Body> {
+    problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large")
+}
+
+/// RFC 9110 section 15.2.1: the body is wanted.
+pub(super) fn go_on() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
 }
 
 /// An RFC 9457 problem.

@@ -32,6 +32,11 @@ impl RouteMeter {
         self.0.bytes_out.add(bytes_out);
     }
 
+    /// A gRPC call has ended: the number of its code.
+    pub fn called(&self, code: usize) {
+        self.0.call(code);
+    }
+
     /// A request has ended that became a tunnel: what that moved and how long it was there are no request's figures.
     pub fn tunnelled(&self, method: &Method, status: u16) {
         self.0.request(method, status);
@@ -186,6 +191,35 @@ impl ListenerMeter {
     /// A TLS handshake has ended.
     pub fn handshake(&self, handshake: Handshake) {
         self.0.handshakes[handshake.index()].add(1);
+    }
+
+    /// Somebody wants to connect over QUIC.
+    pub fn attempted(&self, attempt: QuicAttempt) {
+        self.0.quic[attempt as usize].add(1);
+    }
+}
+
+/// What became of an attempt to connect over QUIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuicAttempt {
+    /// It was let in, and the handshake begins.
+    Accepted,
+    /// Its client was asked to prove its address.
+    Retried,
+    /// There was no place under the connection limit.
+    Refused,
+}
+
+impl QuicAttempt {
+    pub(super) const ALL: [Self; 3] = [Self::Accepted, Self::Retried, Self::Refused];
+
+    /// The `outcome` label.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Retried => "retried",
+            Self::Refused => "refused",
+        }
     }
 }
 
