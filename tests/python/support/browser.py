@@ -55,7 +55,8 @@ class Browser:
             "about:blank",
         ]
         home = {"HOME": str(self.directory)}
-        self._daemon = Daemon("the browser", argv, self.directory / "browser.log", home, self.directory)
+        # Debian's `chromium` is a script that does not end what it starts.
+        self._daemon = Daemon("the browser", argv, self.directory / "browser.log", home, self.directory, family=True)
         self._page = self._attach()
 
     def stop(self) -> None:
