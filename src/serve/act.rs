@@ -33,6 +33,9 @@ pub(super) async fn act(
     snapshot: &Snapshot,
 ) -> Result<Response<Body>, Failure> {
     note(&exchange.notes, route, &permit);
+    if !matches!(route.action, Action::Proxy { .. }) {
+        upgrade::refuse(&exchange)?;
+    }
     match &route.action {
         Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();

@@ -29,12 +29,16 @@ use super::respond::{client_closed_request, close, finish, rescue};
 use super::streams;
 use super::tunnel::Ended;
 use super::unread::Unread;
+use super::upgrade::Opened;
 use crate::auth::Issuer;
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
 use crate::http::{Body, BodyError, BodyWatch, ClientBody, Fate};
 use crate::observe::{GRPC_CODES, NO_ROUTE, Record, RouteMeter, TunnelCause};
 use crate::upstream::BodyFailure;
+
+/// The status that ends HTTP on a connection (RFC 9110 section 15.2.2).
+const SWITCHED: u16 = 101;
 
 /// Wraps the service of one connection.
 #[derive(Debug, Clone)]
@@ -113,8 +117,7 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F
         let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
         let mut response = answered.unwrap_or_else(|failure| open.rescue(&failure));
         open.answer(&mut response);
-        let tunnel = open.notes.write(|story| story.tunnel.take());
-        Poll::Ready(Ok(match tunnel {
+        Poll::Ready(Ok(match open.take_tunnel() {
             Some(tunnel) => {
                 Begun::new(*tunnel, open).hand_over();
                 response.map(|_| RecordedBody::over())
@@ -197,6 +200,12 @@ impl Open {
         if self.version == Version::HTTP_10 {
             for_http10(response);
         }
+    }
+
+    /// The tunnel behind the answer, if there is one: it is asked only where there may be.
+    fn take_tunnel(&self) -> Option<Box<Opened>> {
+        let may_be = self.status == SWITCHED || self.method == Method::CONNECT;
+        if may_be { self.notes.write(|story| story.tunnel.take()) } else { None }
     }
 
     pub(super) fn connection(&self) -> Arc<Connection> {

@@ -55,6 +55,11 @@ pub(super) struct Opened {
 /// The fields of a 101 and the stream behind it, or what was answered instead.
 type Answer = Result<(HeaderMap, TunnelEnd), Response<Body>>;
 
+/// Refuses a CONNECT where nothing could be tunnelled to: any success would tell its client that there is a tunnel.
+pub(super) fn refuse(exchange: &Exchange) -> Result<(), NoPlace> {
+    if exchange.asked == Some(Asked::Connect) { Err(NoPlace::Never) } else { Ok(()) }
+}
+
 /// What an exchange asks for, if it is a tunnel; refuses what may not become one before the upstream hears of it.
 pub(super) fn wanted(
     exchange: &mut Exchange,

@@ -133,6 +133,20 @@ async fn a_connect_that_is_for_no_websocket_is_refused() {
 }
 
 #[tokio::test]
+async fn a_route_that_forwards_nothing_opens_nothing_whatever_it_would_answer_a_get() {
+    let origin = echo().await;
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("page.html"), "a page").unwrap();
+    let files = "[[route]]\nname = \"files\"\npath = \"/files/\"\nauth = \"public\"\nfiles = { root = \".\" }\n";
+    let gateway = Setup::before(&origin).tables(files).start_in(home).await;
+    let mut sender = ws::http2(&gateway).await;
+    let answer = over_http2(&mut sender, connect("websocket", "/files/page.html", &[])).await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    // An upgrade may be ignored (RFC 9110 section 7.8).
+    assert_eq!(ws::answer(&gateway, &ask("/files/page.html", "")).await.0.text(), "a page");
+}
+
+#[tokio::test]
 async fn a_handshake_that_is_none_is_refused_with_what_is_wrong() {
     let origin = echo().await;
     let gateway = gateway(&origin).await;
