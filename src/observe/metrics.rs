@@ -7,6 +7,7 @@
 //! The hot path does not cross cores: each worker counts in a shard of its own ([`cells`]), and only a scrape reads
 //! them all, so values are exact when they are read.
 
+mod book;
 mod cells;
 mod family;
 mod meters;
@@ -26,6 +27,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::key_sets::KeySets;
 use super::spools::Spools;
+use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
@@ -535,33 +537,6 @@ fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
     sheet.put(&PANICS, &[], count(|shard| &shard.panics));
     for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.malformed)) {
         sheet.put(&MALFORMED_REQUESTS, &[reason], count);
-    }
-}
-
-/// The shards of one kind of thing, by its name and the worker. Locked when a snapshot is compiled and at a scrape, and by
-/// the first question to an issuer; by no other request.
-#[derive(Debug)]
-struct Book<K, C>(Mutex<BTreeMap<K, BTreeMap<usize, Arc<C>>>>);
-
-impl<K: Ord, C> Book<K, C> {
-    fn shard(&self, worker: usize, key: K, make: impl FnOnce() -> C) -> Arc<C> {
-        let mut shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = shards.entry(key).or_default().entry(worker).or_insert_with(|| Arc::new(make()));
-        Arc::clone(shard)
-    }
-
-    fn each(&self, mut visit: impl FnMut(&K, &[&C])) {
-        let shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, by_worker) in &*shards {
-            let shards: Vec<&C> = by_worker.values().map(Arc::as_ref).collect();
-            visit(key, &shards);
-        }
-    }
-}
-
-impl<K, C> Default for Book<K, C> {
-    fn default() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
     }
 }
 
