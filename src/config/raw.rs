@@ -92,10 +92,10 @@ pub(super) struct Limits {
     /// Seconds between two reads of a request body, 0.1 to 3600; in all it may take four times that and a second more for each
     /// 500 bytes. Default: 30. Then 408. Ends slow-body attacks.
     pub(super) body_timeout_secs: Entry<Seconds>,
-    /// Seconds for the client to take any of what is written to it, over HTTP/2 for each stream by itself, 0.1 to 3600.
-    /// Default: 30. Ends slow-read attacks.
+    /// Seconds for the client to take any of what is written to it, over HTTP/2 and HTTP/3 for each stream by itself, 0.1 to
+    /// 3600. Default: 30. Ends slow-read attacks.
     pub(super) write_timeout_secs: Entry<Seconds>,
-    /// HTTP/2 streams open at once on one connection, 1 to 10000. Default: 100.
+    /// Streams of HTTP/2 or HTTP/3 open at once on one connection, 1 to 10000. Default: 100.
     pub(super) http2_streams: Entry<i64>,
     /// Client connections for the whole process, 1 to 10000000. Default: 20000. More wait in the listener's backlog; each
     /// takes a file descriptor.
@@ -137,6 +137,12 @@ pub(super) struct Listen {
     pub(super) min_tls: Entry<String>,
     /// Whether HTTP/2 is offered beside HTTP/1.1. Default: true.
     pub(super) http2: Entry<bool>,
+    /// Whether HTTP/3 is spoken at the same address and port over UDP, and offered to clients by an Alt-Svc field. Default: false. It
+    /// saves a round trip on a new connection, and a lost packet holds up one request and not all; the UDP port must be let through.
+    pub(super) http3: Entry<bool>,
+    /// Port at which clients find HTTP/3, 1 to 65535, where it is not the one in `address`: behind a published container port, say.
+    /// Default: that of `address`.
+    pub(super) http3_port: Entry<i64>,
     /// Seconds a TLS handshake may take in all, 0.1 to 300. Default: 10.
     pub(super) handshake_timeout_secs: Entry<Seconds>,
     /// PEM file of the authorities whose client certificates are accepted; watched. Default: none, clients are asked for no

@@ -76,6 +76,15 @@ pub struct Listener {
     pub hsts: Option<HeaderValue>,
     /// Whose connections begin with a PROXY header.
     pub relays: listen::Relays,
+    /// Whether HTTP/3 is spoken at the same address over UDP.
+    pub http3: Option<Http3>,
+}
+
+/// How clients find HTTP/3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http3 {
+    /// The port they are told; `None` is the one that is bound.
+    pub port: Option<u16>,
 }
 
 /// The port a redirect to https names.

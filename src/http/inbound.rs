@@ -1,24 +1,22 @@
 //! A request's body on its way in: bounded in bytes and in time, and able to say afterwards how it ended.
 //!
-//! Owns the body limit, the wait between reads, the least rate, the quiet of a conversation, what is read ahead, and the fate. Trailers
-//! end here: they never merge into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to
-//! know where the body goes, and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
+//! Owns the body limit, the wait between reads, the least rate, the quiet of a conversation, what is read ahead, and the fate. Trailers end here: they never merge
+//! into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes,
+//! and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
 
 use std::collections::VecDeque;
-use std::error::Error as _;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::client_body::{ClientBody, Cut};
 use super::spool::{Kept, Spool, SpoolError};
 use crate::deadline::Deadline;
 
@@ -76,9 +74,9 @@ pub enum InboundError {
     TooSlow,
     /// The client's side failed.
     #[error("client's body broke off")]
-    Broken(#[source] hyper::Error),
-    /// The exchange has ended without it.
-    #[error("nobody waits for the request body any more")]
+    Broken(#[source] Cut),
+    /// Whoever it was for has answered, and reads no more.
+    #[error("nobody reads the rest of the body")]
     Abandoned,
     /// What was kept of it can't be had back.
     #[error("kept body is lost")]
@@ -111,12 +109,13 @@ pub struct BodyWatch(Option<Arc<Watched>>);
 struct Watched {
     fate: AtomicU8,
     bytes: AtomicU64,
-    quiet: Option<Quiet>,
+    /// Bytes passed on so far.
+    passed: AtomicU64,
+    /// Whether nobody wants the rest.
     abandoned: AtomicBool,
     /// Who waits for the client to send more.
     reader: Mutex<Option<Waker>>,
-    /// Bytes of a body that was whole before, passed on so far.
-    passed: AtomicU64,
+    quiet: Option<Quiet>,
 }
 
 /// How long nothing has come of either side of a conversation.
@@ -138,7 +137,7 @@ pub struct RequestBody {
 
 #[derive(Debug)]
 struct Reading {
-    incoming: Incoming,
+    incoming: ClientBody,
     left: u64,
     timeout: Duration,
     deadline: Deadline,
@@ -154,7 +153,7 @@ struct Reading {
 
 impl RequestBody {
     /// Bounds `incoming` to `limit` bytes, and in time as `pace` says.
-    pub fn new(incoming: Incoming, limit: u64, pace: Pace, live: Option<Live>) -> Self {
+    pub fn new(incoming: ClientBody, limit: u64, pace: Pace, live: Option<Live>) -> Self {
         let ended = incoming.is_end_stream();
         let begun = Instant::now();
         let (timeout, quiet) = match pace {
@@ -202,6 +201,11 @@ impl RequestBody {
                 }
                 Some(Err(error)) => {
                     reading.failed = Some(error);
+                    return;
+                }
+                // Over HTTP/2 and HTTP/3 the end may come behind the head, and is then no body all the same.
+                None if reading.ahead.is_empty() => {
+                    self.reading = None;
                     return;
                 }
                 None => return,
@@ -270,12 +274,26 @@ impl BodyWatch {
         self.0.as_ref().map_or(0, |watched| watched.bytes.load(Ordering::Relaxed))
     }
 
-    /// The exchange is over, however it ended: whoever still reads the body gets an error in place of what is to come. Dropping a
-    /// response is not enough where the request is written by a task of its own.
+    /// Whether all of it was read, and passed on.
+    pub fn is_sent(&self) -> bool {
+        let all_passed =
+            |watched: &Arc<Watched>| watched.passed.load(Ordering::Relaxed) == watched.bytes.load(Ordering::Relaxed);
+        self.fate() == Fate::Whole && self.0.as_ref().is_none_or(all_passed)
+    }
+
+    /// Nobody wants the rest: the body ends in an error when it is asked for more.
     pub fn abandon(&self) {
-        let Some(watched) = self.0.as_ref().filter(|_| self.fate() == Fate::Streaming) else { return };
-        watched.abandoned.store(true, Ordering::Release);
-        if let Some(reader) = watched.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(watched) = &self.0 {
+            watched.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The same, and whoever waits for more of it is told at once: dropping a response does not end its request where that is written by
+    /// a task of its own.
+    pub fn cut_off(&self) {
+        self.abandon();
+        let reader = self.0.as_ref().and_then(|watched| watched.reader().take());
+        if let Some(reader) = reader {
             reader.wake();
         }
     }
@@ -315,20 +333,18 @@ impl Watched {
         self.fate.store(fate as u8, Ordering::Relaxed);
     }
 
-    /// Whether the exchange has ended without the body; whoever waits for more is told when it does.
+    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody wants the rest; whoever waits for more is told when it is cut off.
     fn is_abandoned(&self, cx: &Context<'_>) -> bool {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader = self.reader();
         if reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
             *reader = Some(cx.waker().clone());
         }
-        self.abandoned.load(Ordering::Acquire)
+        self.abandoned.load(Ordering::Relaxed)
     }
-}
-
-/// Whether the parser refused what the client sent; a client that leaves is an unexpected end or a reset.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }
 
 impl Reading {
@@ -339,7 +355,7 @@ impl Reading {
                 Poll::Ready(self.take(frame))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.watch.end(if is_malformed(&error) { Fate::Malformed } else { Fate::Broken });
+                self.watch.end(if error.malformed { Fate::Malformed } else { Fate::Broken });
                 Poll::Ready(Some(Err(InboundError::Broken(error))))
             }
             Poll::Ready(None) => {
@@ -366,13 +382,24 @@ impl Reading {
         }
     }
 
+    /// What is passed on next: what was kept or read ahead comes first.
+    fn poll_onward(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
+        if self.kept.is_some() {
+            return self.poll_kept(cx);
+        }
+        if let Some(data) = self.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.poll(cx)
+    }
+
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         let Some(kept) = &mut self.kept else { return Poll::Ready(None) };
         Poll::Ready(match std::task::ready!(kept.poll_piece(cx)) {
-            Some(Ok(data)) => {
-                self.watch.passed.fetch_add(data.len() as u64, Ordering::Relaxed);
-                Some(Ok(Frame::data(data)))
-            }
+            Some(Ok(data)) => Some(Ok(Frame::data(data))),
             Some(Err(error)) => {
                 tracing::error!(?error, "a spooled request body is lost"); // of its cause nobody else will hear
                 self.watch.end(Fate::Lost);
@@ -425,16 +452,15 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        if reading.kept.is_some() {
-            return reading.poll_kept(cx);
+        if reading.watch.abandoned.load(Ordering::Relaxed) {
+            return Poll::Ready(Some(Err(InboundError::Abandoned)));
         }
-        if let Some(data) = reading.ahead.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+        let polled = reading.poll_onward(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            reading.watch.passed.fetch_add(length, Ordering::Relaxed);
         }
-        if let Some(error) = reading.failed.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        reading.poll(cx)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -477,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_a_body_is_told_when_it_is_abandoned() {
+    fn whoever_waits_for_a_body_is_told_when_it_is_cut_off() {
         struct Woken(AtomicBool);
         impl std::task::Wake for Woken {
             fn wake(self: Arc<Self>) {
@@ -489,12 +515,7 @@ mod tests {
         let watched = Arc::new(Watched::default());
         let watch = BodyWatch(Some(Arc::clone(&watched)));
         assert!(!watched.is_abandoned(&Context::from_waker(&waker)));
-        watch.abandon();
+        watch.cut_off();
         assert!(woken.0.load(Ordering::Relaxed) && watched.is_abandoned(&Context::from_waker(&waker)));
-
-        let whole = Arc::new(Watched::default());
-        whole.end(Fate::Whole);
-        BodyWatch(Some(Arc::clone(&whole))).abandon();
-        assert!(!whole.is_abandoned(&Context::from_waker(&waker)), "there is nothing left to abandon");
     }
 }

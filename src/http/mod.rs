@@ -3,6 +3,7 @@
 
 mod body;
 pub mod boundary;
+mod client_body;
 pub mod conditional;
 pub mod cors;
 mod field;
@@ -11,6 +12,7 @@ mod framing;
 pub mod grpc;
 pub mod hop;
 mod http2_budget;
+pub mod http3;
 mod inbound;
 mod spool;
 mod target;
@@ -18,6 +20,7 @@ pub mod websocket;
 
 pub use body::{Body, BodyError};
 pub use boundary::{Boundary, Client};
+pub use client_body::{ClientBody, Cut};
 pub use field::{own_name, own_value};
 pub use framing::{Framing, Violation};
 pub use http2_budget::Http2Budget;

@@ -1,6 +1,6 @@
 //! The one canonical (scheme, authority, path) of a request.
 //!
-//! Answers for RFC 9112 section 3.2 and RFC 9113 section 8.3.1: who the request is for. What two parsers could read in two ways is
+//! Answers for RFC 9112 section 3.2, RFC 9113 section 8.3.1 and RFC 9114 section 4.3.1: who the request is for. What two parsers could read in two ways is
 //! refused here, so that the path that is matched is the path that is authorised is the path that is forwarded. The bytes
 //! forwarded are the client's own. Refuses to know routes.
 
@@ -165,7 +165,8 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), TargetError> {
     }
 }
 
-/// RFC 9112 section 3.2: exactly one Host; an absolute form overrides it. RFC 9113 section 8.3.1: `:authority` and Host must agree.
+/// RFC 9112 section 3.2: exactly one Host; an absolute form overrides it. RFC 9113 section 8.3.1 and RFC 9114 section 4.3.1:
+/// `:authority` and Host must agree.
 fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authority, TargetError> {
     let mut lines = headers.get_all(header::HOST).iter();
     let host = lines.next();
@@ -174,12 +175,12 @@ fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authori
     }
     let host = host.map(parse_authority).transpose()?;
     match (uri.authority(), host) {
-        (Some(authority), None) if version == Version::HTTP_2 => checked_authority(authority.clone()),
+        (Some(authority), None) if version >= Version::HTTP_2 => checked_authority(authority.clone()),
         (_, None) => Err(TargetError::HostMissing),
         (None, Some(host)) => Ok(host),
         (Some(authority), Some(host)) => {
             let authority = checked_authority(authority.clone())?;
-            if version == Version::HTTP_2 && authority != host {
+            if version >= Version::HTTP_2 && authority != host {
                 return Err(TargetError::HostDiffers);
             }
             Ok(authority)

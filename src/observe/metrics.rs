@@ -32,8 +32,8 @@ use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, 
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
 pub use meters::{
-    Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, RouteMeter,
-    TlsVersion, UpstreamFailure, WorkerMeter,
+    Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
+    RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
@@ -146,6 +146,11 @@ const PROXY_HEADERS: Family = Family::counter(
     "PROXY headers that relays were asked for, by what came.",
     &["listener", "result"],
 );
+const QUIC_ATTEMPTS: Family = Family::counter(
+    "portcullis_quic_attempts_total",
+    "Attempts to connect over QUIC, by what became of them: accepted, retried or refused.",
+    &["listener", "outcome"],
+);
 const MALFORMED_REQUESTS: Family = Family::counter(
     "portcullis_malformed_requests_total",
     "Requests refused because they are not canonical HTTP.",
@@ -231,6 +236,7 @@ pub const FAMILIES: &[&Family] = &[
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
     &ACCEPT_ERRORS,
+    &QUIC_ATTEMPTS,
     &PROXY_HEADERS,
     &MALFORMED_REQUESTS,
     &PANICS,
@@ -519,6 +525,10 @@ fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
     for announcement in Announcement::ALL {
         let count = shards.iter().map(|shard| shard.announcements[announcement as usize].value()).sum::<u64>();
         sheet.put(&PROXY_HEADERS, &[listener, announcement.label()], count);
+    }
+    for outcome in QuicAttempt::ALL {
+        let count = shards.iter().map(|shard| shard.quic[outcome as usize].value()).sum::<u64>();
+        sheet.put(&QUIC_ATTEMPTS, &[listener, outcome.label()], count);
     }
 }
 

@@ -16,6 +16,9 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use super::settings::{LogFormat, LogSettings};
 
+/// This library warns of what clients send, which is no event of ours: anybody could fill the log.
+const QUIC: &str = "quinn_proto";
+
 /// The program's log could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TracingProblem {
@@ -69,6 +72,7 @@ fn shown(level: Level) -> Targets {
     let libraries = if level == Level::TRACE { Level::DEBUG } else { level.min(Level::WARN) };
     let shown = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(level))
+        .with_target(QUIC, LevelFilter::from_level(if level == Level::TRACE { Level::DEBUG } else { Level::ERROR }))
         .with_default(LevelFilter::from_level(libraries));
     if level == Level::TRACE { shown } else { shown.with_target("h2", LevelFilter::ERROR) }
 }
@@ -91,6 +95,8 @@ mod tests {
                 assert_eq!(shown.would_enable("rustls::conn", &asked), asked <= theirs, "{level}: theirs at {asked}");
                 let frames = if level == Level::TRACE { theirs } else { Level::ERROR };
                 assert_eq!(shown.would_enable("h2::proto", &asked), asked <= frames, "{level}: of frames at {asked}");
+                let client = if level == Level::TRACE { Level::DEBUG } else { Level::ERROR };
+                assert_eq!(shown.would_enable("quinn_proto::connection", &asked), asked <= client, "{level}: {asked}");
             }
         }
     }

@@ -37,8 +37,10 @@ pub(super) async fn act(
         Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
+            let (kind, tells_user) = (upstream.kind(), upstream.tells_user());
             let passage = Passage {
-                kind: upstream.kind(),
+                kind,
+                tells_user,
                 converses: upstream.converses(),
                 rewrite: rewrite.as_ref(),
                 identity: identity.as_ref(),
@@ -105,7 +107,7 @@ fn outgoing<'i>(
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
-    let user = permit.subject().filter(|_| route.policy.is_of_one_issuer()).map(Into::into);
+    let user = permit.subject().filter(|_| passage.tells_user && route.policy.is_of_one_issuer()).map(Into::into);
     let local = connection.local;
     let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
@@ -125,6 +127,7 @@ fn outgoing<'i>(
 /// What the way to the upstream asks of a request.
 struct Passage<'a> {
     kind: Kind,
+    tells_user: bool,
     /// Whether a request that lasts holds no connection of its own there.
     converses: bool,
     rewrite: Option<&'a Rewrite>,

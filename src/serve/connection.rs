@@ -32,7 +32,7 @@ use super::guarded::{Guarded, LINGER};
 use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
 use super::streams::Streams;
-use crate::http::own_value;
+use crate::http::{ClientBody, own_value};
 use crate::shutdown::{Drain, Tasks};
 use crate::tls::Coverage;
 
@@ -58,6 +58,8 @@ pub struct Accepted {
     pub http2: bool,
     /// The port of the TLS listener that every request is sent to, if that is all that is done.
     pub to_https: Option<u16>,
+    /// The port at which HTTP/3 is spoken as well, for clients to be told of (RFC 7838).
+    pub http3_port: Option<u16>,
 }
 
 /// Serves one connection until it ends. Infallible: what goes wrong with one client is that client's.
@@ -77,6 +79,7 @@ where
         coverage: accepted.coverage,
         hsts: accepted.hsts.as_ref().map(own_value),
         to_https: accepted.to_https,
+        alt_svc: accepted.http3_port.map(alternative),
         activity,
         worker,
         tunnel: Mutex::default(),
@@ -91,6 +94,11 @@ where
         let ended = served.await;
         report(&connection, ended);
     }
+}
+
+/// RFC 7838 section 3: the same origin by HTTP/3, at the same host, for a day.
+fn alternative(port: u16) -> HeaderValue {
+    HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")).expect("digits between ASCII")
 }
 
 /// Counts and logs how a connection ended, if its client is to blame.
@@ -111,7 +119,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = http2_settings(&limits, &connection.worker.tasks);
-    let serving = settings.serve_connection(TokioIo::new(stream), stack(Arc::clone(&connection)));
+    let serving = settings.serve_connection(TokioIo::new(stream), service(&connection));
     let bid = |serving: &mut Pin<Box<http2::Connection<_, _, _>>>, _| serving.as_mut().graceful_shutdown();
     let drain = &connection.worker.drain;
     match drive(Box::pin(serving), bid, drain, &connection.activity, &limits, None).await {
@@ -128,7 +136,7 @@ where
 {
     let (drain, activity) = (&connection.worker.drain, &connection.activity);
     loop {
-        let service = stack(Arc::clone(&connection));
+        let service = service(&connection);
         let serving = Box::new(http1_settings(&limits).serve_connection(TokioIo::new(stream), service));
         let bid = |serving: &mut Box<http1::Connection<_, _>>, farewell| {
             // At the drain every answer says `Connection: close`, and idle clients get a last moment: hyper's graceful shutdown
@@ -232,16 +240,22 @@ fn http2_settings(limits: &Limits, tasks: &Tasks) -> http2::Builder<Streams> {
     settings
 }
 
-/// The tower stack behind one connection, as hyper calls it.
-fn stack(
+/// The tower stack behind one connection. Every layer is always ready, so it may be called without asking.
+pub(super) fn stack<B: Into<ClientBody>>(
     connection: Arc<Connection>,
-) -> impl hyper::service::Service<Request<Incoming>, Response = Response<RecordedBody>, Error = Infallible, Future: Send>
-{
-    let stack = ServiceBuilder::new()
+) -> impl Service<Request<B>, Response = Response<RecordedBody>, Error = Infallible, Future: Send> + Clone {
+    ServiceBuilder::new()
         .layer(Recorded { connection })
         .layer(CatchPanic)
         .layer(Timed)
-        .service(service_fn(|exchange| Box::pin(dispatch(exchange))));
-    // Every layer is always ready, so a clone may be called without asking.
+        .service(service_fn(|exchange| Box::pin(dispatch(exchange))))
+}
+
+/// The same as hyper calls it.
+fn service(
+    connection: &Arc<Connection>,
+) -> impl hyper::service::Service<Request<Incoming>, Response = Response<RecordedBody>, Error = Infallible, Future: Send>
++ use<> {
+    let stack = stack(Arc::clone(connection));
     hyper::service::service_fn(move |request| stack.clone().call(request))
 }

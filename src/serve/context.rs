@@ -62,6 +62,8 @@ pub(super) struct Connection {
     pub(super) hsts: Option<HeaderValue>,
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
+    /// Where the client finds HTTP/3, if it does not speak it already.
+    pub(super) alt_svc: Option<HeaderValue>,
     pub(super) activity: Arc<Activity>,
     /// What an HTTP/1.1 connection becomes when its parser has said the last word.
     pub(super) tunnel: Mutex<Option<Box<Begun>>>,

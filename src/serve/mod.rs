@@ -13,6 +13,7 @@ mod driver;
 mod failure;
 mod grpc;
 mod guarded;
+mod http3;
 mod ids;
 mod lapse;
 mod panics;
@@ -32,6 +33,7 @@ mod upgrade;
 
 pub use connection::{Accepted, serve_connection};
 pub use context::Worker;
+pub use http3::{serve_http3, transport};
 pub use ids::RequestIds;
 pub use places::Places;
 pub use settings::*;
@@ -40,7 +42,7 @@ use crate::http::{TargetError, Violation};
 
 /// Bytes of a request or a response held for one connection in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What one HTTP/2 stream may send ahead of us, and all streams of a connection together.
+/// What one stream of HTTP/2 or HTTP/3 may send ahead of us, and all streams of a connection together.
 const WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The header count for which hyper's parser needs no allocation.

@@ -11,10 +11,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, USER_AGENT};
+use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -33,7 +32,7 @@ use super::unread::Unread;
 use crate::auth::Issuer;
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
-use crate::http::{Body, BodyError, BodyWatch, Fate};
+use crate::http::{Body, BodyError, BodyWatch, ClientBody, Fate};
 use crate::observe::{GRPC_CODES, NO_ROUTE, Record, RouteMeter, TunnelCause};
 use crate::upstream::BodyFailure;
 
@@ -57,8 +56,9 @@ pub(super) struct Recorder<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Incoming>> for Recorder<S>
+impl<S, B> Service<Request<B>> for Recorder<S>
 where
+    B: Into<ClientBody>,
     S: Service<Exchange, Response = Response<Body>, Error = Failure>,
 {
     type Response = Response<RecordedBody>;
@@ -69,8 +69,9 @@ where
         Poll::Ready(Ok(())) // no layer further in has a queue
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let (head, body) = request.into_parts();
+        let body = body.into();
         let notes = Notes::new(self.connection.peer.ip().to_canonical());
         let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers); // the protocol knows no other version
         let open = Box::new(Open {
@@ -184,6 +185,9 @@ impl Open {
         }
         self.status = response.status().as_u16();
         finish(response, &self.notes, self.version, &self.connection);
+        if let Some(alternative) = &self.connection.alt_svc {
+            response.headers_mut().insert(ALT_SVC, alternative.clone());
+        }
         if self.method == Method::HEAD {
             without_content(response);
         }

@@ -290,6 +290,18 @@ fn challenge(denied: &Denied) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("Bearer realm=\"portcullis\""))
 }
 
+/// The answer to a head that is over its limit and was not read, where the parser is not hyper's.
+pub(super) fn head_too_large() -> Response<Body> {
+    problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large")
+}
+
+/// RFC 9110 section 15.2.1: the body is wanted.
+pub(super) fn go_on() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
+}
+
 /// An RFC 9457 problem.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Error");

@@ -8,6 +8,8 @@ mod acceptor;
 mod certificate;
 mod clients;
 pub mod development;
+mod kit;
+mod quic;
 mod resolver;
 mod settings;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 
 use super::BodyFailure;
 use super::endpoint::{Carrier, Leased, Ready};
-use crate::http::{BodyError, BodyWatch, Fate, hop};
+use crate::http::{BodyError, BodyWatch, hop};
 
 /// The upstream's response body, with what it holds.
 #[derive(Debug)]
@@ -72,9 +72,14 @@ impl LeasedBody {
         let Some(Held { carrier, request, leased, reusable }) = self.held.take() else { return };
         drop(leased);
         match carrier {
-            Carrier::Slot(lease) if reusable && request.fate() == Fate::Whole => lease.clean(Instant::now()),
-            Carrier::Stream(stream) => stream.complete(),
-            Carrier::Slot(_) | Carrier::Own(_) => {}
+            Carrier::Slot(lease) if reusable && request.is_sent() => lease.clean(Instant::now()),
+            // Else the stream would live as long as the client goes on sending, and nobody would count it.
+            Carrier::Stream(stream) if request.quiet_left().is_none() => {
+                request.abandon();
+                stream.complete();
+            }
+            // A call is over when its answer is: dropping the stream cuts off what is left of the request.
+            Carrier::Stream(_) | Carrier::Slot(_) | Carrier::Own(_) => {}
         }
     }
 }
@@ -88,12 +93,12 @@ impl Body for LeasedBody {
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 this.clear_deadline();
+                if let Some(held) = &this.held {
+                    held.request.heard();
+                }
                 if let Some(trailers) = frame.trailers_mut() {
                     hop::strip(trailers);
                     trailers.remove(CONTENT_LENGTH); // RFC 9110 section 6.5.1: the message has been framed
-                }
-                if let Some(held) = &this.held {
-                    held.request.heard();
                 }
                 if frame.is_trailers() && !this.trailers {
                     this.release();

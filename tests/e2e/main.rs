@@ -22,6 +22,8 @@ mod h2_conformance;
 mod hosts;
 mod hsts;
 mod http2;
+mod http3;
+mod http3_wire;
 mod identity;
 mod idle;
 mod introspection;

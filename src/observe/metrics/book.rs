@@ -1,6 +1,4 @@
-//! Where the shards of all workers stand, by what they count.
-//!
-//! Refuses to know what that is.
+//! The book of shards: which worker counts what, and all of them together for a scrape.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

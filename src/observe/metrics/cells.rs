@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::meters::{Announcement, Handshake, Introspected, UpstreamFailure};
+use super::meters::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure};
 use super::tunnels::TunnelCause;
 
 /// The method labels; a method outside the list counts under the last.
@@ -277,6 +277,7 @@ pub(super) struct ListenerCells {
     pub(super) accepted: Count,
     pub(super) errors: Count,
     pub(super) handshakes: [Count; Handshake::ALL.len()],
+    pub(super) quic: [Count; QuicAttempt::ALL.len()],
     pub(super) announcements: [Count; Announcement::ALL.len()],
     pub(super) open: Arc<Level>,
 }

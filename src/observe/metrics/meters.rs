@@ -192,6 +192,35 @@ impl ListenerMeter {
     pub fn handshake(&self, handshake: Handshake) {
         self.0.handshakes[handshake.index()].add(1);
     }
+
+    /// Somebody wants to connect over QUIC.
+    pub fn attempted(&self, attempt: QuicAttempt) {
+        self.0.quic[attempt as usize].add(1);
+    }
+}
+
+/// What became of an attempt to connect over QUIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuicAttempt {
+    /// It was let in, and the handshake begins.
+    Accepted,
+    /// Its client was asked to prove its address.
+    Retried,
+    /// There was no place under the connection limit.
+    Refused,
+}
+
+impl QuicAttempt {
+    pub(super) const ALL: [Self; 3] = [Self::Accepted, Self::Retried, Self::Refused];
+
+    /// The `outcome` label.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Retried => "retried",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What a relay said for whom it connects.

@@ -105,6 +105,8 @@ class GatewayProcess:
     directory: Path
     authority: Authority
     drain_secs: int = 30
+    listener_keys: str = ""
+    """More lines of the listener's table."""
     environment: dict[str, str] = field(default_factory=dict)
     """What the process finds in its environment, read at its start."""
     port: int = field(init=False)
@@ -255,6 +257,7 @@ class GatewayProcess:
     [listen.https]
     address = "127.0.0.1:{self.port}"
     certificates = [{{ cert = "{self.directory}/tls.crt", key = "{self.directory}/tls.key" }}]
+    {self.listener_keys}
 
     [admin]
     address = "127.0.0.1:{self.admin_port}"
