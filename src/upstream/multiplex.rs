@@ -224,8 +224,10 @@ impl StreamLease {
         &mut self.deadline
     }
 
-    /// The connection gave a request back: as after a GOAWAY it takes no more, and hyper does not say so before its last stream ends.
-    pub(super) fn condemn(&self) {
+    /// The connection gave the request back, which may go on another: as after a GOAWAY it takes no more, and hyper does not say so
+    /// before its last stream ends.
+    pub(super) fn condemn(&mut self) {
+        self.request = None;
         self.trunk.load.condemned.store(true, Ordering::Relaxed);
     }
 }
