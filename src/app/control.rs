@@ -188,7 +188,7 @@ impl Control {
 
     /// Takes what the files say now, if it is good and different.
     fn reload(&mut self) {
-        let result = config::load(&self.path).map_err(AppError::Config).and_then(|loaded| {
+        let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
             self.keep_what_needs_a_restart(&mut config);
             if &config == self.config() { Ok(false) } else { self.replace(config).map(|()| true) }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,9 @@ pub enum InboundError {
     /// The client's side failed.
     #[error("client's body broke off")]
     Broken(#[source] Cut),
+    /// Whoever it was for has answered, and reads no more.
+    #[error("nobody reads the rest of the body")]
+    Abandoned,
     /// What was kept of it can't be had back.
     #[error("kept body is lost")]
     Lost(#[source] SpoolError),
@@ -88,8 +91,10 @@ pub struct BodyWatch(Option<Arc<Watched>>);
 struct Watched {
     fate: AtomicU8,
     bytes: AtomicU64,
-    /// Bytes of a body that was whole before, passed on so far.
+    /// Bytes passed on so far.
     passed: AtomicU64,
+    /// Whether nobody wants the rest.
+    abandoned: AtomicBool,
 }
 
 /// A request's body, or none.
@@ -229,6 +234,20 @@ impl BodyWatch {
         self.0.as_ref().map_or(0, |watched| watched.bytes.load(Ordering::Relaxed))
     }
 
+    /// Whether all of it was read, and passed on.
+    pub fn is_sent(&self) -> bool {
+        let all_passed =
+            |watched: &Arc<Watched>| watched.passed.load(Ordering::Relaxed) == watched.bytes.load(Ordering::Relaxed);
+        self.fate() == Fate::Whole && self.0.as_ref().is_none_or(all_passed)
+    }
+
+    /// Nobody wants the rest: the body ends in an error when it is asked for more.
+    pub fn abandon(&self) {
+        if let Some(watched) = &self.0 {
+            watched.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// How far it has come, from the client or out of the spool; it differs whenever it has come further.
     pub fn progress(&self) -> (Fate, u64) {
         let passed = self.0.as_ref().map_or(0, |watched| watched.passed.load(Ordering::Relaxed));
@@ -266,13 +285,24 @@ impl Reading {
         }
     }
 
+    /// What is passed on next: what was kept or read ahead comes first.
+    fn poll_onward(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
+        if self.kept.is_some() {
+            return self.poll_kept(cx);
+        }
+        if let Some(data) = self.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.poll(cx)
+    }
+
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         let Some(kept) = &mut self.kept else { return Poll::Ready(None) };
         Poll::Ready(match std::task::ready!(kept.poll_piece(cx)) {
-            Some(Ok(data)) => {
-                self.watch.passed.fetch_add(data.len() as u64, Ordering::Relaxed);
-                Some(Ok(Frame::data(data)))
-            }
+            Some(Ok(data)) => Some(Ok(Frame::data(data))),
             Some(Err(error)) => {
                 tracing::error!(?error, "a spooled request body is lost"); // of its cause nobody else will hear
                 self.watch.end(Fate::Lost);
@@ -319,16 +349,15 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        if reading.kept.is_some() {
-            return reading.poll_kept(cx);
+        if reading.watch.abandoned.load(Ordering::Relaxed) {
+            return Poll::Ready(Some(Err(InboundError::Abandoned)));
         }
-        if let Some(data) = reading.ahead.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+        let polled = reading.poll_onward(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            reading.watch.passed.fetch_add(length, Ordering::Relaxed);
         }
-        if let Some(error) = reading.failed.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        reading.poll(cx)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -37,7 +37,8 @@ pub(super) async fn act(
         Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let passage = Passage { kind: upstream.kind(), rewrite: rewrite.as_ref(), identity: identity.as_ref() };
+            let (kind, tells_user) = (upstream.kind(), upstream.tells_user());
+            let passage = Passage { kind, tells_user, rewrite: rewrite.as_ref(), identity: identity.as_ref() };
             let tunnel = upgrade::wanted(&mut exchange, route, &permit, snapshot)?;
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, &snapshot.limits)?;
             let mut response = match tunnel {
@@ -96,7 +97,7 @@ fn outgoing<'i>(
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
-    let user = permit.subject().filter(|_| route.policy.is_of_one_issuer()).map(Into::into);
+    let user = permit.subject().filter(|_| passage.tells_user && route.policy.is_of_one_issuer()).map(Into::into);
     let local = connection.local;
     let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
@@ -113,6 +114,7 @@ fn outgoing<'i>(
 /// What the way to the upstream asks of a request.
 struct Passage<'a> {
     kind: Kind,
+    tells_user: bool,
     rewrite: Option<&'a Rewrite>,
     identity: Option<&'a Identity>,
 }

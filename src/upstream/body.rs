@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::BodyFailure;
 use super::endpoint::{Carrier, Leased, Ready};
-use crate::http::{BodyError, BodyWatch, Fate};
+use crate::http::{BodyError, BodyWatch};
 
 /// The upstream's response body, with what it holds.
 #[derive(Debug)]
@@ -68,11 +68,11 @@ impl LeasedBody {
         self.clear_deadline();
         let Some(Held { carrier, request, leased, reusable }) = self.held.take() else { return };
         drop(leased);
-        if let Carrier::Slot(lease) = carrier
-            && reusable
-            && request.fate() == Fate::Whole
-        {
-            lease.clean(Instant::now());
+        match carrier {
+            Carrier::Slot(lease) if reusable && request.is_sent() => lease.clean(Instant::now()),
+            // Else the stream would live as long as the client goes on sending, and nobody would count it.
+            Carrier::Stream(_) => request.abandon(),
+            Carrier::Slot(_) | Carrier::Own(_) => {}
         }
     }
 }

@@ -273,28 +273,23 @@ impl Endpoint {
     /// A stream of a shared connection. When all are full, one request at a time opens another, and the others wait for it or for a
     /// stream that ends.
     async fn stream(&self, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
-        let until = Moment::now() + settings.queue_timeout;
-        let leased = Leased::new(&self.leased, &self.meter);
-        let ready = |stream, leased, reused| Ready { carrier: Carrier::Stream(stream), reused, leased };
         if let Some(stream) = self.trunks.lease(settings.max_streams) {
-            self.meter.reused();
-            return Ok(ready(stream, leased, Some(Duration::ZERO)));
+            return Ok(self.on(stream, true));
         }
+        let until = Moment::now() + settings.queue_timeout;
         let _waiting = self.meter.waiting();
         let turn = timeout_at(until, self.trunks.dialling.lock()).await;
         let _turn = turn.map_err(|_| UpstreamFailure::QueueTimeout)?;
-        let mut reused = Some(Duration::ZERO);
+        let mut reused = true;
         loop {
             if let Some(stream) = self.trunks.lease(settings.max_streams) {
-                return Ok(ready(stream, leased, reused));
+                return Ok(self.on(stream, reused));
             }
             if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
-                let keep_alive = settings.keep_alive;
-                let adding = async {
-                    self.trunks.add(self.dial(&[]).await?, keep_alive, permit, &self.meter, &self.tasks).await
-                };
+                let adding =
+                    async { self.trunks.add(self.dial(&[]).await?, settings, permit, &self.meter, &self.tasks).await };
                 self.in_time(settings.connect_timeout, adding).await?;
-                reused = None;
+                reused = false;
                 continue;
             }
             // Whatever ends is told of, but for connections of other workers.
@@ -303,6 +298,14 @@ impl Endpoint {
                 return Err(UpstreamFailure::QueueTimeout);
             }
         }
+    }
+
+    fn on(&self, stream: StreamLease, reused: bool) -> Ready {
+        if reused {
+            self.meter.reused();
+        }
+        let leased = Leased::new(&self.leased, &self.meter);
+        Ready { carrier: Carrier::Stream(stream), reused: reused.then_some(Duration::ZERO), leased }
     }
 
     async fn lease(&self, settings: &UpstreamSettings) -> Result<Lease, UpstreamFailure> {

@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 
 use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
+use super::multiplex::StreamLease;
 use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
@@ -215,10 +217,10 @@ impl Upstream {
                 let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);
                 return answered.map_err(|failure| Attempt { failure, request: None, unreachable: false });
             }
-            Err((failure, Some(unsent))) => {
-                return Err(Attempt { failure, request: Some(unsent), unreachable: false });
+            Err(Unanswered { failure, unsent: Some(unsent) }) => {
+                return Err(Attempt { failure, request: Some(*unsent), unreachable: false });
             }
-            Err((failure, None)) => failure,
+            Err(Unanswered { failure, unsent: None }) => failure,
         };
         if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure)
             && endpoint.address.wire == Wire::Http1
@@ -236,35 +238,47 @@ impl Upstream {
         carrier: &mut Carrier,
         request: Request<RequestBody>,
         watch: &BodyWatch,
-    ) -> Result<Response<Incoming>, (UpstreamFailure, Option<Request<RequestBody>>)> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         let limit = self.settings.response_timeout;
         let (answered, deadline) = match carrier {
             Carrier::Slot(_) | Carrier::Own(_) => {
                 let Some(connection) = carrier.connection() else {
-                    return Err((UpstreamFailure::Closed(None), Some(request)));
+                    let unsent = Some(Box::new(request));
+                    return Err(Unanswered { failure: UpstreamFailure::Closed(None), unsent });
                 };
                 let (sender, deadline) = connection.wake();
                 let sent = pin!(sender.try_send_request(request));
                 (patiently(sent, deadline, limit, watch).await, deadline)
             }
             Carrier::Stream(stream) => {
-                let (sender, deadline) = stream.wake();
-                let mut request = request;
-                multiplex::translate(&mut request, endpoint.address.tls);
                 // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
-                let sent = pin!(Box::pin(sender.try_send_request(request)));
-                (patiently(sent, deadline, limit, watch).await, deadline)
+                return Box::pin(self.send_on(stream, endpoint.address.tls, request, watch)).await;
             }
         };
         deadline.clear();
-        match answered {
-            None => Err((UpstreamFailure::ResponseTimeout, None)),
-            Some(Ok(response)) => Ok(response),
-            Some(Err(mut error)) => match error.take_message() {
-                Some(unsent) => Err((UpstreamFailure::Closed(Some(error.into_error())), Some(unsent))),
-                None => Err((judge(error.into_error(), watch), None)),
-            },
-        }
+        answered_in_time(answered, watch)
+    }
+
+    /// The same on a stream of a shared connection.
+    async fn send_on(
+        &self,
+        stream: &mut StreamLease,
+        secure: bool,
+        mut request: Request<RequestBody>,
+        watch: &BodyWatch,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let before = multiplex::translate(&mut request, secure);
+        let (sender, deadline) = stream.wake();
+        let sent = pin!(sender.try_send_request(request));
+        let answered = patiently(sent, deadline, self.settings.response_timeout, watch).await;
+        deadline.clear();
+        answered_in_time(answered, watch).map_err(|mut unanswered| {
+            if let Some(request) = &mut unanswered.unsent {
+                before.give_back(request);
+                stream.condemn();
+            }
+            unanswered
+        })
     }
 
     /// Takes a response whose head is one unambiguous HTTP/1.1 message.
@@ -329,6 +343,29 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
         None => lengths <= 1,
         Some(coding) => lengths == 0 && codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
     }
+}
+
+/// A request that got no answer.
+struct Unanswered {
+    failure: UpstreamFailure,
+    /// There if the endpoint has not seen it.
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// `None` is no answer in time.
+fn answered_in_time(
+    answered: Option<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    watch: &BodyWatch,
+) -> Result<Response<Incoming>, Unanswered> {
+    let (failure, unsent) = match answered {
+        Some(Ok(response)) => return Ok(response),
+        None => (UpstreamFailure::ResponseTimeout, None),
+        Some(Err(mut error)) => match error.take_message() {
+            Some(unsent) => (UpstreamFailure::Closed(Some(error.into_error())), Some(Box::new(unsent))),
+            None => (judge(error.into_error(), watch), None),
+        },
+    };
+    Err(Unanswered { failure, unsent })
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {

@@ -55,6 +55,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether its endpoints are told who the user is otherwise than by a field.
+    pub fn tells_user(&self) -> bool {
+        self.settings.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+    }
+
     /// What kind of application server it is.
     pub fn kind(&self) -> Kind {
         self.settings.kind

@@ -4,6 +4,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -19,10 +21,18 @@ use super::{Address, Place};
 #[derive(Debug)]
 pub(super) struct Stream {
     transport: Transport,
-    /// Whether the endpoint reads no more. Application servers close when they have answered, also in the middle of a body: what is
-    /// written from then on goes nowhere, so that the answer, which waits to be read, is not lost to a failed write. If there is none,
-    /// reading says so.
-    deaf: bool,
+    /// There if writes to an endpoint that has closed are no errors, see [`Stream::forgive_closing`].
+    deaf: Option<Deaf>,
+}
+
+/// Whether an endpoint reads no more: its connection may still bring an answer, and no other request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Deaf(Arc<AtomicBool>);
+
+impl Deaf {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -63,21 +73,39 @@ impl Stream {
         Transport::Uwsgi(Box::new(Uwsgi::new(self, packet))).into()
     }
 
+    /// From now on what is written to an endpoint that has closed goes nowhere and fails nothing. Application servers close when they
+    /// have answered, also in the middle of a body: the answer, which waits to be read, is not lost to a failed write, and if there is
+    /// none, reading says so.
+    pub(super) fn forgive_closing(&mut self) -> Deaf {
+        self.deaf.get_or_insert_default().clone()
+    }
+
+    /// From now on a failed write is one.
+    pub(super) fn forgive_nothing(&mut self) {
+        self.deaf = None;
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.deaf.as_ref().is_some_and(Deaf::is_so)
+    }
+
     /// Takes a failed write for one that went nowhere, if the endpoint has closed.
-    fn forgive<T>(&mut self, written: io::Result<T>, nowhere: T) -> io::Result<T> {
-        match written {
-            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                self.deaf = true;
+    fn forgive<T>(&self, written: io::Result<T>, nowhere: T) -> io::Result<T> {
+        match (written, &self.deaf) {
+            (Err(error), Some(deaf))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                deaf.0.store(true, Ordering::Relaxed);
                 Ok(nowhere)
             }
-            written => written,
+            (written, _) => written,
         }
     }
 }
 
 impl From<Transport> for Stream {
     fn from(transport: Transport) -> Self {
-        Self { transport, deaf: false }
+        Self { transport, deaf: None }
     }
 }
 
@@ -101,7 +129,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf {
+        if self.is_deaf() {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = ready!(delegate!(self.poll_write(cx, buf)));
@@ -114,7 +142,7 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let all = || bufs.iter().map(|buf| buf.len()).sum();
-        if self.deaf {
+        if self.is_deaf() {
             return Poll::Ready(Ok(all()));
         }
         let written = ready!(delegate!(self.poll_write_vectored(cx, bufs)));
@@ -131,7 +159,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
+        if self.is_deaf() {
             return Poll::Ready(Ok(()));
         }
         let flushed = ready!(delegate!(self.poll_flush(cx)));
@@ -165,7 +193,8 @@ mod tests {
                 .await
                 .expect("room for an answer");
         };
-        let stream = wrap(Transport::Unix(ours).into());
+        let mut stream = wrap(Transport::Unix(ours).into());
+        let deaf = stream.forgive_closing();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
         let asking = async {
             let response = sender.send_request(request).await.expect("an answer");
@@ -174,7 +203,9 @@ mod tests {
             #[allow(clippy::disallowed_methods)] // it has a bound
             (status, body.collect().await.expect("a whole body").to_bytes())
         };
-        tokio::join!(asking, connection, refusing).0
+        let answer = tokio::join!(asking, connection, refusing).0;
+        assert!(deaf.is_so(), "no other request may follow");
+        answer
     }
 
     #[tokio::test]

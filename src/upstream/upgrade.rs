@@ -15,6 +15,7 @@ use http::{Request, Response, StatusCode, response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::connect::Connection;
 use super::endpoint::{Carrier, Endpoint, Leased, Ready};
@@ -130,7 +131,9 @@ impl Upstream {
         })?;
         let label = Arc::clone(&endpoint.label);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (head, stream) = switch(response, leased, endpoint.meter.kept()).await?;
+            let switched =
+                timeout(self.settings.response_timeout, switch(response, leased, endpoint.meter.kept())).await;
+            let (head, stream) = switched.map_err(|_| UpstreamFailure::ResponseTimeout)??;
             let (connect, first_byte) = Default::default();
             return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
         }
@@ -165,7 +168,9 @@ async fn switch(
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| UpstreamFailure::Closed(Some(error)))?;
     let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| UpstreamFailure::Malformed(None))?;
     let early = kept(parts.read_buf);
-    let stream = TunnelEnd { stream: parts.io.into_inner(), early, leased, _open: open };
+    let mut stream = parts.io.into_inner();
+    stream.forgive_nothing(); // what a client says in a tunnel is not lost without a word
+    let stream = TunnelEnd { stream, early, leased, _open: open };
     Ok((response.into_parts().0, stream))
 }
 

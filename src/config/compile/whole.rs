@@ -8,10 +8,28 @@ use super::super::values::{Action, Config, Route};
 use super::{hosts, identity, publish};
 use crate::auth::{Demanded, IssuerSettings, Place, PolicySettings};
 use crate::route::{Router, Rule};
+use crate::upstream::{UpstreamSettings, Wire};
 
 /// What may not stand together.
 pub(super) fn errors(config: &Config, spans: &Spans) -> Vec<Problem> {
-    [indistinct(config, spans), never_arriving(config, spans), shared_copies(config, spans)].concat()
+    let shut_out = shut_out(config, spans);
+    [indistinct(config, spans), never_arriving(config, spans), shared_copies(config, spans), shut_out].concat()
+}
+
+/// A worker keeps an HTTP/2 connection for as long as it has requests: with fewer than there are workers, some would never get one.
+fn shut_out(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let workers = config.server.workers;
+    let shares = |upstream: &UpstreamSettings| upstream.endpoints.iter().any(|address| address.wire == Wire::Http2);
+    let few = config.upstreams.iter().zip(&spans.upstreams);
+    let few = few.filter(|(upstream, _)| shares(upstream) && upstream.max_connections < workers);
+    few.map(|(upstream, at)| {
+        let (name, most) = (&upstream.name, upstream.max_connections);
+        let message = format!("`max_connections = {most}` of `{name}` is less than the {workers} workers");
+        Problem::error(at.name, message).hint(
+            "over HTTP/2 each worker needs a connection of its own, which `max_streams` requests share: raise it, or set `workers`",
+        )
+    })
+    .collect()
 }
 
 /// A token names its issuer by `iss`; issuers that can't be told apart by it would try each other's tokens. One that is asked about its
