@@ -74,9 +74,9 @@ impl LeasedBody {
         match carrier {
             Carrier::Slot(lease) if reusable && request.is_sent() => lease.clean(Instant::now()),
             // Else the stream would live as long as the client goes on sending, and nobody would count it.
-            Carrier::Stream(stream) if request.quiet_left().is_none() => {
+            Carrier::Stream(mut stream) if request.quiet_left().is_none() => {
                 request.abandon();
-                stream.complete();
+                stream.let_go();
             }
             // A call is over when its answer is: dropping the stream cuts off what is left of the request.
             Carrier::Stream(_) | Carrier::Slot(_) | Carrier::Own(_) => {}

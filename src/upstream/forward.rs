@@ -277,6 +277,7 @@ impl Upstream {
         answered_in_time(answered, watch).map_err(|mut unanswered| {
             if let Some(request) = &mut unanswered.unsent {
                 before.give_back(request);
+                stream.let_go();
                 stream.condemn();
             }
             unanswered

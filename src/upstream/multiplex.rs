@@ -224,8 +224,8 @@ impl StreamLease {
         self.request = Some(request.clone());
     }
 
-    /// The response has come to its end.
-    pub(super) fn complete(mut self) {
+    /// The request has come back, or its response to an end: its body is nothing of this stream any more.
+    pub(super) fn let_go(&mut self) {
         self.request = None;
     }
 
