@@ -185,20 +185,38 @@ fn only_respond_knows_the_status_of_a_failure() {
 }
 
 #[test]
-fn the_table_of_failures_has_no_row_for_the_rest() {
-    let respond = SRC.iter().find(|file| file.path == "src/serve/respond.rs").unwrap();
-    let tables = ["status", "target_status", "handshake_status", "upstream_status", "denied_status"];
-    let functions = respond.functions();
-    for table in tables {
-        let function = functions.iter().find(|function| function.name == table);
-        let function = function.unwrap_or_else(|| panic!("serve/respond.rs has no table `{table}`"));
-        let body: Vec<_> = respond.code.lines().skip(function.line - 1).take(function.lines).collect();
-        let caught = body.iter().any(|line| line.trim_start().starts_with("_ =>"));
-        assert!(
-            !caught,
-            "`{table}` has an arm for all the rest: give every variant a row, so that a new one is noticed"
-        );
+fn the_tables_of_failures_have_no_row_for_the_rest() {
+    const TABLES: [(&str, &[&str]); 2] = [
+        ("src/serve/respond.rs", &["status", "target_status", "handshake_status", "upstream_status", "denied_status"]),
+        ("src/serve/grpc.rs", &["code", "target_code", "upstream_code", "denied_code"]),
+    ];
+    for (path, tables) in TABLES {
+        let file = SRC.iter().find(|file| file.path == path).unwrap();
+        let functions = file.functions();
+        for table in tables {
+            let function = functions.iter().find(|function| function.name == *table);
+            let function = function.unwrap_or_else(|| panic!("{path} has no table `{table}`"));
+            let body: Vec<_> = file.code.lines().skip(function.line - 1).take(function.lines).collect();
+            let caught = body.iter().any(|line| line.trim_start().starts_with("_ =>"));
+            assert!(
+                !caught,
+                "`{table}` has an arm for all the rest: give every variant a row, so that a new one is noticed"
+            );
+        }
     }
+}
+
+/// What a gRPC client is told, and who may say it. The metrics have the names of the codes, `http` their numbers.
+#[test]
+fn only_one_table_knows_the_code_of_a_failure() {
+    let home = |path: &str| ["src/serve/grpc.rs", "src/http/grpc.rs"].contains(&path);
+    // HTTP/3 has codes of its own; whoever means those of gRPC has to say so.
+    let says_so = |file: &&File| words(&file.code, "grpc").next().is_some();
+    let named = SRC.iter().filter(|file| !home(&file.path)).filter(says_so).flat_map(|file| {
+        let codes = words(&file.code, "Code").filter(|at| file.code[*at..].starts_with("Code::"));
+        codes.map(|at| format!("{}:{}", file.path, line_of(&file.code, at))).collect::<Vec<_>>()
+    });
+    wall("a failure's gRPC code is a row of the table in serve/grpc.rs", named);
 }
 
 #[test]

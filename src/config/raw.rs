@@ -438,10 +438,10 @@ pub(super) struct Route {
     /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered
     /// 503; with 0 every request for one is answered 403. Each takes two file descriptors.
     pub(super) max_tunnels: Entry<i64>,
-    /// Seconds for which nothing may come from either side of a tunnel, 1 to 86400. Default: 300. Longer than the pings of client or
-    /// upstream, or quiet tunnels are ended.
+    /// Seconds for which nothing may come from either side of a tunnel or a gRPC call, 1 to 86400. Default: 300. Longer than the pings of
+    /// client or upstream, or quiet tunnels are ended.
     pub(super) tunnel_idle_secs: Entry<Seconds>,
-    /// Whether tunnels and `text/event-stream` answers end when the token that permitted them expires. Default: true. A revocation ends
+    /// Whether tunnels, gRPC calls and `text/event-stream` answers end when the token that permitted them expires. Default: true. A revocation ends
     /// them whatever this says.
     pub(super) end_with_token: Entry<bool>,
 }

@@ -1,19 +1,20 @@
 //! A request's body on its way in: bounded in bytes and in time, and able to say afterwards how it ended.
 //!
-//! Owns the body limit, the wait between reads, the least rate, what is read ahead, and the fate. Trailers end here: they never merge
-//! into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes,
-//! and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
+//! Owns the body limit, the wait between reads, the least rate, the quiet of a conversation, what is read ahead, and the fate. Trailers
+//! end here: they never merge into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to
+//! know where the body goes, and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::client_body::{ClientBody, Cut};
 use super::spool::{Kept, Spool, SpoolError};
@@ -45,6 +46,23 @@ pub enum Fate {
     Lost,
 }
 
+/// How slowly a body may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// An upload: this long between two reads, and in all four times that and one second more for each 500 bytes.
+    Upload(Duration),
+    /// One side of a conversation, which may be silent for as long as it likes while the other speaks: this long between two reads of
+    /// either. None of it is read ahead.
+    Conversation(Duration),
+}
+
+impl Fate {
+    /// Whether the body failed, for which no upstream is to blame.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Streaming | Self::Whole)
+    }
+}
+
 /// Why reading a request body stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum InboundError {
@@ -57,8 +75,8 @@ pub enum InboundError {
     /// The client's side failed.
     #[error("client's body broke off")]
     Broken(#[source] Cut),
-    /// Whoever it was for has answered, and reads no more.
-    #[error("nobody reads the rest of the body")]
+    /// The exchange has ended without it.
+    #[error("nobody waits for the request body any more")]
     Abandoned,
     /// What was kept of it can't be had back.
     #[error("kept body is lost")]
@@ -91,10 +109,21 @@ pub struct BodyWatch(Option<Arc<Watched>>);
 struct Watched {
     fate: AtomicU8,
     bytes: AtomicU64,
+    quiet: Option<Quiet>,
+    abandoned: AtomicBool,
+    /// Who waits for the client to send more.
+    reader: Mutex<Option<Waker>>,
     /// Bytes passed on so far.
     passed: AtomicU64,
-    /// Whether nobody wants the rest.
-    abandoned: AtomicBool,
+}
+
+/// How long nothing has come of either side of a conversation.
+#[derive(Debug)]
+struct Quiet {
+    limit: Duration,
+    begun: Instant,
+    /// Milliseconds from then to the last that came.
+    last: AtomicU64,
 }
 
 /// A request's body, or none.
@@ -102,6 +131,7 @@ struct Watched {
 pub struct RequestBody {
     // Boxed, because most requests have none and the request is moved through several futures.
     reading: Option<Box<Reading>>,
+    watch: BodyWatch,
 }
 
 #[derive(Debug)]
@@ -121,25 +151,33 @@ struct Reading {
 }
 
 impl RequestBody {
-    /// Bounds `incoming` to `limit` bytes, to `timeout` between two reads, and in all to four of those and one second for each 500 bytes.
-    pub fn new(incoming: ClientBody, limit: u64, timeout: Duration, live: Option<Live>) -> Self {
-        if incoming.is_end_stream() {
-            return Self::default();
+    /// Bounds `incoming` to `limit` bytes, and in time as `pace` says.
+    pub fn new(incoming: ClientBody, limit: u64, pace: Pace, live: Option<Live>) -> Self {
+        let ended = incoming.is_end_stream();
+        let begun = Instant::now();
+        let (timeout, quiet) = match pace {
+            Pace::Upload(_) if ended => return Self::default(),
+            Pace::Upload(timeout) => (timeout, None),
+            Pace::Conversation(limit) => (limit, Some(Quiet { limit, begun, last: AtomicU64::new(0) })),
+        };
+        let watch = Arc::new(Watched { quiet, ..Watched::default() });
+        if ended {
+            watch.end(Fate::Whole);
+            return Self { reading: None, watch: BodyWatch(Some(watch)) };
         }
-        let watch = Arc::new(Watched::default());
         let reading = Reading {
             incoming,
             left: limit,
             timeout,
             deadline: Deadline::default(),
-            begun: Instant::now(),
-            watch,
+            begun,
+            watch: Arc::clone(&watch),
             live,
             ahead: VecDeque::new(),
             failed: None,
             kept: None,
         };
-        Self { reading: Some(Box::new(reading)) }
+        Self { reading: Some(Box::new(reading)), watch: BodyWatch(Some(watch)) }
     }
 
     /// No body: the request ends with its head.
@@ -148,9 +186,10 @@ impl RequestBody {
     }
 
     /// Reads the beginning of the body, or all of it if it is small, before an upstream is asked for: a client that sends slowly
-    /// keeps itself waiting and no connection. At most 64 KiB and one frame are held.
+    /// keeps itself waiting and no connection. At most 64 KiB and one frame are held. Nothing is read ahead of a conversation, in which
+    /// the client may wait for an answer before it says more.
     pub async fn read_ahead(&mut self) {
-        let Some(reading) = &mut self.reading else { return };
+        let Some(reading) = self.reading.as_mut().filter(|reading| reading.watch.quiet.is_none()) else { return };
         let mut held = 0;
         while held < AHEAD_BYTES {
             match poll_fn(|cx| reading.poll(cx)).await {
@@ -211,7 +250,7 @@ impl RequestBody {
 
     /// A view that outlives the body.
     pub fn watch(&self) -> BodyWatch {
-        BodyWatch(self.reading.as_ref().map(|reading| Arc::clone(&reading.watch)))
+        self.watch.clone()
     }
 }
 
@@ -241,10 +280,25 @@ impl BodyWatch {
         self.fate() == Fate::Whole && self.0.as_ref().is_none_or(all_passed)
     }
 
-    /// Nobody wants the rest: the body ends in an error when it is asked for more.
+    /// The exchange is over, however it ended: whoever still reads the body gets an error in place of what is to come. Dropping a
+    /// response is not enough where the request is written by a task of its own.
     pub fn abandon(&self) {
-        if let Some(watched) = &self.0 {
-            watched.abandoned.store(true, Ordering::Relaxed);
+        let Some(watched) = self.0.as_ref().filter(|_| self.fate() == Fate::Streaming) else { return };
+        watched.abandoned.store(true, Ordering::Release);
+        if let Some(reader) = watched.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            reader.wake();
+        }
+    }
+
+    /// How long both sides of the conversation may still be silent, if it is one.
+    pub fn quiet_left(&self) -> Option<Duration> {
+        self.0.as_ref()?.quiet.as_ref().map(Quiet::left)
+    }
+
+    /// The other side of the conversation has said something.
+    pub fn heard(&self) {
+        if let Some(quiet) = self.0.as_ref().and_then(|watched| watched.quiet.as_ref()) {
+            quiet.break_off();
         }
     }
 
@@ -255,9 +309,29 @@ impl BodyWatch {
     }
 }
 
+impl Quiet {
+    fn break_off(&self) {
+        self.last.store(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn left(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        (last + self.limit).saturating_sub(self.begun.elapsed())
+    }
+}
+
 impl Watched {
     fn end(&self, fate: Fate) {
         self.fate.store(fate as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the exchange has ended without the body; whoever waits for more is told when it does.
+    fn is_abandoned(&self, cx: &Context<'_>) -> bool {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
+        self.abandoned.load(Ordering::Acquire)
     }
 }
 
@@ -277,8 +351,19 @@ impl Reading {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                self.deadline.set_if_clear(self.timeout.min(self.time_left()));
-                std::task::ready!(self.deadline.poll_passed(cx));
+                if self.watch.is_abandoned(cx) {
+                    return Poll::Ready(Some(Err(InboundError::Abandoned)));
+                }
+                self.deadline.set_if_clear(self.time_left());
+                loop {
+                    std::task::ready!(self.deadline.poll_passed(cx));
+                    let Some(quiet) = &self.watch.quiet else { break };
+                    let left = quiet.left(); // the other side may have spoken meanwhile
+                    if left.is_zero() {
+                        break;
+                    }
+                    self.deadline.set(left);
+                }
                 self.watch.end(Fate::TooSlow);
                 Poll::Ready(Some(Err(InboundError::TooSlow)))
             }
@@ -317,10 +402,13 @@ impl Reading {
         self.live = None;
     }
 
-    /// What is left of the time that all of the body may take.
+    /// How long the next read may take: an upload's, or what is left of the time that all of it may take.
     fn time_left(&self) -> Duration {
+        if let Some(quiet) = &self.watch.quiet {
+            return quiet.left();
+        }
         let earned = Duration::from_secs(self.watch.bytes.load(Ordering::Relaxed) / LEAST_RATE);
-        (GRACE * self.timeout + earned).saturating_sub(self.begun.elapsed())
+        self.timeout.min((GRACE * self.timeout + earned).saturating_sub(self.begun.elapsed()))
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Option<Result<Frame<Bytes>, InboundError>> {
@@ -335,6 +423,9 @@ impl Reading {
         };
         self.left = left;
         self.watch.bytes.fetch_add(length, Ordering::Relaxed);
+        if let Some(quiet) = &self.watch.quiet {
+            quiet.break_off();
+        }
         // Over HTTP/2 the end may still come in a frame of its own; a length that was announced and kept says as much.
         if self.incoming.is_end_stream() || self.incoming.size_hint().exact() == Some(0) {
             self.whole();
@@ -374,5 +465,50 @@ impl Body for RequestBody {
         }
         let ahead: u64 = reading.ahead.iter().map(|data| data.len() as u64).sum();
         reading.incoming.size_hint().exact().map_or_else(SizeHint::default, |left| SizeHint::with_exact(ahead + left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_is_quiet_only_as_long_as_neither_side_speaks() {
+        let limit = Duration::from_secs(10);
+        let quiet = Quiet { limit, begun: Instant::now(), last: AtomicU64::new(0) };
+        let watch = BodyWatch(Some(Arc::new(Watched { quiet: Some(quiet), ..Watched::default() })));
+        for _ in 0..5 {
+            advance(Duration::from_secs(9)).await;
+            assert_eq!(watch.quiet_left(), Some(Duration::from_secs(1)));
+            watch.clone().heard();
+            assert_eq!(watch.quiet_left(), Some(limit));
+        }
+        advance(Duration::from_hours(1)).await;
+        assert_eq!(watch.quiet_left(), Some(Duration::ZERO));
+        assert_eq!(BodyWatch::default().quiet_left(), None);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_body_is_told_when_it_is_abandoned() {
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let watched = Arc::new(Watched::default());
+        let watch = BodyWatch(Some(Arc::clone(&watched)));
+        assert!(!watched.is_abandoned(&Context::from_waker(&waker)));
+        watch.abandon();
+        assert!(woken.0.load(Ordering::Relaxed) && watched.is_abandoned(&Context::from_waker(&waker)));
+
+        let whole = Arc::new(Watched::default());
+        whole.end(Fate::Whole);
+        BodyWatch(Some(Arc::clone(&whole))).abandon();
+        assert!(!whole.is_abandoned(&Context::from_waker(&waker)), "there is nothing left to abandon");
     }
 }

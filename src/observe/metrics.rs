@@ -29,7 +29,7 @@ use super::key_sets::KeySets;
 use super::spools::Spools;
 use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
-pub use cells::{Held, METHODS, STATUSES};
+pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
@@ -58,6 +58,11 @@ const REQUEST_BODY_BYTES: Family =
     Family::counter("portcullis_request_body_bytes_total", "Body bytes received from clients.", &["route"]);
 const RESPONSE_BODY_BYTES: Family =
     Family::counter("portcullis_response_body_bytes_total", "Body bytes sent to clients.", &["route"]);
+const GRPC_CALLS: Family = Family::counter(
+    "portcullis_grpc_calls_total",
+    "gRPC calls that have ended, by what their client was told; their HTTP status is 200 whatever came of them.",
+    &["route", "code"],
+);
 const TUNNELS_OPEN: Family = Family::gauge("portcullis_tunnels_open", "Tunnels open.", &["route"]);
 const TUNNELS_ENDED: Family =
     Family::counter("portcullis_tunnels_ended_total", "Tunnels that have ended, by cause.", &["route", "cause"]);
@@ -205,6 +210,7 @@ pub const FAMILIES: &[&Family] = &[
     &REQUESTS_IN_FLIGHT,
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
+    &GRPC_CALLS,
     &TUNNELS_OPEN,
     &TUNNELS_ENDED,
     &TUNNEL_BYTES,
@@ -470,6 +476,9 @@ impl Ledger {
 fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     for (method, status, requests) in RouteCells::requests(shards) {
         sheet.put(&REQUESTS, &[route, method, &status], requests);
+    }
+    for (code, calls) in RouteCells::calls(shards) {
+        sheet.put(&GRPC_CALLS, &[route, code], calls);
     }
     sheet.put_latency(&REQUEST_DURATION, &[route], shards.iter().map(|shard| &shard.latency));
     sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::{Limits, lapse, publish, redirect, upgrade};
 use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
-use crate::http::{Body, BodyWatch, Fate, RequestBody, Target, TargetError, cors, hop};
+use crate::http::{Body, BodyWatch, Fate, Pace, RequestBody, Target, TargetError, cors, hop};
 use crate::snapshot::{Action, Rewrite, Route, Snapshot};
 use crate::upstream::{Failed, Forwarded, Kind, OnBehalf, Upstream, UpstreamFailure};
 
@@ -40,8 +40,14 @@ pub(super) async fn act(
         Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let (kind, tells_user) = (upstream.kind(), upstream.tells_user());
-            let passage = Passage { kind, tells_user, rewrite: rewrite.as_ref(), identity: identity.as_ref() };
+            let passage = Passage {
+                kind: upstream.kind(),
+                tells_user: upstream.tells_user(),
+                converses: upstream.converses(),
+                rewrite: rewrite.as_ref(),
+                identity: identity.as_ref(),
+            };
+            let call = exchange.grpc;
             let tunnel = upgrade::wanted(&mut exchange, route, &permit, snapshot)?;
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, &snapshot.limits)?;
             let mut response = match tunnel {
@@ -52,7 +58,7 @@ pub(super) async fn act(
                 cors::silence(response.headers_mut()); // the gateway speaks for this route
             }
             let standing = || snapshot.authority.standing(&permit).filter(|_| route.tunnels.end_with_token);
-            Ok(lapse::end_with(standing, response, &notes))
+            Ok(lapse::end_with(standing, response, call, &notes))
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
@@ -95,8 +101,11 @@ fn outgoing<'i>(
     target: &Target,
     limits: &Limits,
 ) -> Result<Outgoing<'i>, Failure> {
-    let Exchange { mut head, body, notes, connection, .. } = exchange;
+    let Exchange { mut head, body, grpc, notes, connection, .. } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
+    if grpc {
+        crate::http::grpc::timeout(&head.headers)?;
+    }
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
@@ -105,7 +114,10 @@ fn outgoing<'i>(
     let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
-    let body = body.take(route.body_bytes, limits.body_timeout);
+    // Where each request has a connection to itself, a media type must not be enough to hold it in silence.
+    let converses = grpc && passage.converses;
+    let pace = if converses { Pace::Conversation(route.tunnels.idle) } else { Pace::Upload(limits.body_timeout) };
+    let body = body.take(route.body_bytes, pace);
     notes.write(|story| story.body = Some(body.watch()));
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
@@ -118,6 +130,8 @@ fn outgoing<'i>(
 struct Passage<'a> {
     kind: Kind,
     tells_user: bool,
+    /// Whether a request that lasts holds no connection of its own there.
+    converses: bool,
     rewrite: Option<&'a Rewrite>,
     identity: Option<&'a Identity>,
 }

@@ -3,7 +3,8 @@
 //! The stack, from outside in, and why each layer stands where it stands:
 //! 1. `Recorded`: sees every exchange begin and end, even one that panicked; a failure from further in is an answer from here on.
 //! 2. `CatchPanic`: a panic further in is a failure, not a dead connection.
-//! 3. `dispatch`: the request itself, boxed: hyper keeps room for one request's future in every connection, idle or not, and the
+//! 3. `Timed`: a gRPC call ends when its client said, wherever it is further in.
+//! 4. `dispatch`: the request itself, boxed: hyper keeps room for one request's future in every connection, idle or not, and the
 //!    future of a whole exchange is some kilobytes.
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use tower::{Service, ServiceBuilder, service_fn};
 
 use super::Limits;
 use super::activity::Activity;
+use super::calls::Timed;
 use super::context::{Connection, Worker, address_value};
 use super::dispatch::dispatch;
 use super::driver::{DRAIN_IDLE, Ended, Farewell, drive};
@@ -245,6 +247,7 @@ pub(super) fn stack<B: Into<ClientBody>>(
     ServiceBuilder::new()
         .layer(Recorded { connection })
         .layer(CatchPanic)
+        .layer(Timed)
         .service(service_fn(|exchange| Box::pin(dispatch(exchange))))
 }
 

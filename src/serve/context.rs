@@ -87,6 +87,8 @@ pub(super) struct Exchange {
     pub(super) connection: Arc<Connection>,
     pub(super) head: request::Parts,
     pub(super) body: Unread,
+    /// Whether it is a gRPC call.
+    pub(super) grpc: bool,
     pub(super) notes: Notes,
     /// How it asks for a tunnel, if it does; known with its target.
     pub(super) asked: Option<Asked>,

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use super::places::NoPlace;
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
+use crate::http::grpc::BadTimeout;
 use crate::http::websocket::HandshakeError;
 use crate::http::{Fate, SpoolError, TargetError};
 use crate::route::RouteError;
@@ -53,6 +54,10 @@ pub(super) enum Failure {
     BodyTooSlow,
     #[error("request body is malformed")]
     BodyMalformed,
+    #[error(transparent)]
+    BadCallTimeout(#[from] BadTimeout),
+    #[error("the call's own deadline passed before an answer")]
+    CallTimeout,
     #[error("client left before its request was complete")]
     ClientGone,
     #[error("request handling panicked")]
@@ -62,13 +67,20 @@ pub(super) enum Failure {
 impl Failure {
     /// An upstream failure is the client's if the request's body was.
     pub(super) fn of_upstream(failure: UpstreamFailure, body: Fate) -> Self {
-        match (failure, body) {
-            (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
-            (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
-            (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
-            (UpstreamFailure::RequestBody, Fate::Lost) => Self::BodyLost,
-            (UpstreamFailure::RequestBody, _) => Self::ClientGone,
-            (failure, _) => Self::Upstream(failure),
+        match failure {
+            UpstreamFailure::RequestBody => Self::of_body(body).unwrap_or(Self::ClientGone),
+            failure => Self::Upstream(failure),
+        }
+    }
+
+    /// How a request's body failed while its client was there.
+    pub(super) fn of_body(fate: Fate) -> Option<Self> {
+        match fate {
+            Fate::TooLarge => Some(Self::BodyTooLarge),
+            Fate::TooSlow => Some(Self::BodyTooSlow),
+            Fate::Malformed => Some(Self::BodyMalformed),
+            Fate::Lost => Some(Self::BodyLost),
+            Fate::Streaming | Fate::Whole | Fate::Broken => None,
         }
     }
 
@@ -102,6 +114,8 @@ impl Failure {
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyMalformed => "body_malformed",
+            Self::BadCallTimeout(_) => "bad_call_timeout",
+            Self::CallTimeout => "call_timeout",
             Self::ClientGone => "client_gone",
             Self::Panicked => "panic",
         }

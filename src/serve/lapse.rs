@@ -1,7 +1,7 @@
-//! An answer that ends with its token: a stream of events lives no longer than what permitted it.
+//! An answer that ends with its token: a stream of events or of gRPC messages lives no longer than what permitted it.
 //!
-//! Owns which answers those are and when they are looked at. They end cleanly, after what was handed over already: a browser comes again
-//! by itself, with whatever token it has by then.
+//! Owns which answers those are and when they are looked at. Events end cleanly, after what was handed over already: a browser comes again
+//! by itself, with whatever token it has by then. A call breaks off, and its client is told so in trailers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::context::Notes;
 use crate::auth::{Lapse, Standing, UnixSeconds};
 use crate::deadline::Deadline;
+use crate::http::grpc::is_grpc;
 use crate::http::{Body, BodyError};
 use crate::observe::TunnelCause;
 
@@ -23,14 +24,28 @@ const EVENT_STREAM: &[u8] = b"text/event-stream";
 pub(super) fn end_with(
     standing: impl FnOnce() -> Option<Standing>,
     response: Response<Body>,
+    call: bool,
     notes: &Notes,
 ) -> Response<Body> {
-    if !is_endless(&response) {
+    let call = call && is_grpc(response.headers()) && !response.body().is_end_stream();
+    if !call && !is_endless(&response) {
         return response;
     }
     let Some(standing) = standing() else { return response };
-    let notes = notes.clone();
-    response.map(|body| Body::stream(Lapsing { body: Some(body), standing, deadline: Deadline::default(), notes }))
+    let (notes, deadline) = (notes.clone(), Deadline::default());
+    response.map(|body| Body::stream(Lapsing { body: Some(body), standing, deadline, call, notes }))
+}
+
+/// The token of a call ended before the answer did.
+#[derive(Debug, thiserror::Error)]
+#[error("the token of the call has ended")]
+pub(super) struct Lapsed(Lapse);
+
+impl Lapsed {
+    /// How the access log calls it.
+    pub(super) fn label(&self) -> &'static str {
+        cause(self.0).label()
+    }
 }
 
 fn is_endless(response: &Response<Body>) -> bool {
@@ -54,12 +69,16 @@ struct Lapsing {
     body: Option<Body>,
     standing: Standing,
     deadline: Deadline,
+    call: bool,
     notes: Notes,
 }
 
 impl Lapsing {
     fn end(&mut self, lapse: Lapse) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.body = None;
+        if self.call {
+            return Poll::Ready(Some(Err(Lapsed(lapse).into())));
+        }
         self.notes.write(|story| story.outcome = cause(lapse).label());
         Poll::Ready(None)
     }

@@ -5,11 +5,13 @@
 
 mod act;
 mod activity;
+mod calls;
 mod connection;
 mod context;
 mod dispatch;
 mod driver;
 mod failure;
+mod grpc;
 mod guarded;
 mod http3;
 mod ids;

@@ -86,6 +86,14 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
     response
 }
 
+/// What is said of a failure to whoever is answered in other words than these.
+pub(super) fn detail(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => denied_detail(denied.kind()),
+        _ => status(failure).1,
+    }
+}
+
 /// Status and what is said of it, one row a variant: no row may be missing.
 fn status(failure: &Failure) -> (StatusCode, &'static str) {
     match failure {
@@ -127,6 +135,8 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
         Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
+        Failure::BadCallTimeout(_) => (StatusCode::BAD_REQUEST, "grpc-timeout is malformed"),
+        Failure::CallTimeout => (StatusCode::GATEWAY_TIMEOUT, "the call's deadline has passed"),
         Failure::ClientGone => (client_closed_request(), "the client left"),
         Failure::Unsigned(_) | Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
     }

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::activity::Activity;
-use crate::http::{ClientBody, Live, RequestBody};
+use crate::http::{ClientBody, Live, Pace, RequestBody};
 use crate::shutdown::Tasks;
 
 /// How long an unread body is held for its client to notice the response.
@@ -44,9 +44,9 @@ impl Unread {
     }
 
     /// The body, for somebody who reads it within bounds.
-    pub(super) fn take(mut self, limit: u64, timeout: Duration) -> RequestBody {
+    pub(super) fn take(mut self, limit: u64, pace: Pace) -> RequestBody {
         let body = self.body.take().expect("`take` consumes the only holder");
-        RequestBody::new(body, limit, timeout, self.live.take())
+        RequestBody::new(body, limit, pace, self.live.take())
     }
 }
 

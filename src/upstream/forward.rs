@@ -21,7 +21,7 @@ use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::multiplex::StreamLease;
 use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
-use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
+use crate::http::{Body, BodyWatch, RequestBody, hop};
 use crate::proxy_protocol;
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
@@ -239,7 +239,7 @@ impl Upstream {
         request: Request<RequestBody>,
         watch: &BodyWatch,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let limit = self.settings.response_timeout;
+        let limit = self.patience(watch);
         let (answered, deadline) = match carrier {
             Carrier::Slot(_) | Carrier::Own(_) => {
                 let Some(connection) = carrier.connection() else {
@@ -259,6 +259,11 @@ impl Upstream {
         answered_in_time(answered, watch)
     }
 
+    /// How long an answer's head is waited for after the last progress: in a conversation, as long as both sides may be silent.
+    fn patience(&self, watch: &BodyWatch) -> Duration {
+        watch.quiet_left().unwrap_or(self.settings.response_timeout)
+    }
+
     /// The same on a stream of a shared connection.
     async fn send_on(
         &self,
@@ -268,9 +273,10 @@ impl Upstream {
         watch: &BodyWatch,
     ) -> Result<Response<Incoming>, Unanswered> {
         let before = multiplex::translate(&mut request, secure);
+        stream.carry(watch);
         let (sender, deadline) = stream.wake();
         let sent = pin!(sender.try_send_request(request));
-        let answered = patiently(sent, deadline, self.settings.response_timeout, watch).await;
+        let answered = patiently(sent, deadline, self.patience(watch), watch).await;
         deadline.clear();
         answered_in_time(answered, watch).map_err(|mut unanswered| {
             if let Some(request) = &mut unanswered.unsent {
@@ -369,7 +375,7 @@ fn answered_in_time(
 }
 
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
+    if error.is_user() || watch.fate().is_failure() {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))

@@ -65,6 +65,11 @@ impl Upstream {
         self.settings.kind
     }
 
+    /// Whether all endpoints take many requests on one connection, so that one which lasts holds little.
+    pub fn converses(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http2)
+    }
+
     /// Where a body of unknown length must be kept until it is whole, if it must.
     pub fn spool(&self) -> Option<&Spool> {
         self.spool.as_ref()

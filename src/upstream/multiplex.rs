@@ -24,7 +24,7 @@ use tokio::time::interval;
 use super::UpstreamSettings;
 use super::stream::Stream;
 use crate::deadline::Deadline;
-use crate::http::RequestBody;
+use crate::http::{BodyWatch, RequestBody};
 use crate::observe::{EndpointMeter, Held};
 use crate::shutdown::Tasks;
 
@@ -75,6 +75,8 @@ pub(super) struct StreamLease {
     trunk: Trunk,
     freed: Arc<Notify>,
     deadline: Deadline,
+    /// The request's body, as long as the exchange has not ended well.
+    request: Option<BodyWatch>,
 }
 
 impl Trunks {
@@ -84,7 +86,7 @@ impl Trunks {
         open.retain(|trunk| !trunk.sender.is_closed() && !trunk.load.condemned.load(Ordering::Relaxed));
         let trunk = open.iter().find(|trunk| trunk.load.has_room(most))?.clone();
         trunk.load.streams.fetch_add(1, Ordering::Relaxed);
-        Some(StreamLease { trunk, freed: Arc::clone(&self.freed), deadline: Deadline::default() })
+        Some(StreamLease { trunk, freed: Arc::clone(&self.freed), deadline: Deadline::default(), request: None })
     }
 
     /// Speaks HTTP/2 over `stream` and waits until the endpoint has said how much it allows, so that one that speaks something else
@@ -212,19 +214,29 @@ impl StreamLease {
         (&mut self.trunk.sender, &mut self.deadline)
     }
 
+    /// Carries the request whose body is watched: it is not sent further when the exchange is over.
+    pub(super) fn carry(&mut self, request: &BodyWatch) {
+        self.request = Some(request.clone());
+    }
+
     /// The deadline of the exchange under way.
     pub(super) fn deadline(&mut self) -> &mut Deadline {
         &mut self.deadline
     }
 
-    /// The connection gave a request back: as after a GOAWAY it takes no more, and hyper does not say so before its last stream ends.
-    pub(super) fn condemn(&self) {
+    /// The connection gave the request back, which may go on another: as after a GOAWAY it takes no more, and hyper does not say so
+    /// before its last stream ends.
+    pub(super) fn condemn(&mut self) {
+        self.request = None;
         self.trunk.load.condemned.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for StreamLease {
     fn drop(&mut self) {
+        if let Some(request) = &self.request {
+            request.abandon();
+        }
         *lock(&self.trunk.load.idle_since) = Instant::now();
         self.trunk.load.streams.fetch_sub(1, Ordering::Relaxed);
         self.freed.notify_one();

@@ -21,9 +21,11 @@ GIVES_UP_SECS = 30
 
 
 @pytest.fixture
-def gate(site: Site) -> Gate:
-    """The name of this story's stream."""
-    return Gate.of(site)
+def gate(site: Site) -> Iterator[Gate]:
+    """The name of this story's stream, which ends with the story."""
+    made = Gate.of(site)
+    yield made
+    made.end()
 
 
 @contextmanager
@@ -60,14 +62,15 @@ def test_the_view_is_told_when_its_client_has_gone(visitor: httpx.Client, gate: 
 
 
 def test_a_stream_ends_with_its_token(visitor: httpx.Client, front: Gateway, gate: Gate) -> None:
-    """Cleanly: a browser comes again by itself, with what it has for a token by then."""
+    """Cleanly: a browser comes again by itself with what it has for a token by then."""
     begun, token = time.monotonic(), mint(front.secret, exp=int(time.time()) + 2)
-    path = f"/guarded/events/{gate.name}/?comments=0.1"
-    with listening(visitor, path, {"Authorization": f"Bearer {token}"}) as events:
-        assert next(events) == "event 0"
-        assert next(events, None) is None
-    gate.wait_gone(NOTICED_SECS)
+    path, headers = f"/guarded/events/{gate.name}/?comments=0.1", {"Authorization": f"Bearer {token}"}
+    with listening(visitor, path, headers) as events:
+        assert list(events) == ["event 0"]
     assert time.monotonic() - begun < GIVES_UP_SECS / 2, "the view has ended it"
+    gate.wait_gone(NOTICED_SECS)
+    assert visitor.get(path, headers=headers).status_code == 401
+    assert front.logged(path)["outcome"] == "token_expired"
 
 
 def test_a_poll_is_answered_when_there_is_news(visitor: httpx.Client, gate: Gate) -> None:
@@ -77,12 +80,11 @@ def test_a_poll_is_answered_when_there_is_news(visitor: httpx.Client, gate: Gate
     assert visitor.get(path).json() == {"news": gate.name}
 
 
-def test_a_poll_whose_client_has_gone_is_given_up(visitor: httpx.Client, gate: Gate, server: AppServer) -> None:
-    if not server.asynchronous:
-        pytest.skip("a WSGI application is not told before it answers")
-    with pytest.raises(httpx.ReadTimeout):
-        visitor.get(f"/public/poll/{gate.name}/", timeout=1)
-    visitor.close()
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+def test_a_poll_whose_client_has_gone_is_given_up(socket_gateway: Gateway, gate: Gate, http2: bool) -> None:
+    """Under ASGI: a WSGI application is not told before it answers."""
+    with socket_gateway.client(http2) as leaving, pytest.raises(httpx.ReadTimeout):
+        leaving.get(f"/public/poll/{gate.name}/", timeout=1)
     gate.wait_gone(NOTICED_SECS)
 
 

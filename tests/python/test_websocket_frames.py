@@ -1,6 +1,7 @@
 """What a WebSocket is made of passes as it is, in both directions: fragments, control frames, and every way to close.
 
-The `websockets` library stands at both ends. Each case is told twice, once from the client to the server and once back.
+The `websockets` library stands at both ends. Each case is told twice, once from the client to the server and once back;
+what HTTP/2 frames anew is told again with a client that speaks it.
 """
 
 import itertools
@@ -8,18 +9,20 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.connection import Connection
 
 from support.certificates import Authority
-from support.frames import CLOSE, CONTINUATION, PING, TEXT, Frame, close
+from support.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, Frame, close
 from support.gateway import Gateway
+from support.h2_socket import Carrier, H2Socket
 from support.site import Site
 from support.socket_origin import SocketOrigin
 from support.sockets import PATIENCE_SECS, end_of, extensions
+from support.waiting import free_ports
 
 Fragments = tuple[str, ...] | tuple[bytes, ...]
 Ends = Callable[..., Any]
@@ -48,6 +51,13 @@ CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014,
 REASONS = {"none": "", "some": "as you wished", "the longest": "r" * 123, "no ASCII": "größer als \U0001f600"}
 
 
+class Between(NamedTuple):
+    """A gateway, and the port where it speaks plain HTTP."""
+
+    gateway: Gateway
+    plain_port: int
+
+
 @pytest.fixture(scope="module")
 def origin() -> Iterator[SocketOrigin]:
     """The server."""
@@ -59,7 +69,7 @@ def origin() -> Iterator[SocketOrigin]:
 @pytest.fixture(scope="module")
 def between(
     origin: SocketOrigin, site: Site, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Gateway]:
+) -> Iterator[Between]:
     """The gateway before it."""
     gateway = Gateway(
         directory=tmp_path_factory.mktemp("between"),
@@ -69,19 +79,24 @@ def between(
         static_root=site.static_root,
         secret=site.secret,
     )
+    port = free_ports(1)[0]
+    gateway.configure(f"""
+    [listen.http]
+    address = "127.0.0.1:{port}"
+    """)
     try:
         gateway.start()
-        yield gateway
+        yield Between(gateway, port)
     finally:
         gateway.stop()
 
 
 @pytest.fixture(params=["to the server", "to the client"])
 def ends(
-    request: pytest.FixtureRequest, origin: SocketOrigin, between: Gateway
+    request: pytest.FixtureRequest, origin: SocketOrigin, between: Between
 ) -> Iterator[tuple[Connection, Connection]]:
     """Who speaks and who listens, without compression."""
-    with origin.pair(between, compression=None) as (client, server):
+    with origin.pair(between.plain_port, compression=None) as (client, server):
         yield (client, server) if request.param == "to the server" else (server, client)
 
 
@@ -108,10 +123,10 @@ def test_messages_arrive_in_their_order(ends: tuple[Connection, Connection]) -> 
     assert [listener.recv(timeout=PATIENCE_SECS) for _ in range(500)] == [str(number) for number in range(500)]
 
 
-def test_both_ends_speak_at_once(origin: SocketOrigin, between: Gateway) -> None:
+def test_both_ends_speak_at_once(origin: SocketOrigin, between: Between) -> None:
     """Neither waits for the other to finish, though more is under way than any buffer holds."""
     message = b"w" * (256 * KIB)
-    with origin.pair(between, compression=None) as both:
+    with origin.pair(between.plain_port, compression=None) as both:
         speaking = [threading.Thread(target=lambda end=end: [end.send(message) for _ in range(32)]) for end in both]
         for thread in speaking:
             thread.start()
@@ -185,6 +200,52 @@ def test_an_end_that_is_torn_down_is_an_end_for_the_other(ends: tuple[Connection
         other.recv(timeout=PATIENCE_SECS)
 
 
+# Over HTTP/2.
+
+
+@pytest.fixture
+def h2_ends(origin: SocketOrigin, between: Between) -> Iterator[tuple[H2Socket, Connection]]:
+    """A client on a stream of HTTP/2, and the server."""
+    with Carrier(between.gateway) as carrier:
+        client = carrier.open("/public/ws/")
+        assert client.status == 200
+        yield client, origin.accepted()
+
+
+@pytest.mark.parametrize("fragments", MESSAGES.values(), ids=MESSAGES)
+def test_a_message_passes_both_ways_over_http_2_in_its_fragments(
+    h2_ends: tuple[H2Socket, Connection], fragments: Fragments
+) -> None:
+    client, server = h2_ends
+    answering = threading.Thread(target=lambda: server.send(tuple(server.recv_streaming())))
+    answering.start()
+    raw = [part.encode() if isinstance(part, str) else part for part in fragments]
+    opcodes = [TEXT if isinstance(fragments[0], str) else BINARY, *[CONTINUATION] * (len(raw) - 1)]
+    frames = [Frame(opcode, part, fin=False) for opcode, part in zip(opcodes, raw, strict=True)]
+    client.send(*frames, Frame(CONTINUATION))
+    # The library ends a message that it is given in fragments in the same way, after the last one that it was sent.
+    received = [client.frame() for _ in range(len(frames) + 2)]
+    assert received == [*frames, Frame(CONTINUATION, fin=False), Frame(CONTINUATION)]
+    answering.join(PATIENCE_SECS)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_close_code_passes_both_ways_over_http_2(
+    origin: SocketOrigin, h2_ends: tuple[H2Socket, Connection], code: int
+) -> None:
+    client, server = h2_ends
+    client.send(close(code, "as you wished"))
+    assert end_of(server) == (code, "as you wished")
+    assert client.end_of() == code
+    again = client.carrier.open("/public/ws/")
+    closing = threading.Thread(target=origin.accepted().close, args=(code,))
+    closing.start()
+    assert again.end_of() == code
+    again.send(close(code))
+    closing.join(PATIENCE_SECS)
+    assert again.rest() == b""
+
+
 # What breaks the protocol.
 
 
@@ -213,12 +274,6 @@ BROKEN = {
 }
 
 
-def _send(speaker: Connection, content: bytes) -> None:
-    """Sends past the library, but not while it sends: two threads would spoil the TLS record of both."""
-    with speaker.protocol_mutex:
-        speaker.socket.sendall(content)
-
-
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_whoever_breaks_the_protocol_is_sent_away(ends: tuple[Connection, Connection], broken: Broken) -> None:
     """Whether by the gateway or by the other end: with a code that says so, and never by silence."""
@@ -226,7 +281,7 @@ def test_whoever_breaks_the_protocol_is_sent_away(ends: tuple[Connection, Connec
     # The library looks at text when it is read.
     threading.Thread(target=lambda: end_of(listener)).start()
     masked = speaker.protocol.side.name == "CLIENT"
-    _send(speaker, b"".join(frame.encode(masked) for frame in broken.frames))
+    speaker.socket.sendall(b"".join(frame.encode(masked) for frame in broken.frames))
     assert end_of(speaker)[0] in {broken.code, 1002, 1006}
 
 
@@ -234,7 +289,7 @@ def test_whoever_breaks_the_protocol_is_sent_away(ends: tuple[Connection, Connec
 def test_a_close_frame_with_and_without_a_code_passes(ends: tuple[Connection, Connection], code: int | None) -> None:
     closer, other = ends
     frame = Frame(CLOSE) if code is None else close(code)
-    _send(closer, frame.encode(masked=closer.protocol.side.name == "CLIENT"))
+    closer.socket.sendall(frame.encode(masked=closer.protocol.side.name == "CLIENT"))
     assert end_of(other)[0] == (code or 1005)
 
 
@@ -242,8 +297,8 @@ def test_a_close_frame_with_and_without_a_code_passes(ends: tuple[Connection, Co
 
 
 @pytest.mark.parametrize("text", ["once and again " * 10_000, "short"])
-def test_a_compressed_message_passes(origin: SocketOrigin, between: Gateway, text: str) -> None:
-    with origin.pair(between) as (client, server):
+def test_a_compressed_message_passes(origin: SocketOrigin, between: Between, text: str) -> None:
+    with origin.pair(between.plain_port) as (client, server):
         agreed = extensions(client)
         assert agreed == extensions(server)
         assert agreed is not None

@@ -42,21 +42,19 @@ def test_the_gateway_says_that_it_can(carrier: Carrier) -> None:
     assert carrier.offers_connect
 
 
-def test_every_message_comes_back_as_it_was_sent(carrier: Carrier, socket_server: AppServer, gate: Gate) -> None:
+def test_every_message_comes_back_as_it_was_sent(carrier: Carrier, gate: Gate) -> None:
     opened = carrier.open(f"/public/ws/echo/{gate.name}/")
     assert opened.status == 200
     assert not {"upgrade", "connection", "sec-websocket-accept", "content-length"} & set(opened.headers)
     for frame in (
         Frame(TEXT, b"hello"),
         Frame(TEXT, "grüße \U0001f600".encode()),
-        Frame(TEXT),
         Frame(BINARY, bytes(range(256))),
         Frame(BINARY, b"x" * 70_000),
         Frame(BINARY, b"y" * 900_000),
     ):
-        if socket_server.sends(frame.payload):
-            opened.send(frame)
-            assert opened.frame() == frame
+        opened.send(frame)
+        assert opened.frame() == frame
 
 
 def test_a_message_in_fragments_comes_back_whole_and_a_ping_between_them_is_answered(
@@ -67,12 +65,9 @@ def test_a_message_in_fragments_comes_back_whole_and_a_ping_between_them_is_answ
     assert [opened.frame(), opened.frame()] == [Frame(PONG, b"now"), Frame(TEXT, b"one, two")]
 
 
-def test_a_large_message_of_the_application_arrives_whole(
-    carrier: Carrier, socket_server: AppServer, gate: Gate
-) -> None:
-    size = 8 * MIB if socket_server.sends(bytes(8 * MIB)) else MIB
-    opened = carrier.open(f"/public/ws/large/{size}/{gate.name}/")
-    assert opened.frame() == Frame(BINARY, b"0123456789abcdef" * (size // 16))
+def test_a_large_message_of_the_application_arrives_whole(carrier: Carrier, gate: Gate) -> None:
+    opened = carrier.open(f"/public/ws/large/{8 * MIB}/{gate.name}/")
+    assert opened.frame() == Frame(BINARY, b"0123456789abcdef" * (8 * MIB // 16))
 
 
 def test_the_consumer_sees_what_it_would_see_over_http_1(
@@ -159,7 +154,7 @@ def test_a_close_code_passes_both_ways(carrier: Carrier, gate: Gate, code: int) 
     assert from_app.ended
     from_client = carrier.open(f"/public/ws/echo/{gate.name}/")
     from_client.send(close(code))
-    assert from_client.end_of() in {code, 1000}, "Daphne answers every code with 1000"
+    assert from_client.end_of() in {code, 1000}, "Daphne confirms every code with 1000"
     assert gate.close_code() == code
 
 
@@ -178,7 +173,7 @@ def test_a_connection_lives_no_longer_than_its_token(carrier: Carrier, socket_ga
     opened.send(Frame(TEXT, b"in time"))
     assert opened.frame() == Frame(TEXT, b"in time")
     assert opened.end_of() == 1008
-    assert gate.close_code() != 1000
+    assert gate.close_code() == 1001
     assert carrier.get("/public/echo/").status == 200, "the connection goes on"
 
 

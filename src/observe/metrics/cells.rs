@@ -23,6 +23,27 @@ pub const STATUSES: [u16; 51] = [
     502, 503, 504, 505, 507,
 ];
 
+/// The codes of gRPC by their number.
+pub const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 /// Upper bounds of the latency buckets; one more bucket takes what is slower.
 pub(super) const BOUNDS: [Duration; 15] = [
     Duration::from_micros(500),
@@ -95,6 +116,8 @@ impl Drop for Held {
 pub(super) struct RouteCells {
     /// One row a method, made when the method is first seen: most routes see one or two.
     rows: [OnceLock<Box<StatusRow>>; METHODS.len()],
+    /// One count a code, made at the first gRPC call.
+    calls: OnceLock<Box<[Count; GRPC_CODES.len()]>>,
     pub(super) latency: Latency,
     pub(super) bytes_in: Count,
     pub(super) bytes_out: Count,
@@ -106,6 +129,21 @@ impl RouteCells {
     pub(super) fn request(&self, method: &Method, status: u16) {
         let row = self.rows[method_slot(method)].get_or_init(Box::default);
         row.0[status_slot(status)].add(1);
+    }
+
+    pub(super) fn call(&self, code: usize) {
+        if let Some(count) = self.calls.get_or_init(Box::default).get(code) {
+            count.add(1);
+        }
+    }
+
+    /// The gRPC calls of all shards by code; only what has happened.
+    pub(super) fn calls(shards: &[&Self]) -> Vec<(&'static str, u64)> {
+        let count = |(number, code): (usize, &&'static str)| {
+            let rows = shards.iter().filter_map(|shard| shard.calls.get());
+            (*code, rows.map(|row| row[number].value()).sum())
+        };
+        GRPC_CODES.iter().enumerate().map(count).filter(|(_, calls)| *calls > 0).collect()
     }
 
     /// The requests of all shards by method and status; only what has happened.

@@ -32,6 +32,11 @@ impl RouteMeter {
         self.0.bytes_out.add(bytes_out);
     }
 
+    /// A gRPC call has ended: the number of its code.
+    pub fn called(&self, code: usize) {
+        self.0.call(code);
+    }
+
     /// A request has ended that became a tunnel: what that moved and how long it was there are no request's figures.
     pub fn tunnelled(&self, method: &Method, status: u16) {
         self.0.request(method, status);

@@ -1,7 +1,9 @@
 //! What the stories are told with: a gateway process, origins that misbehave on demand, and clients that speak exact bytes.
 
 pub mod client;
+pub mod frames;
 pub mod gateway;
+pub mod grpc;
 pub mod h2;
 pub mod h2_origin;
 pub mod h3;

@@ -39,10 +39,6 @@ class AppServer(ABC):
     def _argv(self) -> list[str | Path]:
         """What starts it."""
 
-    def sends(self, message: str | bytes) -> bool:
-        """Whether it sends a WebSocket message such as this."""
-        return True
-
     @property
     def socket(self) -> Path:
         """The unix socket, when there is no port."""
@@ -81,10 +77,12 @@ class AppServer(ABC):
     def client(self, host: str) -> httpx.Client:
         """A client that speaks to the server itself, as the gateway would: same Host, scheme https."""
         uds = str(self.socket) if self.port is None else None
+        # uWSGI closes each connection over HTTP and does not say so: kept ones would fail now and then.
+        unkept = httpx.Limits(max_keepalive_connections=0)
         return httpx.Client(
             base_url=f"http://127.0.0.1:{self.port or 80}",
             headers={"Host": host, "X-Forwarded-Proto": "https"},
-            transport=UwsgiTransport(self.place) if self.uwsgi else httpx.HTTPTransport(uds=uds),
+            transport=UwsgiTransport(self.place) if self.uwsgi else httpx.HTTPTransport(uds=uds, limits=unkept),
             timeout=20,
         )
 

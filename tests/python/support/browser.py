@@ -55,7 +55,8 @@ class Browser:
             "about:blank",
         ]
         home = {"HOME": str(self.directory)}
-        self._daemon = Daemon("the browser", argv, self.directory / "browser.log", home, self.directory)
+        # Debian's `chromium` is a script that does not end what it starts.
+        self._daemon = Daemon("the browser", argv, self.directory / "browser.log", home, self.directory, family=True)
         self._page = self._attach()
 
     def stop(self) -> None:
@@ -78,11 +79,11 @@ class Browser:
         port_file = self.directory / "profile" / "DevToolsActivePort"
         lines = wait_until(lambda: port_file.read_text().split() if port_file.exists() else [], "the browser", 60)
         root = f"ws://127.0.0.1:{lines[0]}"
-        with connect(f"{root}{lines[1]}", proxy=None, max_size=None) as whole:
+        with connect(f"{root}{lines[1]}", proxy=None, max_size=None, legacy=True) as whole:
             whole.send(json.dumps({"id": 0, "method": "Target.getTargets"}))
             targets = json.loads(whole.recv(timeout=PATIENCE_SECS))["result"]["targetInfos"]
         page = next(target["targetId"] for target in targets if target["type"] == "page")
-        return connect(f"{root}/devtools/page/{page}", proxy=None, max_size=None)
+        return connect(f"{root}/devtools/page/{page}", proxy=None, max_size=None, legacy=True)
 
     def _ask(self, method: str, **parameters: Any) -> Any:
         number = next(self._numbers)

@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from support.appserver import AppServer
 
+MESSAGE_BYTES = 16 * 1024 * 1024
+"""What Uvicorn takes by default. Daphne's own default is a mebibyte."""
+
 
 @dataclass
 class Daphne(AppServer):
@@ -17,10 +20,7 @@ class Daphne(AppServer):
     asynchronous: ClassVar[bool] = True
     tells_client_address: ClassVar[bool] = True
 
-    def sends(self, message: str | bytes) -> bool:
-        """None without a byte, and none of more than its limit of a mebibyte."""
-        return 0 < len(message) <= 1 << 20
-
     def _argv(self) -> list[str | Path]:
         place = ["-u", str(self.socket)] if self.port is None else ["-b", "127.0.0.1", "-p", str(self.port)]
-        return [sys.executable, "-m", "daphne", *place, "--proxy-headers", "backend.asgi:application"]
+        sizes = [f"--websocket-max-{what}-size={MESSAGE_BYTES}" for what in ("message", "frame")]
+        return [sys.executable, "-m", "daphne", *place, "--proxy-headers", *sizes, "backend.asgi:application"]

@@ -24,6 +24,10 @@ class Gate:
         """Lets the view go on."""
         (self.directory / (self.name if number is None else f"{self.name}.{number}")).touch()
 
+    def end(self) -> None:
+        """Ends a view that nobody listens to any more, if it has not noticed."""
+        (self.directory / f"{self.name}.over").touch()
+
     def wait_gone(self, within: float) -> None:
         """Returns once the view knows that its client has gone."""
         wait_until(lambda: (self.directory / f"{self.name}.gone").exists(), "the view to notice", within)

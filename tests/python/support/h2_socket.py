@@ -9,8 +9,7 @@ from typing import Self
 import h2.config
 import h2.connection
 import h2.events
-import h2.settings
-from hyperframe.frame import Frame as WireFrame
+from hyperframe.frame import Frame as CarrierFrame
 from hyperframe.frame import GoAwayFrame
 
 from support.frames import CLOSE, Frame
@@ -21,21 +20,20 @@ READ_BYTES = 64 * 1024
 WINDOW_BYTES = 1 << 20
 
 
-class Patient(h2.connection.H2Connection):
-    """Goes on after a GOAWAY that blames nobody, as RFC 9113 has it (section 6.8); the library takes it for the end."""
+class _Patient(h2.connection.H2Connection):
+    """Lets streams go on after a GOAWAY (RFC 9113, section 6.8), which `h2` takes for the end of the connection."""
 
-    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[WireFrame], list[h2.events.Event]]:
-        received: tuple[list[WireFrame], list[h2.events.Event]] = super()._receive_goaway_frame(frame)
-        if frame.error_code == 0:
-            self.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
-        return received
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[CarrierFrame], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.error_code, event.last_stream_id = frame.error_code, frame.last_stream_id
+        return [], [event]
 
 
 class H2Socket:
     """One WebSocket on an HTTP/2 connection, which may carry others, and ordinary requests."""
 
     def __init__(self, carrier: "Carrier", number: int) -> None:
-        self._carrier = carrier
+        self.carrier = carrier
         self.number = number
         self.headers: dict[str, str] = {}
         self.ended = False
@@ -47,20 +45,20 @@ class H2Socket:
     @property
     def status(self) -> int:
         """The answer, as soon as it is there."""
-        self._carrier.pump(lambda: bool(self.headers))
+        self.carrier.pump(lambda: bool(self.headers))
         return int(self.headers[":status"])
 
     def send(self, *frames: Frame) -> None:
         """Sends frames as a client does, as many DATA frames as the windows allow."""
-        self._carrier.send(self.number, b"".join(frame.encode(masked=True) for frame in frames))
+        self.carrier.send(self.number, b"".join(frame.encode(masked=True) for frame in frames))
 
     def end(self) -> None:
         """Closes the client's side of the stream."""
-        self._carrier.end(self.number)
+        self.carrier.end(self.number)
 
     def cancel(self) -> None:
         """Resets the stream, as a browser does when a page is left."""
-        self._carrier.cancel(self.number)
+        self.carrier.cancel(self.number)
 
     def frame(self) -> Frame:
         """The next frame."""
@@ -78,13 +76,13 @@ class H2Socket:
 
     def rest(self) -> bytes:
         """Everything up to the end of the stream."""
-        self._carrier.pump(lambda: self.ended or self.reset is not None)
+        self.carrier.pump(lambda: self.ended or self.reset is not None)
         rest = bytes(self.received)
         self.received.clear()
         return rest
 
     def _exactly(self, size: int) -> bytes:
-        self._carrier.pump(lambda: len(self.received) >= size or self.ended or self.reset is not None)
+        self.carrier.pump(lambda: len(self.received) >= size or self.ended or self.reset is not None)
         if len(self.received) < size:
             raise EOFError
         taken = bytes(self.received[:size])
@@ -98,13 +96,15 @@ class Carrier:
     def __init__(self, gateway: GatewayProcess) -> None:
         self._host = gateway.host
         self._streams: dict[int, H2Socket] = {}
+        self._settings_came = False
         self.goaway = False
         """Whether the gateway has said that it takes no more streams."""
         context = gateway.authority.trust()
         context.set_alpn_protocols(["h2"])
         plain = socket.create_connection(("127.0.0.1", gateway.port), PATIENCE_SECS, (CLIENT_ADDRESS, 0))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._tls: ssl.SSLSocket = context.wrap_socket(plain, server_hostname="localhost")
-        self._h2 = Patient(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._h2 = _Patient(h2.config.H2Configuration(header_encoding="utf-8"))
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW_BYTES)
         self._flush()
@@ -120,7 +120,7 @@ class Carrier:
     @property
     def offers_connect(self) -> bool:
         """Whether the gateway's settings allow extended CONNECT (RFC 8441, section 3)."""
-        self.pump(lambda: h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE in self._h2.remote_settings)
+        self.pump(lambda: self._settings_came)
         return bool(self._h2.remote_settings.enable_connect_protocol)
 
     def open(self, path: str, headers: Mapping[str, str] | None = None, protocol: str = "websocket") -> H2Socket:
@@ -151,10 +151,12 @@ class Carrier:
 
     def send(self, number: int, content: bytes) -> None:
         """Sends bytes on a stream, as the gateway's windows allow."""
-        while content:
+        left = memoryview(content)
+        while left:
             self.pump(lambda: self._room(number) > 0)
-            piece, content = content[: self._room(number)], content[self._room(number) :]
-            self._h2.send_data(number, piece)
+            room = self._room(number)
+            self._h2.send_data(number, bytes(left[:room]))
+            left = left[room:]
             self._flush()
 
     def end(self, number: int) -> None:
@@ -180,6 +182,7 @@ class Carrier:
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
             self.goaway = True
+        self._settings_came |= isinstance(event, h2.events.RemoteSettingsChanged)
         stream = self._streams.get(getattr(event, "stream_id", None) or 0)
         if stream is None:
             return

@@ -27,9 +27,12 @@ class Daemon:
         env: Mapping[str, str],
         cwd: Path,
         dialogue: bool = False,
+        family: bool = False,
     ) -> None:
+        """`family`: the program starts others and does not end them, so that they are ended with it, as its process group."""
         self.name = name
         self.log = log
+        self._family = family
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(word) for word in argv],
@@ -38,6 +41,7 @@ class Daemon:
                 stderr=output,
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env},
                 cwd=cwd,
+                start_new_session=family,
             )
         Daemon.running.append(self)
 
@@ -81,13 +85,19 @@ class Daemon:
     def stop(self) -> None:
         """Ends the process whatever its state; harmless when it has ended already."""
         if self.alive:
-            self._process.terminate()
+            self._end(signal.SIGTERM)
             try:
                 self._process.wait(STOP_SECS)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._end(signal.SIGKILL)
                 self._process.wait(STOP_SECS)
         self._forget()
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._family:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
 
     def tail(self) -> str:
         """The end of what the process has written."""

@@ -1,6 +1,7 @@
 """A WebSocket server of the `websockets` library, both of whose ends a story holds in its hands."""
 
 import queue
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection
 from websockets.sync.server import Server, ServerConnection, serve
 
-from support.gateway import GatewayProcess
-from support.sockets import PATIENCE_SECS, open_socket
+from support.sockets import PATIENCE_SECS, open_over
 
 
 @dataclass
@@ -39,12 +39,18 @@ class SocketOrigin:
         self._server.shutdown()
 
     @contextmanager
-    def pair(
-        self, gateway: GatewayProcess, path: str = "/public/ws/", **options: Any
-    ) -> Iterator[tuple[ClientConnection, ServerConnection]]:
-        """Both ends of a new connection through the gateway."""
-        with open_socket(gateway, path, **{"max_size": None, **options}) as client:
-            yield client, self._accepted.get(timeout=PATIENCE_SECS)
+    def pair(self, port: int, **options: Any) -> Iterator[tuple[ClientConnection, ServerConnection]]:
+        """Both ends of a new connection through the gateway, to whose plain listener the client connects.
+
+        Without TLS: library and story use the connection at the same time, which sockets of TLS do not allow.
+        """
+        plain = socket.create_connection(("127.0.0.1", port), PATIENCE_SECS)
+        with open_over(plain, "ws://localhost/public/ws/", max_size=None, **options) as client:
+            yield client, self.accepted()
+
+    def accepted(self) -> ServerConnection:
+        """The server's end of the next connection."""
+        return self._accepted.get(timeout=PATIENCE_SECS)
 
     def _hand_over(self, accepted: ServerConnection) -> None:
         """The library closes the connection when this returns."""

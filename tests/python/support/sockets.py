@@ -1,6 +1,7 @@
 """WebSockets through the gateway, by the `websockets` library."""
 
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,18 +26,15 @@ def open_socket(
     protocols: Sequence[str] | None = None,
     **options: Any,
 ) -> ClientConnection:
-    """Opens one from `CLIENT_ADDRESS`, over HTTP/1.1 and TLS. It sends no pings by itself."""
+    """Opens one from `CLIENT_ADDRESS`, over HTTP/1.1 and TLS."""
     plain = socket.create_connection(("127.0.0.1", gateway.port), PATIENCE_SECS, (CLIENT_ADDRESS, 0))
-    opened: ClientConnection = connect(
-        f"wss://{gateway.host}{path}",
-        sock=plain,
-        ssl=gateway.authority.trust(),
-        server_hostname="localhost",
-        additional_headers=headers,
-        subprotocols=[Subprotocol(name) for name in protocols] if protocols else None,
-        **{"proxy": None, "ping_interval": None, "open_timeout": PATIENCE_SECS, **options},
-    )
-    return opened
+    trust = gateway.authority.trust()
+    # The library reads in one thread and writes in another, which goes wrong while the tickets of TLS 1.3 come in.
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    secured = {"ssl": trust, "server_hostname": "localhost"}
+    offered = [Subprotocol(name) for name in protocols] if protocols else None
+    url = f"wss://{gateway.host}{path}"
+    return open_over(plain, url, additional_headers=headers, subprotocols=offered, **secured, **options)
 
 
 def open_around(server: AppServer, path: str, **options: Any) -> ClientConnection:
@@ -46,8 +44,13 @@ def open_around(server: AppServer, path: str, **options: Any) -> ClientConnectio
         plain.connect(str(server.socket))
     else:
         plain = socket.create_connection(("127.0.0.1", server.port))
-    settings = {"proxy": None, "ping_interval": None, **options}
-    opened: ClientConnection = connect(f"ws://localhost{path}", sock=plain, **settings)
+    return open_over(plain, f"ws://localhost{path}", **options)
+
+
+def open_over(plain: socket.socket, url: str, **options: Any) -> ClientConnection:
+    """Opens one over a connection that is there already. It sends no pings by itself."""
+    settings = {"legacy": True, "proxy": None, "ping_interval": None, "open_timeout": PATIENCE_SECS, **options}
+    opened: ClientConnection = connect(url, sock=plain, **settings)
     return opened
 
 

@@ -28,12 +28,12 @@ def is_open(name: str) -> bool:
     return _path(name).exists()
 
 
-def glances_at(name: str) -> Iterator[float]:
-    """Pauses to make until the gate is open."""
+def glances_at(*names: str) -> Iterator[float]:
+    """Pauses to make until one of the gates is open."""
     deadline = time.monotonic() + PATIENCE_SECS
-    while not is_open(name):
+    while not any(map(is_open, names)):
         if time.monotonic() > deadline:
-            raise GateClosed(name)
+            raise GateClosed(*names)
         yield GLANCE_SECS
 
 

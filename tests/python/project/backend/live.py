@@ -12,7 +12,7 @@ LONGEST_POLL_SECS = 20.0
 
 
 def events(request: HttpRequest, name: str) -> StreamingHttpResponse:
-    """One event at once, each other when its gate opens; `?comments=SECS` sends comments in between."""
+    """One event at once, each other when its gate opens, until it is over; `?comments=SECS` fills the waiting."""
     first = int(request.headers.get("Last-Event-ID", -1)) + 1
     script = _events(name, first, float(request.GET.get("comments", 0)))
     headers = {"Cache-Control": "no-cache"}
@@ -36,9 +36,11 @@ def _events(name: str, first: int, comment_secs: float) -> Script:
     try:
         for number in itertools.count(first):
             yield f"id: {number}\ndata: event {number}\n\n".encode()
-            for glance_secs in gates.glances_at(f"{name}.{number + 1}"):
+            for glance_secs in gates.glances_at(f"{name}.{number + 1}", f"{name}.over"):
                 if comment_secs:
                     yield b": still here\n\n"
                 yield comment_secs or glance_secs
+            if gates.is_open(f"{name}.over"):
+                return
     finally:
         gates.open_gate(f"{name}.gone")
