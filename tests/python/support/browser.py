@@ -55,8 +55,12 @@ class Browser:
             "about:blank",
         ]
         home = {"HOME": str(self.directory)}
-        self._daemon = Daemon("the browser", argv, self.directory / "browser.log", home, self.directory)
-        self._page = self._attach()
+        self._daemon = Daemon("the browser", argv, self.directory / "browser.log", home, self.directory, family=True)
+        try:
+            self._page = self._attach()
+        except BaseException:
+            self._daemon.stop()
+            raise
 
     def stop(self) -> None:
         """Ends it."""
