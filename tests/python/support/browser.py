@@ -55,9 +55,12 @@ class Browser:
             "about:blank",
         ]
         home = {"HOME": str(self.directory)}
-        # Debian's `chromium` is a script that does not end what it starts.
         self._daemon = Daemon("the browser", argv, self.directory / "browser.log", home, self.directory, family=True)
-        self._page = self._attach()
+        try:
+            self._page = self._attach()
+        except BaseException:
+            self._daemon.stop()
+            raise
 
     def stop(self) -> None:
         """Ends it."""

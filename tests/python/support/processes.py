@@ -1,10 +1,10 @@
 """Child processes that are ended by their own id, and whose output is shown when a story fails."""
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 from typing import ClassVar
 
 from support.waiting import wait_until
@@ -29,7 +29,7 @@ class Daemon:
         dialogue: bool = False,
         family: bool = False,
     ) -> None:
-        """`family`: the program starts others and does not end them, so that they are ended with it, as its process group."""
+        """With `family`, the processes that this one starts end with it: it may be a script that forgets its child."""
         self.name = name
         self.log = log
         self._family = family
@@ -69,7 +69,7 @@ class Daemon:
 
         wait_until(look, f"{self.name} to be ready", within)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Sends a signal to this process alone."""
         self._process.send_signal(number)
 
@@ -85,11 +85,11 @@ class Daemon:
     def stop(self) -> None:
         """Ends the process whatever its state; harmless when it has ended already."""
         if self.alive:
-            self._end(signal.SIGTERM)
+            self._end(SIGTERM)
             try:
                 self._process.wait(STOP_SECS)
             except subprocess.TimeoutExpired:
-                self._end(signal.SIGKILL)
+                self._end(SIGKILL)
                 self._process.wait(STOP_SECS)
         self._forget()
 
@@ -102,6 +102,12 @@ class Daemon:
     def tail(self) -> str:
         """The end of what the process has written."""
         return self.log.read_text(errors="replace")[-TAIL_CHARS:]
+
+    def _end(self, number: Signals) -> None:
+        if self._family:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
 
     def _forget(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
