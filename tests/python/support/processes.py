@@ -93,12 +93,6 @@ class Daemon:
                 self._process.wait(STOP_SECS)
         self._forget()
 
-    def _end(self, number: signal.Signals) -> None:
-        if self._family:
-            os.killpg(self._process.pid, number)
-        else:
-            self._process.send_signal(number)
-
     def tail(self) -> str:
         """The end of what the process has written."""
         return self.log.read_text(errors="replace")[-TAIL_CHARS:]
