@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -19,7 +19,7 @@ use portcullis::auth::{
     IdentityKey, IdentitySettings, Issuer, IssuerSettings, KeySource, Permit, Policy, PolicySettings, Possession,
     RouteAuth, Secret, SigningKey, UnixSeconds, mint,
 };
-use portcullis::http::{Boundary, Framing, Target, TargetError, Violation, hop};
+use portcullis::http::{Boundary, Framing, Http2Budget, Target, TargetError, Violation, hop};
 use portcullis::observe::{AccessLog, LogFormat, LogSettings, Metrics, Record, Vocabulary};
 use portcullis::route::{Router, Rule};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
@@ -75,6 +75,23 @@ fn http_parts(criterion: &mut Criterion) {
         assert!(framing.violation().is_none() && !framing.in_head(), "the head must be good and whole");
     });
     group.finish();
+
+    // A request of 300 bytes after HPACK with its answer of 600, and 64 KiB of an upload: what a read or a write is looked at for.
+    let frame = |kind: u8, length: u16| [&[0][..], &length.to_be_bytes(), &[kind, 4, 0, 0, 0, 1]].concat();
+    let request = [frame(1, 300), vec![0x82; 300]].concat();
+    let upload = [frame(0, 16_384), vec![b'x'; 16_384]].concat().repeat(4);
+    for (name, read, written) in [("http2_frames/request", request, 600), ("http2_frames/upload-64k", upload, 26)] {
+        criterion.bench_function(name, |bencher| {
+            let mut budget = Http2Budget::new(Instant::now());
+            budget.admit(&[0; 24], Instant::now); // the preface
+            bencher.iter(|| {
+                let admitted = budget.admit(black_box(&read), Instant::now);
+                budget.sent(black_box(written));
+                admitted
+            });
+            assert!(!budget.is_spent(), "work costs nothing");
+        });
+    }
 }
 
 fn route(criterion: &mut Criterion) {
@@ -128,7 +145,8 @@ fn target() -> Target {
 /// One decision. Every eighth of those that verify gives others their turn, which here is one more poll.
 fn judge(authority: &Authority, policy: &Policy, headers: &HeaderMap, target: &Target) -> Result<Permit, Denied> {
     let now = UnixSeconds::from_secs(NOW);
-    let asking = Asking { method: &Method::GET, headers, target, secure: true, client_certificate: None, now };
+    let asking =
+        Asking { method: &Method::GET, headers, target, secure: true, client_certificate: None, tunnel: false, now };
     let mut deciding = pin!(authority.authorize(policy, &asking));
     let mut context = Context::from_waker(Waker::noop());
     loop {
@@ -197,6 +215,7 @@ fn record() -> Record<'static> {
         path: REQUEST_TARGET.as_bytes(),
         protocol: Version::HTTP_11,
         status: 200,
+        grpc: None,
         route: "api",
         outcome: "ok",
         issuer: Some("corp"),

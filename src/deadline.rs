@@ -21,7 +21,12 @@ pub struct Deadline {
 impl Deadline {
     /// Sets the deadline `after` from now, replacing any other.
     pub fn set(&mut self, after: Duration) {
-        self.at = Some(Instant::now() + after);
+        self.set_at(Instant::now() + after);
+    }
+
+    /// Sets the deadline to this moment, replacing any other.
+    pub fn set_at(&mut self, at: Instant) {
+        self.at = Some(at);
     }
 
     /// Sets the deadline `after` from now unless one is already set.

@@ -5,6 +5,7 @@
 //! another. Refuses to know TOML and how a snapshot came about.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -13,9 +14,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::auth::{Authority, Identity, Policy};
 use crate::files::Site;
 use crate::http::Boundary;
+use crate::http::cors::Cors;
 use crate::observe::{AuthMeter, RouteMeter};
 use crate::route::Router;
-use crate::serve::Limits;
+use crate::serve::{Limits, Places};
 use crate::upstream::Upstream;
 
 /// One generation on one worker.
@@ -46,12 +48,29 @@ pub struct Route {
     pub action: Action,
     /// Most bytes of a request's body.
     pub body_bytes: u64,
+    /// What tunnels through it may do.
+    pub tunnels: Tunnels,
     /// Fields set on every response.
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Fields set on every response that does not have them.
+    pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What scripts of other origins may do, if the gateway says it.
+    pub cors: Option<Cors>,
     /// Counts its requests.
     pub meter: RouteMeter,
     /// Counts its decisions.
     pub decisions: AuthMeter,
+}
+
+/// What the tunnels of one route may do.
+#[derive(Debug)]
+pub struct Tunnels {
+    /// How many there may be, for the whole process.
+    pub places: Places,
+    /// How long one may be idle.
+    pub idle: Duration,
+    /// Whether tunnels and streams of events end when their token expires.
+    pub end_with_token: bool,
 }
 
 /// What a route does with a permitted request.

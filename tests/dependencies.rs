@@ -4,10 +4,11 @@
 use std::path::Path;
 
 /// A crate, the lowest release that may be built in, and what is wrong before it.
-const FLOORS: [(&str, [u64; 3], &str); 5] = [
+const FLOORS: [(&str, [u64; 3], &str); 6] = [
     ("hyper", [1, 11, 0], "a Content-Length before a Transfer-Encoding stayed beside it: request smuggling"),
     ("h2", [0, 4, 4], "a flood of CONTINUATION frames costs processor time without bound (RUSTSEC-2024-0332)"),
     ("jsonwebtoken", [10, 3, 0], "a claim of the wrong type passed as if it were absent (GHSA-h395-gr6q-cpjc)"),
+    ("quinn-proto", [0, 11, 14], "malformed transport parameters panic the endpoint (RUSTSEC-2026-0037)"),
     ("rustls", [0, 23, 18], "a fragmented ClientHello panics the acceptor (RUSTSEC-2024-0399)"),
     ("rustls-webpki", [0, 103, 13], "a malformed revocation list panics the verifier (RUSTSEC-2026-0104)"),
 ];

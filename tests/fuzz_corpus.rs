@@ -36,6 +36,7 @@ proptest! {
         entry::jwks(&bytes);
         entry::dpop(&bytes);
         entry::proxy_header(&bytes);
+        entry::http3(&bytes);
     }
 
     #[test]
@@ -46,6 +47,17 @@ proptest! {
         let fixed = [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length.to_be_bytes()].concat();
         entry::proxy_header(&[&fixed, &rest[..]].concat());
         entry::proxy_header(&[line.as_bytes(), &rest].concat());
+    }
+
+    #[test]
+    fn no_stream_of_http3_panics(
+        kind in any::<u8>(), frames in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..60)), 0..6), cut in any::<u16>(),
+    ) {
+        let frame = |(kind, payload): &(u8, Vec<u8>)| {
+            [&[*kind, u8::try_from(payload.len()).unwrap()], &payload[..]].concat()
+        };
+        let stream = frames.iter().map(frame).collect::<Vec<_>>().concat();
+        entry::http3(&[&[kind], &stream[..stream.len() - usize::from(cut) % (stream.len() + 1)]].concat());
     }
 
     #[test]
@@ -74,4 +86,7 @@ fn what_is_not_changed_passes_and_holds() {
     assert_eq!(passed(3), 0, "bound to a key that nobody shows");
     assert!(entry::dpop(&[0]));
     assert!(entry::proxy_header(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\nGET"));
+    let head = b"\x01\x10\0\0\xd1\xd7\xc1\x50\x09site.test";
+    assert!(entry::http3(&[&[0], &head[..]].concat()));
+    assert!(entry::http3(&[&[3 << 1 | 1], &head[..], b"\0\x03abc"].concat()));
 }

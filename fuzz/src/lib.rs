@@ -1,5 +1,5 @@
-//! What is thrown at the judge and at the door: bytes become requests, key sets, proofs and PROXY headers, and what must never happen is
-//! asserted.
+//! What is thrown at the judge and at the door: bytes become requests, key sets, proofs, PROXY headers and streams of HTTP/3, and what
+//! must never happen is asserted.
 //!
 //! The fuzzing targets call these, and so does a test of the gateway with random bytes, on the stable compiler.
 
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use portcullis::auth::{
     Access, Algorithm, Asking, Authority, Cause, DenyList, Expectation, Forwarding, Issuer, IssuerSettings, KeySource,
@@ -19,10 +20,13 @@ use portcullis::auth::{
     check_proof, explain_token, inspect, mint,
 };
 use portcullis::http::Target;
+use portcullis::http::http3::{Fault, Frames, PeerStream, Piece, request_head};
 use portcullis::proxy_protocol::{Announced, LONGEST, Progress, Version, read, write};
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
+/// Most bytes of a head.
+const SECTION: usize = 200;
 const SECRET: &[u8] = b"a secret that everybody who reads this file may know";
 /// The Ed25519 key of RFC 8037 appendix A.1.
 const ED25519: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
@@ -112,6 +116,58 @@ pub fn proxy_header(data: &[u8]) -> bool {
     true
 }
 
+/// Bytes become a stream of HTTP/3: a request with a length that the first byte says, or one of the client's own. Whether they are a whole
+/// request comes out.
+///
+/// It must not matter how they arrive, no more is held than may be, and what passes for a head has nothing in it that HTTP/1.1 would
+/// read another way.
+pub fn http3(data: &[u8]) -> bool {
+    let Some((&kind, stream)) = data.split_first() else { return false };
+    let mut peer = PeerStream::default();
+    let whole = peer.read(stream);
+    let mut piecewise = PeerStream::default();
+    assert_eq!(stream.chunks(1).try_for_each(|byte| piecewise.read(byte)), whole);
+    assert_eq!(peer.role(), piecewise.role());
+
+    let announced = (kind & 1 == 1).then_some(u64::from(kind >> 1));
+    let pieces = received(stream, usize::MAX, announced);
+    assert_eq!(received(stream, 1 + usize::from(kind) % 7, announced), pieces);
+    let Ok((heads, content)) = pieces else { return false };
+    assert!(heads.len() == 1 && heads[0].len() <= SECTION);
+    assert!(announced.is_none_or(|length| length == content.len() as u64));
+    let Ok((head, length)) = request_head(&heads[0], SECTION) else { return false };
+    assert!(length.is_none_or(|length| head.headers["content-length"] == length.to_string()));
+    for (name, value) in &head.headers {
+        assert!(!["connection", "transfer-encoding", "upgrade"].contains(&name.as_str()));
+        assert!(value.as_bytes().iter().all(|byte| !b"\r\n\0".contains(byte)));
+    }
+    if let Ok(target) = Target::read(&head, true, SECTION) {
+        assert!(target.path_and_query().as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+    true
+}
+
+/// The heads and the content of a request that comes in parts of `step` bytes.
+fn received(stream: &[u8], step: usize, announced: Option<u64>) -> Result<(Vec<Bytes>, Vec<u8>), Fault> {
+    let (mut frames, mut heads, mut content) = (Frames::new(SECTION), Vec::new(), Vec::new());
+    for part in stream.chunks(step) {
+        let mut input = Bytes::copy_from_slice(part);
+        while let Some(piece) = frames.next(&mut input)? {
+            match piece {
+                Piece::Head(head) => {
+                    heads.push(head);
+                    if let Some(length) = announced {
+                        frames.announce(length);
+                    }
+                }
+                Piece::Data(data) => content.extend_from_slice(&data),
+                Piece::Trailers => {}
+            }
+        }
+    }
+    frames.end().map(|()| (heads, content))
+}
+
 /// Whether a proof brings another key than the good one: whoever finds such a key may sign with it, and a token says whose it is.
 fn own_key(proof: &str) -> bool {
     let header = |proof: &str| {
@@ -174,6 +230,7 @@ impl Court {
             target: &target,
             secure: true,
             client_certificate: None,
+            tunnel: false,
             now: UnixSeconds::from_secs(NOW),
         };
         let policy = &self.policies[usize::from(place >> 4) % 3];

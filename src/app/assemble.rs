@@ -8,18 +8,20 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{Site, SiteSettings};
-use crate::http::{Boundary, SpoolUsage};
+use crate::http::cors::Cors;
+use crate::http::{Boundary, SpoolUsage, own_name, own_value};
 use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
+use crate::serve::Places;
 use crate::shutdown::Tasks;
-use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot};
+use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot, Tunnels};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
 use crate::upstream::{Group, Upstream, UpstreamSettings, UpstreamTlsProblem};
 
@@ -72,6 +74,8 @@ pub(super) struct Assembly {
     acceptors: HashMap<Box<str>, Acceptor>,
     /// One for each published key set, whichever issuers verify with it.
     remotes: Vec<Arc<RemoteKeys>>,
+    /// The tunnels of each route, by its name.
+    places: HashMap<Box<str>, Places>,
     commons: Commons,
 }
 
@@ -149,6 +153,7 @@ pub(super) fn assemble(
     let issuers = issuers(&config, before, &remotes)?;
     let groups = groups(&config, before)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
+    let places = places(&config, before);
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
     let mut snapshots = Vec::with_capacity(crew.len());
@@ -160,6 +165,7 @@ pub(super) fn assemble(
             identity,
             documents: &documents,
             groups: &groups,
+            places: &places,
             metrics,
             number,
             commons,
@@ -171,7 +177,7 @@ pub(super) fn assemble(
     }
     let kept = acceptors.iter().map(|(name, acceptor)| (name.clone(), acceptor.clone())).collect();
     let assembly =
-        Assembly { config, issuers, groups, crew: carried, acceptors: kept, remotes, commons: commons.clone() };
+        Assembly { config, issuers, groups, crew: carried, acceptors: kept, remotes, places, commons: commons.clone() };
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
 }
 
@@ -246,6 +252,15 @@ fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>,
     config.upstreams.iter().map(group).collect()
 }
 
+/// Tunnels outlive reloads, and so does their count.
+fn places(config: &Config, before: Option<&Assembly>) -> HashMap<Box<str>, Places> {
+    let places = |route: &Route| {
+        let known = before.and_then(|before| before.places.get(&route.name));
+        (route.name.clone(), known.cloned().unwrap_or_default().at_most(route.tunnels.most))
+    };
+    config.routes.iter().map(places).collect()
+}
+
 type Acceptors = (Vec<(Box<str>, Acceptor)>, Vec<CertInfo>);
 
 fn acceptors(config: &Config, before: Option<&Assembly>) -> Result<Acceptors, AssembleError> {
@@ -278,6 +293,7 @@ struct Bench<'a> {
     /// In the order of the routes.
     documents: &'a [Option<Document>],
     groups: &'a [Arc<Group>],
+    places: &'a HashMap<Box<str>, Places>,
     metrics: &'a Metrics,
     number: usize,
     commons: &'a Commons,
@@ -335,7 +351,7 @@ impl Bench<'_> {
         });
         Snapshot {
             generation,
-            router: Router::new(rules),
+            router: Router::new(rules).with_unknown_host(self.config.server.unknown_host),
             authority: Arc::clone(&carried.authority),
             boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
                 .believing(self.config.server.trusted_fields),
@@ -350,7 +366,14 @@ impl Bench<'_> {
             policy: Policy::compile(&route.auth, self.issuers),
             action: self.action(route, document, carried),
             body_bytes: route.body_bytes,
-            response_headers: route.response_headers.clone(),
+            tunnels: Tunnels {
+                places: self.places.get(&route.name).cloned().unwrap_or_default(),
+                idle: route.tunnels.idle,
+                end_with_token: route.tunnels.end_with_token,
+            },
+            response_headers: own_copies(&route.response_headers),
+            default_headers: own_copies(&route.default_headers),
+            cors: route.cors.as_ref().map(Cors::new),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }
@@ -387,6 +410,11 @@ impl Bench<'_> {
         let audience = route.auth.forward.identity.as_deref()?;
         self.identity.as_ref().map(|key| Identity::new(Arc::clone(key), audience))
     }
+}
+
+/// Fields in bytes of this worker's own: each answer counts references to them.
+fn own_copies(fields: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderValue)> {
+    fields.iter().map(|(name, value)| (own_name(name), own_value(value))).collect()
 }
 
 /// The headers that carry claims or the gateway's own token, on any route: removed from every request before anything else is done.

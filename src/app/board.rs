@@ -75,6 +75,7 @@ fn listeners(config: &Config) -> Vec<ListenerStatus> {
         name: listener.listen.name.clone(),
         address: listener.listen.address,
         tls: listener.tls.is_some(),
+        http3: listener.http3.is_some(),
     };
     config.listeners.iter().map(listener).collect()
 }
@@ -165,6 +166,7 @@ pub(super) fn listening(config: &Config) -> impl Iterator<Item = String> {
     config.listeners.iter().map(|listener| {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         let redirect = https_port(listener).map(|port| format!(" (redirects to port {port})")).unwrap_or_default();
-        format!("{scheme}://{}{redirect}", listener.listen.address)
+        let http3 = listener.http3.map(|_| " (HTTP/3 too)").unwrap_or_default();
+        format!("{scheme}://{}{redirect}{http3}", listener.listen.address)
     })
 }

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
+use super::quic::{Addresses, Change};
 use super::revocation::RevocationDesk;
 use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
@@ -47,6 +48,7 @@ pub(super) struct Control {
     generation: u64,
     crew: Vec<Handle>,
     entrances: HashMap<Box<str>, Arc<Entrance>>,
+    addresses: Addresses,
     drain: DrainTrigger,
     /// Yields `None` when the last worker has ended.
     workers_done: mpsc::Receiver<()>,
@@ -75,6 +77,7 @@ impl Control {
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let admin = serve_admin(&config, &metrics, &board, &revocations)?;
         let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
+        let quic = Addresses::default().change(&config.listeners, &bound, config.server.workers)?;
         for address in inherited.unclaimed() {
             tracing::warn!(%address, "an inherited socket belongs to no listener");
         }
@@ -110,6 +113,7 @@ impl Control {
             generation: 1,
             crew,
             entrances: HashMap::new(),
+            addresses: Addresses::default(),
             drain: trigger,
             workers_done,
             admin,
@@ -120,8 +124,7 @@ impl Control {
             waiting: String::new(),
             metrics,
         };
-        control.set_entrances(&acceptors);
-        control.open(bound);
+        control.enter(&acceptors, bound, quic);
         control.announce(&certificates);
         Ok(control)
     }
@@ -185,7 +188,7 @@ impl Control {
 
     /// Takes what the files say now, if it is good and different.
     fn reload(&mut self) {
-        let result = config::load(&self.path).map_err(AppError::Config).and_then(|loaded| {
+        let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
             self.keep_what_needs_a_restart(&mut config);
             if &config == self.config() { Ok(false) } else { self.replace(config).map(|()| true) }
@@ -243,6 +246,7 @@ impl Control {
         let config = next.assembly.config();
         let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
         let bound = bind(config, new, &mut Inherited::default())?;
+        let quic = self.addresses.change(&config.listeners, &bound, config.server.workers)?;
         let Assembled { assembly, snapshots, acceptors, certificates } = next;
         if assembly.config().log.level != self.config().log.level
             && let Err(error) = self.level.set(assembly.config().log.level)
@@ -261,8 +265,7 @@ impl Control {
         for gone in old.iter().filter(|listen| !kept.contains(listen)) {
             self.order(|_| Order::Close { name: gone.name.clone() });
         }
-        self.set_entrances(&acceptors);
-        self.open(bound);
+        self.enter(&acceptors, bound, quic);
         self.announce(&certificates);
         Ok(())
     }
@@ -305,15 +308,36 @@ impl Control {
         }
     }
 
-    /// Gives each listener its certificates, its redirect and its relays.
+    /// Lets clients in where the configuration says, and nowhere else.
+    fn enter(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)], bound: Vec<Bound>, mut quic: Change) {
+        self.addresses.changed(&mut quic);
+        for name in &quic.closed {
+            self.order(|_| Order::CloseQuic { name: name.clone() });
+        }
+        self.set_entrances(acceptors);
+        self.open(bound);
+        for (name, sockets) in quic.opened {
+            let Some(entrance) = self.entrances.get(&name) else { continue };
+            let mut sockets = sockets.into_iter();
+            self.order(|number| Order::OpenQuic {
+                entrance: Arc::clone(entrance),
+                socket: sockets.next().expect("`bind_quic` gives one socket for each worker"),
+                meter: self.metrics.listener(number, &name),
+            });
+        }
+    }
+
+    /// Gives each listener its certificates, its redirect, its relays, its alternative and what it says of TLS.
     fn set_entrances(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)]) {
         for listener in &self.assembly.config().listeners {
             let name = &listener.listen.name;
             let fresh = || Arc::new(Entrance::new(name.clone()));
             let entrance = self.entrances.entry(name.clone()).or_insert_with(fresh);
+            entrance.http3_port.store(self.addresses.http3_port(listener).map(Arc::new));
             let acceptor = acceptors.iter().find(|(of, _)| of == name).map(|(_, acceptor)| acceptor.clone());
             entrance.tls.store(acceptor.map(Arc::new));
             entrance.to_https.store(https_port(listener).map(Arc::new));
+            entrance.hsts.store(listener.hsts.clone().map(Arc::new));
             entrance.relays.store(Arc::new(listener.relays.clone()));
         }
         let listeners = &self.assembly.config().listeners;

@@ -6,7 +6,9 @@
 mod assemble;
 mod board;
 mod control;
+mod hatch;
 mod publish;
+mod quic;
 mod revocation;
 mod upkeep;
 mod watch;

@@ -10,11 +10,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::listen::{Accepted, ClientAddr, ConnectionLimit, Ends, Incoming, RelayError, Relays, announced};
+use super::hatch::Hatch;
+use crate::listen::{Accepted, ClientAddr, ConnectionLimit, Ends, Incoming, QuicSocket, RelayError, Relays, announced};
 use crate::observe::{Announcement, Handshake, ListenerMeter, TlsVersion};
 use crate::proxy_protocol::HeaderError;
 use crate::serve::{self, Worker, serve_connection};
@@ -35,14 +37,25 @@ pub(super) struct Entrance {
     pub(super) tls: ArcSwapOption<Acceptor>,
     /// The port of the TLS listener that plain requests are sent to.
     pub(super) to_https: ArcSwapOption<u16>,
+    /// What answers over TLS say in `Strict-Transport-Security`.
+    pub(super) hsts: ArcSwapOption<HeaderValue>,
     /// Whose connections begin with a PROXY header.
     pub(super) relays: ArcSwap<Relays>,
+    /// The port at which HTTP/3 is spoken, if it is.
+    pub(super) http3_port: ArcSwapOption<u16>,
 }
 
 impl Entrance {
     /// One that speaks plain HTTP to clients and knows no relays.
     pub(super) fn new(name: Box<str>) -> Self {
-        Self { name, tls: ArcSwapOption::empty(), to_https: ArcSwapOption::empty(), relays: ArcSwap::default() }
+        Self {
+            name,
+            tls: ArcSwapOption::empty(),
+            to_https: ArcSwapOption::empty(),
+            hsts: ArcSwapOption::empty(),
+            relays: ArcSwap::default(),
+            http3_port: ArcSwapOption::empty(),
+        }
     }
 }
 
@@ -52,13 +65,17 @@ pub(super) enum Order {
     Open { entrance: Arc<Entrance>, listener: TcpListener, meter: ListenerMeter },
     /// Stop accepting for the listener of this name, and let its connections end by themselves.
     Close { name: Box<str> },
+    /// Answer QUIC on this socket.
+    OpenQuic { entrance: Arc<Entrance>, socket: QuicSocket, meter: ListenerMeter },
+    /// Stop answering QUIC for the listener of this name, and bid its connections farewell.
+    CloseQuic { name: Box<str> },
 }
 
 /// A running worker.
 pub(super) struct Handle {
     pub(super) worker: Arc<Worker>,
     pub(super) orders: mpsc::Sender<Order>,
-    /// Tasks of upstream connections; nobody waits for them.
+    /// Tasks of upstream connections and of QUIC; nobody waits for them.
     pub(super) upstream_tasks: Tasks,
     pub(super) thread: JoinHandle<()>,
 }
@@ -89,7 +106,7 @@ pub(super) fn start(post: Post) -> io::Result<Handle> {
 impl Post {
     async fn work(self, mut orders: mpsc::Receiver<Order>) {
         let clients = self.worker.tasks.clone();
-        let mut doors: Vec<(Box<str>, DrainTrigger)> = Vec::new();
+        let (mut doors, mut hatches) = (Vec::new(), Vec::new());
         let mut flush = interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -102,20 +119,28 @@ impl Post {
                         let door = Door { entrance, meter, worker: Arc::clone(&self.worker), clients: clients.clone() };
                         clients.spawn(door.stand_open(listener, self.limit.clone(), shutting));
                     }
-                    Some(Order::Close { name }) => {
-                        for (_, shut) in doors.extract_if(.., |(door, _)| *door == name) {
-                            shut.begin();
-                        }
+                    Some(Order::Close { name }) => shut(&mut doors, &name),
+                    Some(Order::OpenQuic { entrance, socket, meter }) => {
+                        let (shut, shutting) = Drain::new();
+                        hatches.push((entrance.name.clone(), shut));
+                        let hatch = self.hatch(entrance, meter);
+                        clients.spawn(hatch.stand_open(socket, self.limit.clone(), shutting));
                     }
+                    Some(Order::CloseQuic { name }) => shut(&mut hatches, &name),
                     None => break, // the control thread is gone
                 },
                 _ = flush.tick() => self.flush(),
             }
         }
-        for (_, shut) in &doors {
+        for (_, shut) in doors.iter().chain(&hatches) {
             shut.begin();
         }
         self.finish(&clients).await;
+    }
+
+    fn hatch(&self, entrance: Arc<Entrance>, meter: ListenerMeter) -> Hatch {
+        let (worker, drivers) = (Arc::clone(&self.worker), self.upstream_tasks.clone());
+        Hatch { entrance, meter, worker, drivers, grace: self.grace }
     }
 
     /// Waits for the last connection, within the grace.
@@ -140,6 +165,13 @@ impl Post {
         if let Some(access) = &self.worker.access {
             access.flush();
         }
+    }
+}
+
+/// Shuts the doors of one listener.
+fn shut(doors: &mut Vec<(Box<str>, DrainTrigger)>, name: &str) {
+    for (_, shut) in doors.extract_if(.., |(door, _)| **door == *name) {
+        shut.begin();
     }
 }
 
@@ -196,8 +228,11 @@ impl Door {
                     local: ends.local,
                     secure: false,
                     client_certificate: None,
+                    coverage: None,
+                    hsts: None,
                     http2: false,
                     to_https: self.entrance.to_https.load().as_deref().copied(),
+                    http3_port: None,
                 };
                 serve_connection(stream, accepted, self.worker).await;
             }
@@ -243,8 +278,11 @@ impl Door {
                     local: ends.local,
                     secure: true,
                     client_certificate: shaken.client_certificate,
+                    coverage: acceptor.coverage(shaken.server_name.as_deref()),
+                    hsts: self.entrance.hsts.load().as_deref().cloned(),
                     http2: shaken.alpn_h2,
                     to_https: None,
+                    http3_port: self.entrance.http3_port.load().as_deref().copied(),
                 };
                 serve_connection(stream, accepted, self.worker).await;
             }

@@ -20,6 +20,8 @@ pub struct Asking<'r> {
     pub secure: bool,
     /// The SHA-256 of the certificate the client proved to hold, if it showed one (RFC 8705 section 3.1).
     pub client_certificate: Option<&'r [u8; 32]>,
+    /// Whether it asks for a tunnel, in whatever way.
+    pub tunnel: bool,
     /// The moment at which it asks.
     pub now: UnixSeconds,
 }

@@ -20,8 +20,9 @@ use super::place::{self, Found};
 use super::policy::{Policy, TokenPolicy};
 use super::possession::Possession;
 use super::refusals::Refusals;
-use super::revoke::{DenyList, Presented, digest_of, token_digest};
+use super::revoke::{DenyList, digest_of, token_digest};
 use super::settings::Algorithm;
+use super::standing::{Standing, is_revoked};
 use super::time::UnixSeconds;
 use super::turnstile::Turnstile;
 use super::verify::{Verified, verify};
@@ -93,6 +94,11 @@ impl Authority {
         };
         let denied = Denied::new(cause, scheme, Arc::clone(&policy.challenge));
         Err(if denied.kind() == Kind::NonceNeeded { denied.with_nonce(self.possession.nonce(asking)) } else { denied })
+    }
+
+    /// What is to be asked while something goes on that `permit` permitted; nothing where it needed no token.
+    pub fn standing(&self, permit: &Permit) -> Option<Standing> {
+        permit.standing(&self.revoked)
     }
 
     /// Verified tokens remembered now.
@@ -232,24 +238,14 @@ impl Authority {
         if self.revoked.is_empty() {
             return Ok(());
         }
-        let Vouched { verified, candidate } = vouched;
-        let jti = verified.claims.text("jti");
-        let denies = |digest: &[u8; 32]| {
-            let presented = Presented {
-                issuer: policy.candidates[*candidate].issuer.name(),
-                jti: jti.as_deref(),
-                subject: verified.subject.as_deref(),
-                issued_at: verified.issued_at,
-                digest,
-            };
-            self.revoked.denies(&presented, now)
-        };
-        let revoked = if self.revoked.needs_digest() {
+        let digests = if self.revoked.needs_digest() {
             // Whoever digested the whole token meant this one, even if that spares its twin.
-            denies(&token_digest(token)) || denies(&digest_of(token))
+            [token_digest(token), digest_of(token)]
         } else {
-            denies(&[0; 32])
+            [[0; 32]; 2]
         };
+        let issuer = policy.candidates[vouched.candidate].issuer.name();
+        let revoked = is_revoked(&self.revoked, issuer, &vouched.verified, &digests, now);
         if revoked { Err(Cause::Revoked) } else { Ok(()) }
     }
 

@@ -275,6 +275,7 @@ impl Request {
             target: &self.target,
             secure: true,
             client_certificate: self.client_certificate.as_ref(),
+            tunnel: false,
             now: self.now,
         }
     }

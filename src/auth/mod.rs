@@ -43,6 +43,7 @@ mod refusals;
 mod remote;
 mod revoke;
 mod settings;
+mod standing;
 mod time;
 mod turnstile;
 mod verify;
@@ -81,5 +82,6 @@ pub use revoke::{
     Revoked, RevokedCounts, RevokedSummary, check_revocations,
 };
 pub use settings::*;
+pub use standing::{Lapse, Standing};
 pub use time::UnixSeconds;
 pub use wanted::{Answer, Wanted};

@@ -17,7 +17,7 @@ impl OriginGuard {
     /// Refuses a request that another site may have had the browser send. Safe methods pass; the request for a WebSocket is one that
     /// changes something, and no browser keeps other sites from sending it.
     pub(super) fn check(&self, asking: &Asking<'_>) -> Result<(), Cause> {
-        let changes = !asking.is_safe() || asking.headers.contains_key(UPGRADE);
+        let changes = !asking.is_safe() || asking.tunnel || asking.headers.contains_key(UPGRADE);
         if !changes || self.admits(asking) { Ok(()) } else { Err(Cause::CrossOrigin) }
     }
 
@@ -73,6 +73,9 @@ mod tests {
         assert!(admits(Method::GET, &[]));
         assert!(!admits(Method::GET, &[("upgrade", "websocket"), ("origin", "https://evil.example")]));
         assert!(admits(Method::GET, &[("upgrade", "websocket"), ("origin", "https://gateway.test")]));
+        let request = Request::new(Method::GET, "/", &[("origin", "https://evil.example")]);
+        let connect = Asking { tunnel: true, ..request.asking() };
+        assert!(OriginGuard::default().check(&connect).is_err(), "an extended CONNECT has no such field");
     }
 
     #[test]

@@ -20,6 +20,8 @@ use super::issuer::Issuer;
 use super::json::Value;
 use super::place::{self, Found};
 use super::policy::TokenPolicy;
+use super::revoke::{DenyList, digest_of, token_digest};
+use super::standing::Standing;
 use super::time::UnixSeconds;
 use super::verify::Verified;
 
@@ -47,7 +49,8 @@ struct Granted {
     candidate: usize,
     /// The position of the place where the token stood among the policy's places.
     place: usize,
-    authorization: Option<HeaderValue>,
+    /// Its scheme and the token, in the canonical form.
+    credential: HeaderValue,
     identity: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -71,10 +74,10 @@ impl Permit {
         headers: &HeaderMap,
     ) -> Result<Self, Cause> {
         let identity = identity_of(policy, &verified)?;
-        let authorization = policy.forward.token.then(|| canonical(headers, found));
+        let credential = canonical(headers, found);
         let place = policy.places.iter().position(|place| place == found.place).unwrap_or_default();
         let policy = Arc::clone(policy);
-        Ok(Self(Bearer::Token(Box::new(Granted { verified, policy, candidate, place, authorization, identity }))))
+        Ok(Self(Bearer::Token(Box::new(Granted { verified, policy, candidate, place, credential, identity }))))
     }
 
     /// The subject of the token, as its issuer's `subject_claim` names it; a number reads as it was written.
@@ -91,6 +94,28 @@ impl Permit {
     pub fn expires_at(&self) -> Option<UnixSeconds> {
         let granted = self.granted()?;
         granted.verified.expires_at(granted.issuer())
+    }
+
+    /// The protocol to agree to in a WebSocket's handshake where the upstream agrees to none: a client that named its token among the
+    /// protocols has to be answered one of them (RFC 6455 section 4.1).
+    pub fn websocket_protocol(&self) -> Option<HeaderValue> {
+        let named = *self.granted()?.place() == Place::WebSocketProtocol;
+        named.then_some(HeaderValue::from_static(place::WEBSOCKET_PROTOCOL))
+    }
+
+    /// What is to be judged again while a long exchange goes on; nothing where nobody was asked for a token.
+    pub(super) fn standing(&self, revoked: &Arc<DenyList>) -> Option<Standing> {
+        let granted = self.granted()?;
+        let token = granted.token();
+        Some(Standing {
+            revoked: Arc::clone(revoked),
+            verified: Arc::clone(&granted.verified),
+            policy: Arc::clone(&granted.policy),
+            candidate: granted.candidate,
+            digests: [token_digest(token), digest_of(token)],
+            asked: None,
+            expires: self.expires_at(),
+        })
     }
 
     /// Whether the answer is for this client alone because its URL held the token (RFC 6750 section 2.3).
@@ -147,9 +172,14 @@ impl Granted {
         &self.policy.places[self.place]
     }
 
+    fn token(&self) -> &[u8] {
+        let credential = self.credential.as_bytes();
+        memchr::memchr(b' ', credential).map_or(credential, |scheme| &credential[scheme + 1..])
+    }
+
     fn apply(&self, headers: &mut HeaderMap) {
-        if let Some(value) = &self.authorization {
-            headers.insert(AUTHORIZATION, value.clone());
+        if self.policy.forward.token {
+            headers.insert(AUTHORIZATION, self.credential.clone());
             if *self.place() == Place::WebSocketProtocol {
                 place::remove(self.place(), headers); // it was never a protocol
             }

@@ -36,6 +36,11 @@ impl UnixSeconds {
         Self(self.0 + Duration::from_secs(secs).as_secs_f64())
     }
 
+    /// How long it is from this moment to a later one; nothing if that has passed.
+    pub(super) fn until(self, later: Self) -> Duration {
+        Duration::try_from_secs_f64(later.0 - self.0).unwrap_or_default()
+    }
+
     /// Whole seconds, rounded up.
     pub(super) fn ceil(self) -> u64 {
         Self(self.0.ceil()).as_secs()

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use http::{Method, Request, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::{fail, print, token_of};
 use crate::app::described;
@@ -18,6 +18,7 @@ use crate::auth::{
 };
 use crate::config::{self, Config, Problems, Route};
 use crate::fetch::FetchError;
+use crate::http::cors::CorsSettings;
 use crate::http::{Target, TargetError};
 use crate::route::{RouteError, Router, Rule};
 
@@ -77,7 +78,9 @@ fn explained(path: &Path, arguments: &Explain) -> Result<String, ExplainError> {
         methods: route.methods.clone(),
         value: route,
     });
-    match Router::new(rules).find(target.host(), target.path(), &arguments.method) {
+    let router = Router::new(rules).with_unknown_host(config.server.unknown_host);
+    match router.find(target.host(), target.path(), &arguments.method) {
+        Err(RouteError::UnknownHost) => text.push_str("route     none names this host: answered 421\n"),
         Err(RouteError::NotFound) => text.push_str("route     none: answered 404\n"),
         Err(RouteError::MethodNotAllowed { allow }) => {
             let allow: Vec<_> = allow.iter().map(Method::as_str).collect();
@@ -119,8 +122,17 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     if let (Some(identity), Some(audience)) = (&config.identity, &route.auth.forward.identity) {
         line("sets", &format!("{}, signed by the gateway for `{audience}`", identity.header));
     }
-    for (name, value) in &route.response_headers {
-        line("answers", &format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    let field =
+        |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+    for set in &route.response_headers {
+        line("answers", &field(set));
+    }
+    let said = |name: &HeaderName| route.response_headers.iter().any(|(set, _)| set == name);
+    for default in route.default_headers.iter().filter(|(name, _)| !said(name)) {
+        line("answers", &format!("{}, unless the upstream says otherwise", field(default)));
+    }
+    if let Some(cors) = &route.cors {
+        line("cors", &shown_to(cors));
     }
     if let Some(given) = &arguments.token {
         let token = token_of(given).map_err(ExplainError::Token)?;
@@ -138,6 +150,17 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
         line("verdict", if passes { "the token passes" } else { "the token is refused" });
     }
     Ok(())
+}
+
+/// Whose scripts may use a route, and how.
+fn shown_to(cors: &CorsSettings) -> String {
+    let origins: Vec<_> = cors.origins.iter().map(ToString::to_string).collect();
+    let mut text = format!("{} by {}", origins.join(" "), String::from_utf8_lossy(cors.methods.as_bytes()));
+    for (what, names) in [("sending", &cors.headers), ("reading", &cors.expose)] {
+        let names = names.iter().map(|names| format!(", {what} {}", String::from_utf8_lossy(names.as_bytes())));
+        text.extend(names);
+    }
+    text + if cors.credentials { ", with credentials" } else { "" }
 }
 
 /// What the upstream is told of who passed.

@@ -7,9 +7,12 @@
 mod action;
 mod auth;
 mod context;
+mod cors;
 mod demand;
 mod fetch;
 mod fields;
+mod hosts;
+mod hsts;
 mod identity;
 mod introspection;
 mod issuer;
@@ -27,7 +30,9 @@ mod revocation;
 mod route;
 mod rule;
 mod secret;
+mod security;
 mod server;
+mod tunnel;
 mod upstream;
 mod upstream_tls;
 mod whole;
@@ -74,6 +79,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         body_bytes,
     };
     let (routes, route_spans) = route::routes(&mut context, &raw.route, &known);
+    server::hosts_to_refuse(&mut context, &raw.server, &raw.route);
 
     let config = Config {
         server,

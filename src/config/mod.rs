@@ -28,7 +28,7 @@ pub use problem::{Paint, Problem, Problems, Severity, Span};
 pub use sources::{Sources, System};
 pub use spans::{CertificateSpans, IdentitySpans, IssuerSpans, ListenerSpans, RouteSpans, Spans, UpstreamSpans};
 pub use unknown::keys;
-pub use values::{Action, Config, HttpsPort, Listener, Publication, Route, Server};
+pub use values::{Action, Config, Http3, HttpsPort, Listener, Publication, Route, Server};
 
 /// A configuration that may run, with what is needed to say more about it.
 #[derive(Debug)]
@@ -45,8 +45,18 @@ pub struct Loaded {
 
 /// Loads a configuration file and every file it names.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    load_file(path, None)
+}
+
+/// The same while `running` is served: what means the same as that was proved when it began, and is not proved again at each look. So a
+/// disk that hangs or is full for a moment does not matter to a configuration that stays as it is.
+pub fn load_beside(path: &Path, running: &Config) -> Result<Loaded, Problems> {
+    load_file(path, Some(running))
+}
+
+fn load_file(path: &Path, running: Option<&Config>) -> Result<Loaded, Problems> {
     match System.file(path) {
-        Ok(bytes) => load_bytes(path, &bytes, &System),
+        Ok(bytes) => read_bytes(path, &bytes, &System, running),
         Err(error) => {
             let problem = Problem::error(None, format!("cannot read the configuration: {error}"))
                 .hint("name another file with --config PATH");
@@ -57,8 +67,12 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 
 /// Loads a configuration from its bytes; `path` names it in messages, and the files it names are beside it.
 pub fn load_bytes(path: &Path, bytes: &[u8], sources: &dyn Sources) -> Result<Loaded, Problems> {
+    read_bytes(path, bytes, sources, None)
+}
+
+fn read_bytes(path: &Path, bytes: &[u8], sources: &dyn Sources, running: Option<&Config>) -> Result<Loaded, Problems> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => load_str(path, text, sources),
+        Ok(text) => read_str(path, text, sources, running),
         Err(error) => {
             let text: Arc<str> = String::from_utf8_lossy(bytes).into();
             let at = error.valid_up_to();
@@ -71,6 +85,10 @@ pub fn load_bytes(path: &Path, bytes: &[u8], sources: &dyn Sources) -> Result<Lo
 
 /// Loads a configuration from its text; `path` names it in messages, and the files it names are beside it.
 pub fn load_str(path: &Path, text: &str, sources: &dyn Sources) -> Result<Loaded, Problems> {
+    read_str(path, text, sources, None)
+}
+
+fn read_str(path: &Path, text: &str, sources: &dyn Sources, running: Option<&Config>) -> Result<Loaded, Problems> {
     let text: Arc<str> = text.into();
     let refuse = |list| Problems::new(path, Arc::clone(&text), list);
     let (mut table, errors) = DeTable::parse_recoverable(&text);
@@ -88,7 +106,9 @@ pub fn load_str(path: &Path, text: &str, sources: &dyn Sources) -> Result<Loaded
     match compile::compile(&raw, path, sources) {
         Ok(compiled) => {
             problems.extend(compiled.warnings);
-            problems.extend(proof::prove(&compiled.config, &compiled.spans, sources));
+            if running != Some(&compiled.config) {
+                problems.extend(proof::prove(&compiled.config, &compiled.spans, sources));
+            }
             if problems.iter().any(|problem| problem.severity == Severity::Error) {
                 return Err(refuse(problems));
             }

@@ -4,11 +4,14 @@
 //! its default and why one would set it. This is the only file that derives `Deserialize` for `gateway.toml`; what a value
 //! must be is `compile`'s to say. Ranges, references and "exactly one of" are therefore not here.
 
+mod browsers;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
 use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
+pub(super) use browsers::{Cors, Hsts};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -63,6 +66,9 @@ pub(super) struct Server {
     /// Seconds for which a `DPoP` proof is good after it was made, 5 to 600. Default: 60. Each can be used once; a restart is needed to
     /// change it.
     pub(super) dpop_window_secs: Entry<i64>,
+    /// What a host gets that no route names in `hosts`: the routes without `hosts` ("route") or 421 ("refuse"). Default: "route".
+    #[schemars(extend("enum" = ["route", "refuse"]))]
+    pub(super) unknown_host: Entry<String>,
 }
 
 /// How long a client may take and how much it may send.
@@ -86,10 +92,10 @@ pub(super) struct Limits {
     /// Seconds between two reads of a request body, 0.1 to 3600; in all it may take four times that and a second more for each
     /// 500 bytes. Default: 30. Then 408. Ends slow-body attacks.
     pub(super) body_timeout_secs: Entry<Seconds>,
-    /// Seconds for the client to take any of what is written to it, over HTTP/2 for each stream by itself, 0.1 to 3600.
-    /// Default: 30. Ends slow-read attacks.
+    /// Seconds for the client to take any of what is written to it, over HTTP/2 and HTTP/3 for each stream by itself, 0.1 to
+    /// 3600. Default: 30. Ends slow-read attacks.
     pub(super) write_timeout_secs: Entry<Seconds>,
-    /// HTTP/2 streams open at once on one connection, 1 to 10000. Default: 100.
+    /// Streams of HTTP/2 or HTTP/3 open at once on one connection, 1 to 10000. Default: 100.
     pub(super) http2_streams: Entry<i64>,
     /// Client connections for the whole process, 1 to 10000000. Default: 20000. More wait in the listener's backlog; each
     /// takes a file descriptor.
@@ -131,6 +137,12 @@ pub(super) struct Listen {
     pub(super) min_tls: Entry<String>,
     /// Whether HTTP/2 is offered beside HTTP/1.1. Default: true.
     pub(super) http2: Entry<bool>,
+    /// Whether HTTP/3 is spoken at the same address and port over UDP, and offered to clients by an Alt-Svc field. Default: false. It
+    /// saves a round trip on a new connection, and a lost packet holds up one request and not all; the UDP port must be let through.
+    pub(super) http3: Entry<bool>,
+    /// Port at which clients find HTTP/3, 1 to 65535, where it is not the one in `address`: behind a published container port, say.
+    /// Default: that of `address`.
+    pub(super) http3_port: Entry<i64>,
     /// Seconds a TLS handshake may take in all, 0.1 to 300. Default: 10.
     pub(super) handshake_timeout_secs: Entry<Seconds>,
     /// PEM file of the authorities whose client certificates are accepted; watched. Default: none, clients are asked for no
@@ -143,6 +155,8 @@ pub(super) struct Listen {
     /// Whether every request here is answered with a redirect to the https listener (the one on port 443, else the first in
     /// the file). Default: false.
     pub(super) redirect_to_https: Entry<bool>,
+    /// What browsers are told to do with every host of this listener from now on: speak https alone (RFC 6797). Default: nothing.
+    pub(super) hsts: Entry<Hsts>,
     /// Networks (CIDR) of relays, whose connections must begin with a PROXY header (version 1 or 2) that says whose connection they
     /// pass on. Default: `[]`, nobody: no header is read, and none is believed. Set it behind a TCP load balancer that sends one.
     pub(super) proxy_protocol: Entry<Vec<Entry<String>>>,
@@ -314,7 +328,8 @@ pub(super) struct Identity {
 #[schemars(extend("required" = ["endpoints"]))]
 pub(super) struct Upstream {
     /// What stands there: "gunicorn", "uwsgi", "daphne", "uvicorn" or "http". Default: "http". Sets the defaults below; what
-    /// "gunicorn" would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here.
+    /// "gunicorn" would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here. All but
+    /// "http" are told the length of every body. A uwsgi endpoint is "uwsgi" or "gunicorn": they read the path in different ways.
     #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "uvicorn", "http"]))]
     pub(super) kind: Entry<String>,
     /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
@@ -345,8 +360,8 @@ pub(super) struct Upstream {
     /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
     /// twice.
     pub(super) keep_alive_secs: Entry<Seconds>,
-    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where a server must be told the
-    /// length beforehand, a chunked body is read whole; what is beyond goes to a file without a name.
+    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where the application must be
+    /// told the length beforehand, for every kind but "http", a chunked body is read whole; what is beyond goes to a file without a name.
     pub(super) spool_memory_bytes: Entry<i64>,
     /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
     pub(super) spool_bytes: Entry<i64>,
@@ -381,7 +396,7 @@ pub(super) struct UpstreamTls {
 pub(super) struct Route {
     /// What metrics and logs call it. Required, unique.
     pub(super) name: Entry<String>,
-    /// Exact host names, without port. Default: any host.
+    /// Host names, without port; "*.example.com" stands for every name with exactly one label before. Default: any host.
     pub(super) hosts: Entry<Vec<Entry<String>>>,
     /// Path prefix, matched segment by segment: "/api" covers /api and /api/x, never /apiary. Required.
     pub(super) path: Entry<String>,
@@ -413,8 +428,22 @@ pub(super) struct Route {
     pub(super) replace_prefix: Entry<String>,
     /// Fields set on every answer of this route, as in `{ "X-Frame-Options" = "DENY" }`. Default: none.
     pub(super) response_headers: Entry<Named<String>>,
+    /// Fields set on every answer that has not got them: "standard" (nosniff, no frames, a short referrer and so on). Default: none.
+    #[schemars(extend("enum" = ["standard"]))]
+    pub(super) security_headers: Entry<String>,
+    /// What scripts of other origins may do. Default: the gateway says nothing of it, the upstream may.
+    pub(super) cors: Entry<Cors>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
+    /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered
+    /// 503; with 0 every request for one is answered 403. Each takes two file descriptors.
+    pub(super) max_tunnels: Entry<i64>,
+    /// Seconds for which nothing may come from either side of a tunnel or a gRPC call, 1 to 86400. Default: 300. Longer than the pings of
+    /// client or upstream, or quiet tunnels are ended.
+    pub(super) tunnel_idle_secs: Entry<Seconds>,
+    /// Whether tunnels, gRPC calls and `text/event-stream` answers end when the token that permitted them expires. Default: true. A revocation ends
+    /// them whatever this says.
+    pub(super) end_with_token: Entry<bool>,
 }
 
 /// Whose tokens pass, and what they must say; or `read` and `write` apart.

@@ -11,7 +11,8 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::http::boundary::TrustedFields;
-use crate::{auth, files, listen, observe, serve, tls, upstream};
+use crate::http::cors::CorsSettings;
+use crate::{auth, files, listen, observe, route, serve, tls, upstream};
 
 /// A whole gateway.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +59,8 @@ pub struct Server {
     pub token_cache_entries: usize,
     /// Seconds for which a `DPoP` proof is good.
     pub dpop_window_secs: u64,
+    /// What becomes of a host that no route names.
+    pub unknown_host: route::UnknownHost,
 }
 
 /// One address clients connect to.
@@ -69,8 +72,19 @@ pub struct Listener {
     pub tls: Option<tls::TlsSettings>,
     /// Whether every request is sent to an https listener instead of being routed.
     pub redirect_to_https: Option<HttpsPort>,
+    /// What every answer says in `Strict-Transport-Security`; only with `tls`.
+    pub hsts: Option<HeaderValue>,
     /// Whose connections begin with a PROXY header.
     pub relays: listen::Relays,
+    /// Whether HTTP/3 is spoken at the same address over UDP.
+    pub http3: Option<Http3>,
+}
+
+/// How clients find HTTP/3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http3 {
+    /// The port they are told; `None` is the one that is bound.
+    pub port: Option<u16>,
 }
 
 /// The port a redirect to https names.
@@ -87,7 +101,7 @@ pub enum HttpsPort {
 pub struct Route {
     /// Its unique name in metrics and logs.
     pub name: Box<str>,
-    /// Exact host names in lower case, without port; empty is any host.
+    /// Host names in lower case, without port, each exact or `*.` and the rest; empty is any host.
     pub hosts: Vec<Box<str>>,
     /// Canonical path prefix, matched by segment.
     pub path: Box<str>,
@@ -99,8 +113,25 @@ pub struct Route {
     pub action: Action,
     /// Fields set on every answer.
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Fields set on every answer that has not got them.
+    pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What scripts of other origins may do, if the gateway says it.
+    pub cors: Option<CorsSettings>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
+    /// What its tunnels may do.
+    pub tunnels: Tunnels,
+}
+
+/// What the tunnels of one route may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnels {
+    /// How many there may be, for the whole process; 0 refuses them.
+    pub most: usize,
+    /// How long one may be idle.
+    pub idle: Duration,
+    /// Whether tunnels and streams of events end when their token expires.
+    pub end_with_token: bool,
 }
 
 /// What a route does.

@@ -79,7 +79,8 @@ impl Boundary {
         client
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether a peer may speak for others.
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&address))
     }
 

@@ -6,7 +6,7 @@
 //! closes.
 //! Follows message boundaries only as far as needed to know what is a head. Refuses to know header meanings beyond framing.
 
-/// Why a message was spoiled.
+/// Why a message was spoiled, or a connection cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
     /// A line ended in LF without CR, or held a CR of its own.
@@ -21,11 +21,14 @@ pub enum Violation {
     Coding,
     /// A chunk's size line or its end is malformed.
     Chunk,
+    /// HTTP/2 frames that do no work, in greater number than [`super::Http2Budget`] allows.
+    Flood,
 }
 
 impl Violation {
     /// Every reason's stable name, for metrics.
-    pub const REASONS: [&'static str; 6] = ["line_end", "folded", "length_and_coding", "length", "coding", "chunk"];
+    pub const REASONS: [&'static str; 7] =
+        ["line_end", "folded", "length_and_coding", "length", "coding", "chunk", "http2_flood"];
 
     /// A short stable name for metrics and logs.
     pub fn reason(self) -> &'static str {

@@ -1,23 +1,22 @@
 //! A request's body on its way in: bounded in bytes and in time, and able to say afterwards how it ended.
 //!
-//! Owns the body limit, the wait between reads, the least rate, what is read ahead, and the fate. Trailers end here: they never merge
-//! into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to know where the body goes,
-//! and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
+//! Owns the body limit, the wait between reads, the least rate, the quiet of a conversation, what is read ahead, and the fate. Trailers
+//! end here: they never merge into headers and nothing a client says in them reaches an upstream (RFC 9110 section 6.5.1). Refuses to
+//! know where the body goes, and how one is kept that must be whole before it goes anywhere: that is [`super::spool`].
 
 use std::collections::VecDeque;
-use std::error::Error as _;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use tokio::time::Instant;
 
+use super::client_body::{ClientBody, Cut};
 use super::spool::{Kept, Spool, SpoolError};
 use crate::deadline::Deadline;
 
@@ -47,6 +46,23 @@ pub enum Fate {
     Lost,
 }
 
+/// How slowly a body may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// An upload: this long between two reads, and in all four times that and one second more for each 500 bytes.
+    Upload(Duration),
+    /// One side of a conversation, which may be silent for as long as it likes while the other speaks: this long between two reads of
+    /// either. None of it is read ahead.
+    Conversation(Duration),
+}
+
+impl Fate {
+    /// Whether the body failed, for which no upstream is to blame.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Streaming | Self::Whole)
+    }
+}
+
 /// Why reading a request body stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum InboundError {
@@ -58,7 +74,10 @@ pub enum InboundError {
     TooSlow,
     /// The client's side failed.
     #[error("client's body broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Cut),
+    /// The exchange has ended without it.
+    #[error("nobody waits for the request body any more")]
+    Abandoned,
     /// What was kept of it can't be had back.
     #[error("kept body is lost")]
     Lost(#[source] SpoolError),
@@ -90,8 +109,21 @@ pub struct BodyWatch(Option<Arc<Watched>>);
 struct Watched {
     fate: AtomicU8,
     bytes: AtomicU64,
-    /// Bytes of a body that was whole before, passed on so far.
+    quiet: Option<Quiet>,
+    abandoned: AtomicBool,
+    /// Who waits for the client to send more.
+    reader: Mutex<Option<Waker>>,
+    /// Bytes passed on so far.
     passed: AtomicU64,
+}
+
+/// How long nothing has come of either side of a conversation.
+#[derive(Debug)]
+struct Quiet {
+    limit: Duration,
+    begun: Instant,
+    /// Milliseconds from then to the last that came.
+    last: AtomicU64,
 }
 
 /// A request's body, or none.
@@ -99,11 +131,12 @@ struct Watched {
 pub struct RequestBody {
     // Boxed, because most requests have none and the request is moved through several futures.
     reading: Option<Box<Reading>>,
+    watch: BodyWatch,
 }
 
 #[derive(Debug)]
 struct Reading {
-    incoming: Incoming,
+    incoming: ClientBody,
     left: u64,
     timeout: Duration,
     deadline: Deadline,
@@ -118,25 +151,33 @@ struct Reading {
 }
 
 impl RequestBody {
-    /// Bounds `incoming` to `limit` bytes, to `timeout` between two reads, and in all to four of those and one second for each 500 bytes.
-    pub fn new(incoming: Incoming, limit: u64, timeout: Duration, live: Option<Live>) -> Self {
-        if incoming.is_end_stream() {
-            return Self::default();
+    /// Bounds `incoming` to `limit` bytes, and in time as `pace` says.
+    pub fn new(incoming: ClientBody, limit: u64, pace: Pace, live: Option<Live>) -> Self {
+        let ended = incoming.is_end_stream();
+        let begun = Instant::now();
+        let (timeout, quiet) = match pace {
+            Pace::Upload(_) if ended => return Self::default(),
+            Pace::Upload(timeout) => (timeout, None),
+            Pace::Conversation(limit) => (limit, Some(Quiet { limit, begun, last: AtomicU64::new(0) })),
+        };
+        let watch = Arc::new(Watched { quiet, ..Watched::default() });
+        if ended {
+            watch.end(Fate::Whole);
+            return Self { reading: None, watch: BodyWatch(Some(watch)) };
         }
-        let watch = Arc::new(Watched::default());
         let reading = Reading {
             incoming,
             left: limit,
             timeout,
             deadline: Deadline::default(),
-            begun: Instant::now(),
-            watch,
+            begun,
+            watch: Arc::clone(&watch),
             live,
             ahead: VecDeque::new(),
             failed: None,
             kept: None,
         };
-        Self { reading: Some(Box::new(reading)) }
+        Self { reading: Some(Box::new(reading)), watch: BodyWatch(Some(watch)) }
     }
 
     /// No body: the request ends with its head.
@@ -145,9 +186,10 @@ impl RequestBody {
     }
 
     /// Reads the beginning of the body, or all of it if it is small, before an upstream is asked for: a client that sends slowly
-    /// keeps itself waiting and no connection. At most 64 KiB and one frame are held.
+    /// keeps itself waiting and no connection. At most 64 KiB and one frame are held. Nothing is read ahead of a conversation, in which
+    /// the client may wait for an answer before it says more.
     pub async fn read_ahead(&mut self) {
-        let Some(reading) = &mut self.reading else { return };
+        let Some(reading) = self.reading.as_mut().filter(|reading| reading.watch.quiet.is_none()) else { return };
         let mut held = 0;
         while held < AHEAD_BYTES {
             match poll_fn(|cx| reading.poll(cx)).await {
@@ -158,6 +200,11 @@ impl RequestBody {
                 }
                 Some(Err(error)) => {
                     reading.failed = Some(error);
+                    return;
+                }
+                // Over HTTP/2 and HTTP/3 the end may come behind the head, and is then no body all the same.
+                None if reading.ahead.is_empty() => {
+                    self.reading = None;
                     return;
                 }
                 None => return,
@@ -203,7 +250,7 @@ impl RequestBody {
 
     /// A view that outlives the body.
     pub fn watch(&self) -> BodyWatch {
-        BodyWatch(self.reading.as_ref().map(|reading| Arc::clone(&reading.watch)))
+        self.watch.clone()
     }
 }
 
@@ -226,6 +273,35 @@ impl BodyWatch {
         self.0.as_ref().map_or(0, |watched| watched.bytes.load(Ordering::Relaxed))
     }
 
+    /// Whether all of it was read, and passed on.
+    pub fn is_sent(&self) -> bool {
+        let all_passed =
+            |watched: &Arc<Watched>| watched.passed.load(Ordering::Relaxed) == watched.bytes.load(Ordering::Relaxed);
+        self.fate() == Fate::Whole && self.0.as_ref().is_none_or(all_passed)
+    }
+
+    /// The exchange is over, however it ended: whoever still reads the body gets an error in place of what is to come. Dropping a
+    /// response is not enough where the request is written by a task of its own.
+    pub fn abandon(&self) {
+        let Some(watched) = self.0.as_ref().filter(|_| self.fate() == Fate::Streaming) else { return };
+        watched.abandoned.store(true, Ordering::Release);
+        if let Some(reader) = watched.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            reader.wake();
+        }
+    }
+
+    /// How long both sides of the conversation may still be silent, if it is one.
+    pub fn quiet_left(&self) -> Option<Duration> {
+        self.0.as_ref()?.quiet.as_ref().map(Quiet::left)
+    }
+
+    /// The other side of the conversation has said something.
+    pub fn heard(&self) {
+        if let Some(quiet) = self.0.as_ref().and_then(|watched| watched.quiet.as_ref()) {
+            quiet.break_off();
+        }
+    }
+
     /// How far it has come, from the client or out of the spool; it differs whenever it has come further.
     pub fn progress(&self) -> (Fate, u64) {
         let passed = self.0.as_ref().map_or(0, |watched| watched.passed.load(Ordering::Relaxed));
@@ -233,16 +309,30 @@ impl BodyWatch {
     }
 }
 
+impl Quiet {
+    fn break_off(&self) {
+        self.last.store(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn left(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        (last + self.limit).saturating_sub(self.begun.elapsed())
+    }
+}
+
 impl Watched {
     fn end(&self, fate: Fate) {
         self.fate.store(fate as u8, Ordering::Relaxed);
     }
-}
 
-/// Whether the parser refused what the client sent; a client that leaves is an unexpected end or a reset.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
+    /// Whether the exchange has ended without the body; whoever waits for more is told when it does.
+    fn is_abandoned(&self, cx: &Context<'_>) -> bool {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
+        self.abandoned.load(Ordering::Acquire)
+    }
 }
 
 impl Reading {
@@ -253,7 +343,7 @@ impl Reading {
                 Poll::Ready(self.take(frame))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.watch.end(if is_malformed(&error) { Fate::Malformed } else { Fate::Broken });
+                self.watch.end(if error.malformed { Fate::Malformed } else { Fate::Broken });
                 Poll::Ready(Some(Err(InboundError::Broken(error))))
             }
             Poll::Ready(None) => {
@@ -261,21 +351,43 @@ impl Reading {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                self.deadline.set_if_clear(self.timeout.min(self.time_left()));
-                std::task::ready!(self.deadline.poll_passed(cx));
+                if self.watch.is_abandoned(cx) {
+                    return Poll::Ready(Some(Err(InboundError::Abandoned)));
+                }
+                self.deadline.set_if_clear(self.time_left());
+                loop {
+                    std::task::ready!(self.deadline.poll_passed(cx));
+                    let Some(quiet) = &self.watch.quiet else { break };
+                    let left = quiet.left(); // the other side may have spoken meanwhile
+                    if left.is_zero() {
+                        break;
+                    }
+                    self.deadline.set(left);
+                }
                 self.watch.end(Fate::TooSlow);
                 Poll::Ready(Some(Err(InboundError::TooSlow)))
             }
         }
     }
 
+    /// What is passed on next: what was kept or read ahead comes first.
+    fn poll_onward(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
+        if self.kept.is_some() {
+            return self.poll_kept(cx);
+        }
+        if let Some(data) = self.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.poll(cx)
+    }
+
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         let Some(kept) = &mut self.kept else { return Poll::Ready(None) };
         Poll::Ready(match std::task::ready!(kept.poll_piece(cx)) {
-            Some(Ok(data)) => {
-                self.watch.passed.fetch_add(data.len() as u64, Ordering::Relaxed);
-                Some(Ok(Frame::data(data)))
-            }
+            Some(Ok(data)) => Some(Ok(Frame::data(data))),
             Some(Err(error)) => {
                 tracing::error!(?error, "a spooled request body is lost"); // of its cause nobody else will hear
                 self.watch.end(Fate::Lost);
@@ -290,10 +402,13 @@ impl Reading {
         self.live = None;
     }
 
-    /// What is left of the time that all of the body may take.
+    /// How long the next read may take: an upload's, or what is left of the time that all of it may take.
     fn time_left(&self) -> Duration {
+        if let Some(quiet) = &self.watch.quiet {
+            return quiet.left();
+        }
         let earned = Duration::from_secs(self.watch.bytes.load(Ordering::Relaxed) / LEAST_RATE);
-        (GRACE * self.timeout + earned).saturating_sub(self.begun.elapsed())
+        self.timeout.min((GRACE * self.timeout + earned).saturating_sub(self.begun.elapsed()))
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Option<Result<Frame<Bytes>, InboundError>> {
@@ -308,6 +423,9 @@ impl Reading {
         };
         self.left = left;
         self.watch.bytes.fetch_add(length, Ordering::Relaxed);
+        if let Some(quiet) = &self.watch.quiet {
+            quiet.break_off();
+        }
         // Over HTTP/2 the end may still come in a frame of its own; a length that was announced and kept says as much.
         if self.incoming.is_end_stream() || self.incoming.size_hint().exact() == Some(0) {
             self.whole();
@@ -322,16 +440,15 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        if reading.kept.is_some() {
-            return reading.poll_kept(cx);
+        if reading.watch.abandoned.load(Ordering::Relaxed) {
+            return Poll::Ready(Some(Err(InboundError::Abandoned)));
         }
-        if let Some(data) = reading.ahead.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+        let polled = reading.poll_onward(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            reading.watch.passed.fetch_add(length, Ordering::Relaxed);
         }
-        if let Some(error) = reading.failed.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        reading.poll(cx)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -348,5 +465,50 @@ impl Body for RequestBody {
         }
         let ahead: u64 = reading.ahead.iter().map(|data| data.len() as u64).sum();
         reading.incoming.size_hint().exact().map_or_else(SizeHint::default, |left| SizeHint::with_exact(ahead + left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_is_quiet_only_as_long_as_neither_side_speaks() {
+        let limit = Duration::from_secs(10);
+        let quiet = Quiet { limit, begun: Instant::now(), last: AtomicU64::new(0) };
+        let watch = BodyWatch(Some(Arc::new(Watched { quiet: Some(quiet), ..Watched::default() })));
+        for _ in 0..5 {
+            advance(Duration::from_secs(9)).await;
+            assert_eq!(watch.quiet_left(), Some(Duration::from_secs(1)));
+            watch.clone().heard();
+            assert_eq!(watch.quiet_left(), Some(limit));
+        }
+        advance(Duration::from_hours(1)).await;
+        assert_eq!(watch.quiet_left(), Some(Duration::ZERO));
+        assert_eq!(BodyWatch::default().quiet_left(), None);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_body_is_told_when_it_is_abandoned() {
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let watched = Arc::new(Watched::default());
+        let watch = BodyWatch(Some(Arc::clone(&watched)));
+        assert!(!watched.is_abandoned(&Context::from_waker(&waker)));
+        watch.abandon();
+        assert!(woken.0.load(Ordering::Relaxed) && watched.is_abandoned(&Context::from_waker(&waker)));
+
+        let whole = Arc::new(Watched::default());
+        whole.end(Fate::Whole);
+        BodyWatch(Some(Arc::clone(&whole))).abandon();
+        assert!(!whole.is_abandoned(&Context::from_waker(&waker)), "there is nothing left to abandon");
     }
 }

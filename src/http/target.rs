@@ -1,12 +1,15 @@
 //! The one canonical (scheme, authority, path) of a request.
 //!
-//! Answers for RFC 9112 section 3.2 and RFC 9113 section 8.3.1: who the request is for. What two parsers could read in two ways is
+//! Answers for RFC 9112 section 3.2, RFC 9113 section 8.3.1 and RFC 9114 section 4.3.1: who the request is for. What two parsers could read in two ways is
 //! refused here, so that the path that is matched is the path that is authorised is the path that is forwarded. The bytes
 //! forwarded are the client's own. Refuses to know routes.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri, Version, request};
+use hyper::ext::Protocol;
+
+use super::websocket;
 
 /// Who a request is for, checked once; holding one is proof that the checks were made.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Target {
 pub enum TargetError {
     #[error("method is never forwarded")]
     MethodNotSupported,
+    #[error("protocol of an extended CONNECT is none that is tunnelled")]
+    ProtocolNotSupported,
     #[error("host header is missing")]
     HostMissing,
     #[error("more than one host header")]
@@ -47,8 +52,9 @@ pub enum TargetError {
 
 impl TargetError {
     /// Every reason's stable name, for metrics.
-    pub const REASONS: [&'static str; 11] = [
+    pub const REASONS: [&'static str; 12] = [
         "method",
+        "protocol",
         "host_missing",
         "host_repeated",
         "host_malformed",
@@ -70,9 +76,7 @@ impl TargetError {
 impl Target {
     /// Reads the target of a request that came over a connection that was `secure` or not; `max_bytes` bounds path and query.
     pub fn read(head: &request::Parts, secure: bool, max_bytes: usize) -> Result<Self, TargetError> {
-        if matches!(head.method, Method::CONNECT | Method::TRACE) || has_small_letters(&head.method) {
-            return Err(TargetError::MethodNotSupported);
-        }
+        check_method(head)?;
         check_transfer_encoding(&head.headers)?;
         check_scheme(&head.uri, secure)?;
         let authority = authority(&head.uri, &head.headers, head.version)?;
@@ -124,6 +128,18 @@ impl Target {
     }
 }
 
+/// CONNECT has a target like that of other methods only in its extended form (RFC 8441 section 4), and is taken for WebSockets alone.
+fn check_method(head: &request::Parts) -> Result<(), TargetError> {
+    match (&head.method, head.extensions.get::<Protocol>()) {
+        (&Method::TRACE, _) | (&Method::CONNECT, None) => Err(TargetError::MethodNotSupported),
+        (&Method::CONNECT, Some(protocol)) if protocol.as_str() != websocket::PROTOCOL => {
+            Err(TargetError::ProtocolNotSupported)
+        }
+        (method, _) if has_small_letters(method) => Err(TargetError::MethodNotSupported),
+        _ => Ok(()),
+    }
+}
+
 /// RFC 9110 section 9.1 tells `delete` from `DELETE`; applications that write all methods in capital letters, Django among them, do not.
 /// A rule for the one must not be a way around the rule for the other, and no method that is registered has small letters.
 fn has_small_letters(method: &Method) -> bool {
@@ -149,7 +165,8 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), TargetError> {
     }
 }
 
-/// RFC 9112 section 3.2: exactly one Host; an absolute form overrides it. RFC 9113 section 8.3.1: `:authority` and Host must agree.
+/// RFC 9112 section 3.2: exactly one Host; an absolute form overrides it. RFC 9113 section 8.3.1 and RFC 9114 section 4.3.1:
+/// `:authority` and Host must agree.
 fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authority, TargetError> {
     let mut lines = headers.get_all(header::HOST).iter();
     let host = lines.next();
@@ -158,12 +175,12 @@ fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authori
     }
     let host = host.map(parse_authority).transpose()?;
     match (uri.authority(), host) {
-        (Some(authority), None) if version == Version::HTTP_2 => checked_authority(authority.clone()),
+        (Some(authority), None) if version >= Version::HTTP_2 => checked_authority(authority.clone()),
         (_, None) => Err(TargetError::HostMissing),
         (None, Some(host)) => Ok(host),
         (Some(authority), Some(host)) => {
             let authority = checked_authority(authority.clone())?;
-            if version == Version::HTTP_2 && authority != host {
+            if version >= Version::HTTP_2 && authority != host {
                 return Err(TargetError::HostDiffers);
             }
             Ok(authority)
@@ -367,6 +384,18 @@ mod tests {
         assert_eq!(read("TRACE", "/", &["a"]).unwrap_err(), TargetError::MethodNotSupported);
         assert_eq!(read("CONNECT", "a:443", &["a"]).unwrap_err(), TargetError::MethodNotSupported);
         assert_eq!(read("OPTIONS", "*", &["a"]).unwrap_err(), TargetError::Malformed);
+    }
+
+    #[test]
+    fn an_extended_connect_has_a_target_if_it_is_for_a_websocket() {
+        let read = |protocol| {
+            let request = Request::builder().method("CONNECT").uri("https://a/live?x").version(Version::HTTP_2);
+            let (head, ()) =
+                request.extension(Protocol::from_static(protocol)).body(()).expect("a request").into_parts();
+            Target::read(&head, true, 8192).map(|target| target.path_and_query().to_string())
+        };
+        assert_eq!(read("websocket"), Ok("/live?x".to_owned()));
+        assert_eq!(read("connect-udp"), Err(TargetError::ProtocolNotSupported));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct BindError {
 }
 
 impl BindError {
-    fn new(settings: &ListenSettings, source: io::Error) -> Self {
+    pub(super) fn new(settings: &ListenSettings, source: io::Error) -> Self {
         let remedy = remedy(source.kind(), settings.address);
         Self { listener: settings.name.clone(), address: settings.address, remedy, source }
     }
@@ -115,7 +115,9 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 
 fn remedy(kind: io::ErrorKind, address: SocketAddr) -> &'static str {
     match kind {
-        io::ErrorKind::AddrInUse => "another program listens there: stop it (ss -ltnp shows it) or choose another port",
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: stop it (ss -lntup shows it) or choose another port"
+        }
         io::ErrorKind::PermissionDenied if address.port() < 1024 => {
             "ports below 1024 need CAP_NET_BIND_SERVICE: AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit"
         }

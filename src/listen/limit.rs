@@ -23,6 +23,16 @@ impl ConnectionLimit {
         self.limit - self.free.available_permits()
     }
 
+    /// A place, if one is free now.
+    pub(super) fn try_admit(&self) -> Option<Admission> {
+        Arc::clone(&self.free).try_acquire_owned().ok().map(Admission)
+    }
+
+    /// Whether at least half of the places are taken.
+    pub(super) fn is_half_taken(&self) -> bool {
+        2 * self.free.available_permits() <= self.limit
+    }
+
     /// Waits its turn, first come first served. Cancel-safe, though a cancelled wait loses its place.
     pub(super) async fn admit(&self) -> Admission {
         let free = Arc::clone(&self.free).acquire_owned().await;
@@ -54,6 +64,16 @@ mod tests {
         let second = next.await;
         assert_eq!(limit.open(), 1);
         drop(second);
+        assert_eq!(limit.open(), 0);
+    }
+
+    #[test]
+    fn who_does_not_wait_takes_a_free_place_or_none() {
+        let limit = ConnectionLimit::new(3);
+        assert!(!limit.is_half_taken());
+        let places: Vec<_> = (0..3).map(|_| limit.try_admit().expect("a place")).collect();
+        assert!(limit.is_half_taken() && limit.try_admit().is_none());
+        drop(places);
         assert_eq!(limit.open(), 0);
     }
 

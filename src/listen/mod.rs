@@ -1,4 +1,4 @@
-//! Listening: bound sockets and an accept loop that never ends.
+//! Listening: bound sockets, over TCP and UDP, and accept loops that never end.
 //!
 //! Owns the sockets, the bound on connections for the whole process, what happens when the kernel can't hand over
 //! a connection, and who is behind one that a relay passes on. Refuses to know what is spoken over it.
@@ -6,13 +6,18 @@
 mod accept;
 mod bind;
 mod client;
+mod datagrams;
 mod limit;
+mod mark;
+mod quic;
 mod relay;
 mod settings;
 
 pub use accept::{Accepted, Backlog, Incoming, Queue, TcpQueue};
 pub use bind::{BindError, Inherited, bind_all};
 pub use client::ClientAddr;
+pub use datagrams::{QuicSocket, bind_quic};
 pub use limit::{Admission, ConnectionLimit};
+pub use quic::{Attempt, Decision, QuicIncoming, Unproven};
 pub use relay::{Ends, RelayError, Relays, announced};
 pub use settings::*;

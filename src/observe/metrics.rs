@@ -7,11 +7,13 @@
 //! The hot path does not cross cores: each worker counts in a shard of its own ([`cells`]), and only a scrape reads
 //! them all, so values are exact when they are read.
 
+mod book;
 mod cells;
 mod family;
 mod meters;
 mod numbers;
 mod sheet;
+mod tunnels;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,15 +27,17 @@ use prometheus::{Registry, TextEncoder};
 
 use super::key_sets::KeySets;
 use super::spools::Spools;
+use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
-pub use cells::{Held, METHODS, STATUSES};
+pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use family::{Family, Kind};
 pub use meters::{
-    Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, RouteMeter,
-    TlsVersion, UpstreamFailure, WorkerMeter,
+    Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
+    RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
 };
 pub use numbers::{EndpointNumbers, RouteNumbers};
 use sheet::Sheet;
+pub use tunnels::{TunnelCause, TunnelMeter};
 
 /// The route label of requests that matched no route.
 pub const NO_ROUTE: &str = "none";
@@ -54,6 +58,19 @@ const REQUEST_BODY_BYTES: Family =
     Family::counter("portcullis_request_body_bytes_total", "Body bytes received from clients.", &["route"]);
 const RESPONSE_BODY_BYTES: Family =
     Family::counter("portcullis_response_body_bytes_total", "Body bytes sent to clients.", &["route"]);
+const GRPC_CALLS: Family = Family::counter(
+    "portcullis_grpc_calls_total",
+    "gRPC calls that have ended, by what their client was told; their HTTP status is 200 whatever came of them.",
+    &["route", "code"],
+);
+const TUNNELS_OPEN: Family = Family::gauge("portcullis_tunnels_open", "Tunnels open.", &["route"]);
+const TUNNELS_ENDED: Family =
+    Family::counter("portcullis_tunnels_ended_total", "Tunnels that have ended, by cause.", &["route", "cause"]);
+const TUNNEL_BYTES: Family = Family::counter(
+    "portcullis_tunnel_bytes_total",
+    "Bytes moved through tunnels, by direction: in from clients, out to them.",
+    &["route", "direction"],
+);
 const AUTH_DECISIONS: Family = Family::counter(
     "portcullis_auth_decisions_total",
     "Authorization decisions; the reason is permitted or why the request was denied.",
@@ -129,6 +146,11 @@ const PROXY_HEADERS: Family = Family::counter(
     "PROXY headers that relays were asked for, by what came.",
     &["listener", "result"],
 );
+const QUIC_ATTEMPTS: Family = Family::counter(
+    "portcullis_quic_attempts_total",
+    "Attempts to connect over QUIC, by what became of them: accepted, retried or refused.",
+    &["listener", "outcome"],
+);
 const MALFORMED_REQUESTS: Family = Family::counter(
     "portcullis_malformed_requests_total",
     "Requests refused because they are not canonical HTTP.",
@@ -188,6 +210,10 @@ pub const FAMILIES: &[&Family] = &[
     &REQUESTS_IN_FLIGHT,
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
+    &GRPC_CALLS,
+    &TUNNELS_OPEN,
+    &TUNNELS_ENDED,
+    &TUNNEL_BYTES,
     &AUTH_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
@@ -210,6 +236,7 @@ pub const FAMILIES: &[&Family] = &[
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
     &ACCEPT_ERRORS,
+    &QUIC_ATTEMPTS,
     &PROXY_HEADERS,
     &MALFORMED_REQUESTS,
     &PANICS,
@@ -450,10 +477,14 @@ fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     for (method, status, requests) in RouteCells::requests(shards) {
         sheet.put(&REQUESTS, &[route, method, &status], requests);
     }
+    for (code, calls) in RouteCells::calls(shards) {
+        sheet.put(&GRPC_CALLS, &[route, code], calls);
+    }
     sheet.put_latency(&REQUEST_DURATION, &[route], shards.iter().map(|shard| &shard.latency));
     sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());
     sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
     sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
+    tunnels::read(sheet, route, shards);
 }
 
 fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {
@@ -495,6 +526,10 @@ fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
         let count = shards.iter().map(|shard| shard.announcements[announcement as usize].value()).sum::<u64>();
         sheet.put(&PROXY_HEADERS, &[listener, announcement.label()], count);
     }
+    for outcome in QuicAttempt::ALL {
+        let count = shards.iter().map(|shard| shard.quic[outcome as usize].value()).sum::<u64>();
+        sheet.put(&QUIC_ATTEMPTS, &[listener, outcome.label()], count);
+    }
 }
 
 fn read_introspections(sheet: &mut Sheet, issuer: &str, shards: &[&IntrospectionCells]) {
@@ -512,33 +547,6 @@ fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
     sheet.put(&PANICS, &[], count(|shard| &shard.panics));
     for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.malformed)) {
         sheet.put(&MALFORMED_REQUESTS, &[reason], count);
-    }
-}
-
-/// The shards of one kind of thing, by its name and the worker. Locked when a snapshot is compiled and at a scrape, and by
-/// the first question to an issuer; by no other request.
-#[derive(Debug)]
-struct Book<K, C>(Mutex<BTreeMap<K, BTreeMap<usize, Arc<C>>>>);
-
-impl<K: Ord, C> Book<K, C> {
-    fn shard(&self, worker: usize, key: K, make: impl FnOnce() -> C) -> Arc<C> {
-        let mut shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = shards.entry(key).or_default().entry(worker).or_insert_with(|| Arc::new(make()));
-        Arc::clone(shard)
-    }
-
-    fn each(&self, mut visit: impl FnMut(&K, &[&C])) {
-        let shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, by_worker) in &*shards {
-            let shards: Vec<&C> = by_worker.values().map(Arc::as_ref).collect();
-            visit(key, &shards);
-        }
-    }
-}
-
-impl<K, C> Default for Book<K, C> {
-    fn default() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
     }
 }
 

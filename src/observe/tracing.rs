@@ -16,6 +16,9 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use super::settings::{LogFormat, LogSettings};
 
+/// This library warns of what clients send, which is no event of ours: anybody could fill the log.
+const QUIC: &str = "quinn_proto";
+
 /// The program's log could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TracingProblem {
@@ -63,12 +66,15 @@ pub(super) fn colour_allowed() -> bool {
 }
 
 /// The configured level is ours alone: libraries speak up from warn on, or an operator who looks for one request at
-/// debug would drown in frames. Trace is for developers and shows the libraries' debug lines as well.
+/// debug would drown in frames. Trace is for developers and shows the libraries' debug lines as well. `h2` speaks up from error on: it
+/// warns of what clients do, once a frame, and so anybody could fill the log.
 fn shown(level: Level) -> Targets {
     let libraries = if level == Level::TRACE { Level::DEBUG } else { level.min(Level::WARN) };
-    Targets::new()
+    let shown = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(level))
-        .with_default(LevelFilter::from_level(libraries))
+        .with_target(QUIC, LevelFilter::from_level(if level == Level::TRACE { Level::DEBUG } else { Level::ERROR }))
+        .with_default(LevelFilter::from_level(libraries));
+    if level == Level::TRACE { shown } else { shown.with_target("h2", LevelFilter::ERROR) }
 }
 
 #[cfg(test)]
@@ -87,6 +93,10 @@ mod tests {
             for asked in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
                 assert_eq!(shown.would_enable("portcullis::serve", &asked), asked <= ours, "{level}: ours at {asked}");
                 assert_eq!(shown.would_enable("rustls::conn", &asked), asked <= theirs, "{level}: theirs at {asked}");
+                let frames = if level == Level::TRACE { theirs } else { Level::ERROR };
+                for chatty in ["quinn_proto::connection", "h2::proto"] {
+                    assert_eq!(shown.would_enable(chatty, &asked), asked <= frames, "{level}: {chatty} at {asked}");
+                }
             }
         }
     }

@@ -10,15 +10,14 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, Version, request};
 use http_body::Body as _;
 
-use super::Limits;
 use super::context::{Client, Exchange, Notes};
 use super::failure::Failure;
-use super::{publish, redirect};
+use super::{Limits, lapse, publish, redirect, upgrade};
 use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
-use crate::http::{Body, Fate, RequestBody, Target, TargetError, hop};
-use crate::snapshot::{Action, Rewrite, Route};
-use crate::upstream::{Kind, OnBehalf, Upstream, UpstreamFailure};
+use crate::http::{Body, BodyWatch, Fate, Pace, RequestBody, Target, TargetError, cors, hop};
+use crate::snapshot::{Action, Rewrite, Route, Snapshot};
+use crate::upstream::{Failed, Forwarded, Kind, OnBehalf, Upstream, UpstreamFailure};
 
 /// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
@@ -30,17 +29,36 @@ pub(super) async fn act(
     permit: Permit,
     client: Client,
     target: Target,
-    exchange: Exchange,
-    limits: &Limits,
+    mut exchange: Exchange,
+    snapshot: &Snapshot,
 ) -> Result<Response<Body>, Failure> {
     note(&exchange.notes, route, &permit);
+    if !matches!(route.action, Action::Proxy { .. }) {
+        upgrade::refuse(&exchange)?;
+    }
     match &route.action {
         Action::Proxy { upstream, name, rewrite, identity } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
-            let passage = Passage { kind: upstream.kind(), rewrite: rewrite.as_ref(), identity: identity.as_ref() };
-            let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, limits)?;
-            proxy(upstream, outgoing, &notes).await
+            let passage = Passage {
+                kind: upstream.kind(),
+                tells_user: upstream.tells_user(),
+                converses: upstream.converses(),
+                rewrite: rewrite.as_ref(),
+                identity: identity.as_ref(),
+            };
+            let call = exchange.grpc;
+            let tunnel = upgrade::wanted(&mut exchange, route, &permit, snapshot)?;
+            let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, &snapshot.limits)?;
+            let mut response = match tunnel {
+                Some(tunnel) => Box::pin(tunnel.open(upstream, outgoing, &notes)).await?, // boxed: one request in very many
+                None => proxy(upstream, outgoing, &notes).await?,
+            };
+            if route.cors.is_some() {
+                cors::silence(response.headers_mut()); // the gateway speaks for this route
+            }
+            let standing = || snapshot.authority.standing(&permit).filter(|_| route.tunnels.end_with_token);
+            Ok(lapse::end_with(standing, response, call, &notes))
         }
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
@@ -65,8 +83,8 @@ fn note(notes: &Notes, route: &Route, permit: &Permit) {
 }
 
 /// The request as the upstream gets it.
-struct Outgoing<'i> {
-    request: Request<RequestBody>,
+pub(super) struct Outgoing<'i> {
+    pub(super) request: Request<RequestBody>,
     /// Whom it is forwarded for.
     behalf: OnBehalf,
     /// What the gateway is to say in its own name when the request leaves.
@@ -83,19 +101,25 @@ fn outgoing<'i>(
     target: &Target,
     limits: &Limits,
 ) -> Result<Outgoing<'i>, Failure> {
-    let Exchange { mut head, body, notes, connection } = exchange;
+    let Exchange { mut head, body, grpc, notes, connection, .. } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
+    if grpc {
+        crate::http::grpc::timeout(&head.headers)?;
+    }
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
-    let user = permit.subject().filter(|_| route.policy.is_of_one_issuer()).map(Into::into);
+    let user = permit.subject().filter(|_| passage.tells_user && route.policy.is_of_one_issuer()).map(Into::into);
     let local = connection.local;
     // RFC 9110 section 15.2: an HTTP/1.0 client is sent none, and over HTTP/2 hyper has no way to.
     let interim = (head.version == Version::HTTP_11).then(|| connection.activity.pass_interims());
     let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local, interim };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
-    let body = body.take(route.body_bytes, limits.body_timeout);
+    // Where each request has a connection to itself, a media type must not be enough to hold it in silence.
+    let converses = grpc && passage.converses;
+    let pace = if converses { Pace::Conversation(route.tunnels.idle) } else { Pace::Upload(limits.body_timeout) };
+    let body = body.take(route.body_bytes, pace);
     notes.write(|story| story.body = Some(body.watch()));
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
@@ -107,6 +131,9 @@ fn outgoing<'i>(
 /// What the way to the upstream asks of a request.
 struct Passage<'a> {
     kind: Kind,
+    tells_user: bool,
+    /// Whether a request that lasts holds no connection of its own there.
+    converses: bool,
     rewrite: Option<&'a Rewrite>,
     identity: Option<&'a Identity>,
 }
@@ -135,7 +162,22 @@ fn on_the_line(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 
-async fn proxy(upstream: &Upstream, outgoing: Outgoing<'_>, notes: &Notes) -> Result<Response<Body>, Failure> {
+/// Forwards the request.
+pub(super) async fn proxy(
+    upstream: &Upstream,
+    outgoing: Outgoing<'_>,
+    notes: &Notes,
+) -> Result<Response<Body>, Failure> {
+    let (request, behalf) = depart(upstream, outgoing).await?;
+    let watch = request.body().watch();
+    arrive(upstream.forward(request, &behalf).await, &watch, notes)
+}
+
+/// The request when it may leave: its body is read ahead, and what the gateway says of it is signed.
+pub(super) async fn depart(
+    upstream: &Upstream,
+    outgoing: Outgoing<'_>,
+) -> Result<(Request<RequestBody>, OnBehalf), Failure> {
     let Outgoing { mut request, behalf, statement } = outgoing;
     let watch = request.body().watch();
     match upstream.spool().filter(|_| request.body().size_hint().exact().is_none()) {
@@ -151,7 +193,16 @@ async fn proxy(upstream: &Upstream, outgoing: Outgoing<'_>, notes: &Notes) -> Re
         let header = statement.header().clone();
         request.headers_mut().insert(header, statement.sign(UnixSeconds::now())?);
     }
-    match upstream.forward(request, &behalf).await {
+    Ok((request, behalf))
+}
+
+/// What came back, with notes of where from and how fast.
+pub(super) fn arrive<T>(
+    answered: Result<Forwarded<T>, Failed>,
+    watch: &BodyWatch,
+    notes: &Notes,
+) -> Result<T, Failure> {
+    match answered {
         Ok(forwarded) => {
             notes.write(|story| {
                 story.endpoint = Some(forwarded.endpoint);

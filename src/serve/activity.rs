@@ -109,6 +109,11 @@ impl Activity {
         self.unflushed.load(Ordering::Relaxed)
     }
 
+    /// Whether a client has begun to send something behind the request that is being answered.
+    pub(super) fn has_more(&self) -> bool {
+        self.in_head.load(Ordering::Relaxed) || self.in_body.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing at all is under way: no part of a message in either direction.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.is_unflushed()

@@ -3,18 +3,20 @@
 //! The stack, from outside in, and why each layer stands where it stands:
 //! 1. `Recorded`: sees every exchange begin and end, even one that panicked; a failure from further in is an answer from here on.
 //! 2. `CatchPanic`: a panic further in is a failure, not a dead connection.
-//! 3. `dispatch`: the request itself, boxed: hyper keeps room for one request's future in every connection, idle or not, and the
+//! 3. `Timed`: a gRPC call ends when its client said, wherever it is further in.
+//! 4. `dispatch`: the request itself, boxed: hyper keeps room for one request's future in every connection, idle or not, and the
 //!    future of a whole exchange is some kilobytes.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
@@ -22,6 +24,7 @@ use tower::{Service, ServiceBuilder, service_fn};
 
 use super::Limits;
 use super::activity::Activity;
+use super::calls::Timed;
 use super::context::{Connection, Worker, address_value};
 use super::dispatch::dispatch;
 use super::driver::{DRAIN_IDLE, Ended, Farewell, drive};
@@ -29,13 +32,15 @@ use super::guarded::{Guarded, LINGER};
 use super::panics::CatchPanic;
 use super::record::{Recorded, RecordedBody};
 use super::streams::Streams;
+use crate::http::{ClientBody, own_value};
 use crate::shutdown::{Drain, Tasks};
+use crate::tls::Coverage;
 
 /// An HTTP/1 connection is put aside after this long without a request.
 const REST_AFTER: Duration = Duration::from_millis(250);
 
 /// What is known of a connection before its first byte.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Accepted {
     /// Who called: the socket's other end, or the client of a relay.
     pub peer: SocketAddr,
@@ -45,10 +50,16 @@ pub struct Accepted {
     pub secure: bool,
     /// The SHA-256 of the certificate the client proved to hold (RFC 8705 section 3.1).
     pub client_certificate: Option<[u8; 32]>,
+    /// Which hosts may be asked for over it; `None` if all of them may.
+    pub coverage: Option<Coverage>,
+    /// What every answer says in `Strict-Transport-Security` (RFC 6797), if anything.
+    pub hsts: Option<HeaderValue>,
     /// Whether ALPN chose HTTP/2.
     pub http2: bool,
     /// The port of the TLS listener that every request is sent to, if that is all that is done.
     pub to_https: Option<u16>,
+    /// The port at which HTTP/3 is spoken as well, for clients to be told of (RFC 7838).
+    pub http3_port: Option<u16>,
 }
 
 /// Serves one connection until it ends. Infallible: what goes wrong with one client is that client's.
@@ -65,9 +76,13 @@ where
         peer_value: address_value(accepted.peer.ip().to_canonical()),
         secure: accepted.secure,
         client_certificate: accepted.client_certificate,
+        coverage: accepted.coverage,
+        hsts: accepted.hsts.as_ref().map(own_value),
         to_https: accepted.to_https,
+        alt_svc: accepted.http3_port.map(alternative),
         activity,
         worker,
+        tunnel: Mutex::default(),
     });
     // Boxed by kind, so that the larger is not reserved for the smaller, and an idle connection is a stream and little more.
     let served: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> = if accepted.http2 {
@@ -79,6 +94,11 @@ where
         let ended = served.await;
         report(&connection, ended);
     }
+}
+
+/// RFC 7838 section 3: the same origin by HTTP/3, at the same host, for a day.
+fn alternative(port: u16) -> HeaderValue {
+    HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")).expect("digits between ASCII")
 }
 
 /// Counts and logs how a connection ended, if its client is to blame.
@@ -99,11 +119,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = http2_settings(&limits, &connection.worker.tasks);
-    let serving = settings.serve_connection(TokioIo::new(stream), stack(Arc::clone(&connection)));
+    let serving = settings.serve_connection(TokioIo::new(stream), service(&connection));
     let bid = |serving: &mut Pin<Box<http2::Connection<_, _, _>>>, _| serving.as_mut().graceful_shutdown();
     let drain = &connection.worker.drain;
     match drive(Box::pin(serving), bid, drain, &connection.activity, &limits, None).await {
-        Ended::Done(ended) => ended,
+        Ended::Done(_, ended) => ended,
         Ended::Cut | Ended::Idle(_) => Ok(()),
     }
 }
@@ -116,7 +136,7 @@ where
 {
     let (drain, activity) = (&connection.worker.drain, &connection.activity);
     loop {
-        let service = stack(Arc::clone(&connection));
+        let service = service(&connection);
         let serving = Box::new(http1_settings(&limits).serve_connection(TokioIo::new(stream), service));
         let bid = |serving: &mut Box<http1::Connection<_, _>>, farewell| {
             // At the drain every answer says `Connection: close`, and idle clients get a last moment: hyper's graceful shutdown
@@ -126,8 +146,14 @@ where
             }
         };
         let idle = match drive(serving, bid, drain, activity, &limits, Some(REST_AFTER)).await {
-            Ended::Done(ended) => return ended,
-            Ended::Cut => return Ok(()),
+            // Boxed: idle connections do not reserve room for it.
+            Ended::Done(serving, ended) => return Box::pin(conclude(serving, ended, &connection)).await,
+            Ended::Cut => {
+                if let Some(tunnel) = connection.take_tunnel() {
+                    tunnel.gone();
+                }
+                return Ok(());
+            }
             Ended::Idle(idle) => idle,
         };
         let parts = idle.into_parts();
@@ -138,6 +164,38 @@ where
             return Ok(());
         }
     }
+}
+
+/// The parser is done: the connection ends, or goes on as a tunnel in the same task, without parser and buffers.
+async fn conclude<S, H>(
+    serving: Box<http1::Connection<TokioIo<Guarded<S>>, H>>,
+    ended: hyper::Result<()>,
+    connection: &Connection,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: HttpService<Incoming, ResBody = RecordedBody, Error = Infallible>,
+{
+    let tunnel = connection.take_tunnel();
+    if ended.is_err() {
+        if let Some(tunnel) = tunnel {
+            tunnel.gone();
+        }
+        return ended;
+    }
+    let parts = serving.into_parts();
+    let mut stream = parts.io.into_inner();
+    match tunnel {
+        Some(tunnel) => {
+            let (stream, more) = stream.into_inner();
+            let hasty = more || !parts.read_buf.is_empty();
+            drop((parts.read_buf, parts.service));
+            Box::pin(tunnel.run(stream, hasty)).await; // boxed: most connections end without one
+        }
+        // The parser leaves the stream open when a request asked for an upgrade and was answered otherwise.
+        None => drop(timeout(LINGER, stream.shutdown()).await),
+    }
+    Ok(())
 }
 
 /// Waits for an idle client; false if it is waited for no longer.
@@ -177,19 +235,27 @@ fn http2_settings(limits: &Limits, tasks: &Tasks) -> http2::Builder<Streams> {
         .initial_stream_window_size(super::WINDOW_BYTES)
         .initial_connection_window_size(super::CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.write_timeout);
+        .keep_alive_timeout(limits.write_timeout)
+        .enable_connect_protocol(); // RFC 8441: `upgrade` translates it
     settings
 }
 
-/// The tower stack behind one connection, as hyper calls it.
-fn stack(
+/// The tower stack behind one connection. Every layer is always ready, so it may be called without asking.
+pub(super) fn stack<B: Into<ClientBody>>(
     connection: Arc<Connection>,
-) -> impl hyper::service::Service<Request<Incoming>, Response = Response<RecordedBody>, Error = Infallible, Future: Send>
-{
-    let stack = ServiceBuilder::new()
+) -> impl Service<Request<B>, Response = Response<RecordedBody>, Error = Infallible, Future: Send> + Clone {
+    ServiceBuilder::new()
         .layer(Recorded { connection })
         .layer(CatchPanic)
-        .service(service_fn(|exchange| Box::pin(dispatch(exchange))));
-    // Every layer is always ready, so a clone may be called without asking.
+        .layer(Timed)
+        .service(service_fn(|exchange| Box::pin(dispatch(exchange))))
+}
+
+/// The same as hyper calls it.
+fn service(
+    connection: &Arc<Connection>,
+) -> impl hyper::service::Service<Request<Incoming>, Response = Response<RecordedBody>, Error = Infallible, Future: Send>
++ use<> {
+    let stack = stack(Arc::clone(connection));
     hyper::service::service_fn(move |request| stack.clone().call(request))
 }

@@ -13,12 +13,16 @@ use super::Limits;
 use super::activity::Activity;
 use super::failure::Failure;
 use super::ids::RequestIds;
+use super::passage::Begun;
 use super::unread::Unread;
+use super::upgrade::Opened;
 use crate::auth::{Asking, Denied, Policy, UnixSeconds};
-use crate::http::{BodyWatch, Target, TargetError};
+use crate::http::websocket::{self, Asked};
+use crate::http::{BodyWatch, Boundary, Target, TargetError};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
 use crate::snapshot::{Live, Route, Snapshot};
+use crate::tls::Coverage;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -52,9 +56,29 @@ pub(super) struct Connection {
     pub(super) secure: bool,
     /// The SHA-256 of the certificate the client proved to hold.
     pub(super) client_certificate: Option<[u8; 32]>,
+    /// Which hosts may be asked for; `None` if all of them may.
+    pub(super) coverage: Option<Coverage>,
+    /// What every answer says in `Strict-Transport-Security`.
+    pub(super) hsts: Option<HeaderValue>,
     /// The port of the TLS listener that a plain listener sends everything to.
     pub(super) to_https: Option<u16>,
+    /// Where the client finds HTTP/3, if it does not speak it already.
+    pub(super) alt_svc: Option<HeaderValue>,
     pub(super) activity: Arc<Activity>,
+    /// What an HTTP/1.1 connection becomes when its parser has said the last word.
+    pub(super) tunnel: Mutex<Option<Box<Begun>>>,
+}
+
+impl Connection {
+    /// The connection is this when its parser is done.
+    pub(super) fn set_tunnel(&self, tunnel: Box<Begun>) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// What the connection has become, if it has.
+    pub(super) fn take_tunnel(&self) -> Option<Box<Begun>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// One request with everything that is known about it.
@@ -63,7 +87,11 @@ pub(super) struct Exchange {
     pub(super) connection: Arc<Connection>,
     pub(super) head: request::Parts,
     pub(super) body: Unread,
+    /// Whether it is a gRPC call.
+    pub(super) grpc: bool,
     pub(super) notes: Notes,
+    /// How it asks for a tunnel, if it does; known with its target.
+    pub(super) asked: Option<Asked>,
 }
 
 impl Exchange {
@@ -85,6 +113,27 @@ impl Exchange {
         Client { socket, forwarded_for, secure: said.secure, request_id }
     }
 
+    /// Refuses a host that a certificate of the listener covers and this connection's does not (RFC 9110 section 7.4): its client may
+    /// ask again over a connection of its own. A trusted proxy has its own mind about names, and keeps one connection for many.
+    pub(super) fn check_direction(&self, target: &Target, boundary: &Boundary) -> Result<(), Failure> {
+        let connection = &self.connection;
+        let misdirects = |coverage: &Coverage| coverage.misdirects(target.host());
+        let misdirected = connection.coverage.as_ref().is_some_and(misdirects);
+        if misdirected && !boundary.trusts(connection.peer.ip().to_canonical()) {
+            return Err(Failure::Misdirected);
+        }
+        Ok(())
+    }
+
+    /// Notes which route the request takes, and whom its answer may be shown to.
+    pub(super) fn take_route(&self, route: &Arc<Route>) {
+        self.notes.write(|story| {
+            story.in_flight = Some(route.meter.begin());
+            story.shown_to = route.cors.as_ref().and_then(|cors| cors.admitted(&self.head.headers));
+            story.route = Some(Arc::clone(route));
+        });
+    }
+
     /// What the judge is to look at.
     pub(super) fn asking<'r>(&'r self, target: &'r Target, client: &Client) -> Asking<'r> {
         Asking {
@@ -93,6 +142,7 @@ impl Exchange {
             target,
             secure: client.secure,
             client_certificate: self.connection.client_certificate.as_ref(),
+            tunnel: self.asked.is_some(),
             now: UnixSeconds::now(),
         }
     }
@@ -113,12 +163,21 @@ impl Exchange {
     }
 
     /// Who the request is for. Over HTTP/1 the parser has counted the fields already; over HTTP/2 nobody has.
-    pub(super) fn target(&self, client: &Client, limits: &Limits) -> Result<Target, TargetError> {
+    pub(super) fn target(&mut self, client: &Client, limits: &Limits) -> Result<Target, TargetError> {
         if self.head.headers.len() > limits.header_fields {
             return Err(TargetError::TooManyFields);
         }
         // Either may be what the request's own scheme is about: the way to a trusted proxy, or the way from it.
-        Target::read(&self.head, self.connection.secure || client.secure, limits.target_bytes)
+        let secure = self.connection.secure || client.secure;
+        let target = Target::read(&self.head, secure, limits.target_bytes)?;
+        // The parser leaves a mark with every request that could become a tunnel, and with hardly any other.
+        if !self.head.extensions.is_empty() {
+            self.asked = websocket::asked(&self.head);
+        }
+        if self.asked == Some(Asked::Connect) {
+            self.head.method = Method::GET; // what it is to routes, to policies and to the upstream
+        }
+        Ok(target)
     }
 }
 
@@ -164,6 +223,8 @@ pub(super) struct Story {
     pub(super) target: Option<Target>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) in_flight: Option<Held>,
+    /// The origin whose scripts may see the answer.
+    pub(super) shown_to: Option<HeaderValue>,
     /// Whether the answer is in no shared cache, whatever the upstream and the route say.
     pub(super) private: bool,
     /// Whether the answer is in no shared cache unless the upstream or the route says so.
@@ -180,6 +241,8 @@ pub(super) struct Story {
     pub(super) first_byte: Option<Duration>,
     /// `ok`, or the label of what went wrong.
     pub(super) outcome: &'static str,
+    /// What the exchange becomes when it is answered.
+    pub(super) tunnel: Option<Box<Opened>>,
 }
 
 impl Notes {
@@ -190,6 +253,7 @@ impl Notes {
             target: None,
             route: None,
             in_flight: None,
+            shown_to: None,
             private: false,
             personal: false,
             subject: None,
@@ -201,6 +265,7 @@ impl Notes {
             connect: None,
             first_byte: None,
             outcome: "ok",
+            tunnel: None,
         })))
     }
 

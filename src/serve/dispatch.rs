@@ -1,6 +1,5 @@
 //! The data path in one function: one generation, one target, one route, one permit, one action.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::Response;
@@ -8,7 +7,7 @@ use http::Response;
 use super::act::act;
 use super::context::Exchange;
 use super::failure::Failure;
-use super::redirect;
+use super::{preflight, redirect};
 use crate::http::Body;
 
 /// Serves one request. The `Permit` is taken by value: without one, nothing is forwarded, read or answered.
@@ -17,14 +16,17 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
     let client = exchange.admit(&snapshot); // nothing a client says can speak for us
     let target = exchange.target(&client, &snapshot.limits)?;
     exchange.notes.write(|story| story.target = Some(target.clone()));
+    exchange.check_direction(&target, &snapshot.boundary)?;
     if let Some(port) = exchange.connection.to_https {
+        snapshot.router.admits(target.host())?;
         return Ok(redirect::to_https(&target, port));
     }
+    if let Some(asked) = preflight::asked_about(&snapshot.router, &target, &exchange.head) {
+        exchange.take_route(asked);
+        return preflight::answer(asked, &exchange.head.headers);
+    }
     let found = snapshot.router.find(target.host(), target.path(), &exchange.head.method)?;
-    exchange.notes.write(|story| {
-        story.in_flight = Some(found.meter.begin());
-        story.route = Some(Arc::clone(found));
-    });
+    exchange.take_route(found);
     let begun = Instant::now();
     let permit = snapshot.authority.authorize(&found.policy, &exchange.asking(&target, &client)).await;
     exchange.notes.write(|story| story.auth = Some(begun.elapsed()));
@@ -33,5 +35,5 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
         exchange.refused(denied, &found.policy, &target, &client)
     })?;
     found.decisions.permitted();
-    act(found, permit, client, target, exchange, &snapshot.limits).await
+    act(found, permit, client, target, exchange, &snapshot).await
 }

@@ -31,7 +31,7 @@ pub(super) enum Farewell {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended<C: Future> {
     /// By itself.
-    Done(C::Output),
+    Done(C, C::Output),
     /// Its client was waited for too long.
     Cut,
     /// It has been idle for a while with nothing left to write: it can be put aside.
@@ -65,9 +65,11 @@ pub(super) async fn drive<C: Future + Unpin>(
                 bid(serving, Farewell::Drain);
             }
         }
+        let mut done = None;
         loop {
-            if let Poll::Ready(ended) = Pin::new(&mut *serving).poll(cx) {
-                return Poll::Ready(Ended::Done(ended));
+            if let Poll::Ready(output) = Pin::new(&mut *serving).poll(cx) {
+                done = Some(output);
+                break; // with the connection, which is borrowed here
             }
             let wait = activity.wait();
             if !closing && wait != waiting {
@@ -89,7 +91,7 @@ pub(super) async fn drive<C: Future + Unpin>(
             if resting {
                 resting = false;
                 if activity.is_at_rest() {
-                    break; // with the connection, which is borrowed here
+                    break;
                 }
                 deadline.set(limits.idle_timeout);
                 continue;
@@ -98,7 +100,11 @@ pub(super) async fn drive<C: Future + Unpin>(
             bid(serving, Farewell::Idle);
             deadline.set(LINGER);
         }
-        connection.take().map_or(Poll::Pending, |connection| Poll::Ready(Ended::Idle(connection)))
+        let Some(connection) = connection.take() else { return Poll::Pending };
+        Poll::Ready(match done {
+            Some(output) => Ended::Done(connection, output),
+            None => Ended::Idle(connection),
+        })
     })
     .await
 }

@@ -4,8 +4,11 @@
 
 use http::HeaderValue;
 
+use super::places::NoPlace;
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
+use crate::http::grpc::BadTimeout;
+use crate::http::websocket::HandshakeError;
 use crate::http::{Fate, SpoolError, TargetError};
 use crate::route::RouteError;
 use crate::upstream::UpstreamFailure;
@@ -15,8 +18,12 @@ use crate::upstream::UpstreamFailure;
 pub(super) enum Failure {
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error("the connection's certificate does not cover the host, another one does")]
+    Misdirected,
     #[error(transparent)]
     Route(#[from] RouteError),
+    #[error("a preflight of an origin that is not admitted")]
+    OriginRefused,
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("{denied}")]
@@ -31,6 +38,12 @@ pub(super) enum Failure {
     Unsigned(#[from] Unsigned),
     #[error(transparent)]
     Upstream(UpstreamFailure),
+    #[error("request is for a WebSocket and is none")]
+    Handshake(#[from] HandshakeError),
+    #[error("client sent something before its tunnel was open")]
+    HastyClient,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error("request body was lost before it was passed on")]
@@ -41,6 +54,10 @@ pub(super) enum Failure {
     BodyTooSlow,
     #[error("request body is malformed")]
     BodyMalformed,
+    #[error(transparent)]
+    BadCallTimeout(#[from] BadTimeout),
+    #[error("the call's own deadline passed before an answer")]
+    CallTimeout,
     #[error("client left before its request was complete")]
     ClientGone,
     #[error("request handling panicked")]
@@ -50,13 +67,20 @@ pub(super) enum Failure {
 impl Failure {
     /// An upstream failure is the client's if the request's body was.
     pub(super) fn of_upstream(failure: UpstreamFailure, body: Fate) -> Self {
-        match (failure, body) {
-            (UpstreamFailure::RequestBody, Fate::TooLarge) => Self::BodyTooLarge,
-            (UpstreamFailure::RequestBody, Fate::TooSlow) => Self::BodyTooSlow,
-            (UpstreamFailure::RequestBody, Fate::Malformed) => Self::BodyMalformed,
-            (UpstreamFailure::RequestBody, Fate::Lost) => Self::BodyLost,
-            (UpstreamFailure::RequestBody, _) => Self::ClientGone,
-            (failure, _) => Self::Upstream(failure),
+        match failure {
+            UpstreamFailure::RequestBody => Self::of_body(body).unwrap_or(Self::ClientGone),
+            failure => Self::Upstream(failure),
+        }
+    }
+
+    /// How a request's body failed while its client was there.
+    pub(super) fn of_body(fate: Fate) -> Option<Self> {
+        match fate {
+            Fate::TooLarge => Some(Self::BodyTooLarge),
+            Fate::TooSlow => Some(Self::BodyTooSlow),
+            Fate::Malformed => Some(Self::BodyMalformed),
+            Fate::Lost => Some(Self::BodyLost),
+            Fate::Streaming | Fate::Whole | Fate::Broken => None,
         }
     }
 
@@ -64,7 +88,10 @@ impl Failure {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Target(error) => error.reason(),
+            Self::Misdirected => "misdirected",
+            Self::Route(RouteError::UnknownHost) => "unknown_host",
             Self::Route(RouteError::NotFound) => "no_route",
+            Self::OriginRefused => "origin_refused",
             Self::Route(RouteError::MethodNotAllowed { .. })
             | Self::Files(FilesError::MethodNotAllowed)
             | Self::ReadOnly => "method_not_allowed",
@@ -75,6 +102,11 @@ impl Failure {
             Self::Files(FilesError::Io(_)) => "file_io",
             Self::Unsigned(_) => "unsigned",
             Self::Upstream(failure) => failure.label(),
+            Self::Handshake(_) => "websocket_handshake",
+            Self::HastyClient => "websocket_early_bytes",
+            Self::NoPlace(NoPlace::Never) => "tunnels_refused",
+            Self::NoPlace(NoPlace::Full) => "tunnels_full",
+            Self::NoPlace(NoPlace::Draining) => "draining",
             Self::Spool(SpoolError::Full(_)) => "spool_full",
             Self::Spool(SpoolError::Stalled) => "spool_stalled",
             Self::Spool(SpoolError::Io(_)) => "spool_io",
@@ -82,6 +114,8 @@ impl Failure {
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyMalformed => "body_malformed",
+            Self::BadCallTimeout(_) => "bad_call_timeout",
+            Self::CallTimeout => "call_timeout",
             Self::ClientGone => "client_gone",
             Self::Panicked => "panic",
         }

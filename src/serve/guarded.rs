@@ -1,34 +1,51 @@
 //! The stream between a client's socket and the HTTP parser: every byte in is looked at, and writing has a deadline.
 //!
-//! Owns the framing check, the write time-out, the lingering close and the wait for a client's next byte without a parser. The other
-//! deadlines are [`super::driver`]'s. Refuses to know requests.
+//! Owns the framing check of HTTP/1, the budget of HTTP/2, the write time-out, the lingering close and the wait for a client's next byte
+//! without a parser. The other deadlines are [`super::driver`]'s. Refuses to know requests.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 use crate::deadline::Deadline;
-use crate::http::Framing;
+use crate::http::{Framing, Http2Budget, Violation};
 
 /// How long and how much is read and thrown away after the last response, so that it is not lost to a reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How many line ends follow what was spoiled: more than the parser's bounds on chunk extensions and trailers, where it takes a NUL.
 const LINE_ENDS: usize = 256 * 1024;
+/// Most `CONTINUATION` frames that the HTTP/2 parser takes in one head: 1.25 for each 16 KiB of the longest head that can be configured.
+const CONTINUATIONS: usize = 128;
+/// What ends an HTTP/2 connection whose budget is spent, in the parser's own words: a head on the last of all streams that never ends.
+/// The parser answers GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113 section 7), behind what it was writing, and reads no further.
+static ENDLESS_HEAD: [u8; 9 * (1 + CONTINUATIONS)] = endless_head();
+
+const fn endless_head() -> [u8; 9 * (1 + CONTINUATIONS)] {
+    const HEADERS: u8 = 1;
+    const CONTINUATION: u8 = 9;
+    let mut frames = [0; 9 * (1 + CONTINUATIONS)];
+    let mut at = 0;
+    while at < frames.len() {
+        frames[at + 3] = if at == 0 { HEADERS } else { CONTINUATION };
+        (frames[at + 5], frames[at + 6], frames[at + 7], frames[at + 8]) = (0x7f, 0xff, 0xff, 0xff);
+        at += 9;
+    }
+    frames
+}
 
 /// A client's stream under guard.
 #[derive(Debug)]
 pub(super) struct Guarded<S> {
     stream: S,
-    /// `None` for HTTP/2, which has framing of its own.
-    framing: Option<Framing>,
+    inspector: Inspector,
     activity: Arc<Activity>,
     write_timeout: Duration,
     deadline: Deadline,
@@ -43,6 +60,13 @@ pub(super) struct Guarded<S> {
     interims: Bytes,
 }
 
+/// Who looks at what is read.
+#[derive(Debug)]
+enum Inspector {
+    Http1(Framing),
+    Http2(Http2Budget),
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Linger {
     Closing,
@@ -52,10 +76,14 @@ enum Linger {
 
 impl<S> Guarded<S> {
     pub(super) fn new(stream: S, http1: bool, activity: Arc<Activity>, write_timeout: Duration) -> Self {
-        let framing = http1.then(Framing::default);
+        let inspector = if http1 {
+            Inspector::Http1(Framing::default())
+        } else {
+            Inspector::Http2(Http2Budget::new(Instant::now()))
+        };
         Self {
             stream,
-            framing,
+            inspector,
             activity,
             write_timeout,
             deadline: Deadline::default(),
@@ -74,17 +102,49 @@ impl<S> Guarded<S> {
         }
     }
 
-    fn is_spoiled(&self) -> bool {
-        self.framing.as_ref().is_some_and(|framing| framing.violation().is_some())
+    /// Looks at bytes just read, and returns how many of them the parser may have.
+    fn received(&mut self, bytes: &mut [u8]) -> usize {
+        match &mut self.inspector {
+            Inspector::Http1(framing) => {
+                framing.inspect(bytes);
+                if let Some(violation) = framing.violation() {
+                    self.activity.violated(violation);
+                }
+                self.activity.received(framing.in_head(), framing.in_body());
+                bytes.len()
+            }
+            Inspector::Http2(budget) => {
+                let admitted = budget.admit(bytes, Instant::now);
+                if admitted < bytes.len() {
+                    self.activity.violated(Violation::Flood);
+                    self.replay = Bytes::from_static(&ENDLESS_HEAD);
+                }
+                admitted
+            }
+        }
     }
 
-    fn received(&mut self, bytes: &mut [u8]) {
-        let Some(framing) = &mut self.framing else { return };
-        framing.inspect(bytes);
-        if let Some(violation) = framing.violation() {
-            self.activity.violated(violation);
+    /// The client's stream when its last message was read, and whether something had come behind that.
+    pub(super) fn into_inner(self) -> (S, bool) {
+        let more = self.first.is_some()
+            || !self.replay.is_empty()
+            || self.activity.has_more()
+            || self.activity.violation().is_some();
+        (self.stream, more)
+    }
+
+    fn sent(&mut self, written: &Poll<io::Result<usize>>) {
+        if let (Inspector::Http2(budget), Poll::Ready(Ok(bytes))) = (&mut self.inspector, written) {
+            budget.sent(*bytes);
         }
-        self.activity.received(framing.in_head(), framing.in_body());
+    }
+
+    /// Whether the client may still be sending when its connection ends, so that the last answer could be lost to a reset.
+    fn may_be_sending(&self) -> bool {
+        match &self.inspector {
+            Inspector::Http1(framing) => framing.in_body() || framing.in_head(),
+            Inspector::Http2(_) => self.activity.violation().is_some(),
+        }
     }
 
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -96,6 +156,29 @@ impl<S> Guarded<S> {
         self.deadline.set_if_clear(self.write_timeout);
         ready!(self.deadline.poll_passed(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client took nothing in time")))
+    }
+}
+
+impl<S> Guarded<S> {
+    /// Gives what is to be read before anything else; false if there is nothing.
+    fn replayed(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.replay.is_empty() {
+            return false;
+        }
+        buf.put_slice(&self.replay.split_to(self.replay.len().min(buf.remaining())));
+        true
+    }
+
+    /// Nothing is read behind a violation. An HTTP/1 parser that was looking for the end of a head or a chunk line finds it here, and
+    /// with it the spoiled bytes; after some of this it finds the end of the stream, as an HTTP/2 parser does at once.
+    fn spoil(&mut self, buf: &mut ReadBuf<'_>) {
+        if matches!(self.inspector, Inspector::Http2(_)) {
+            return;
+        }
+        let length = buf.remaining().min(self.line_ends);
+        buf.initialize_unfilled_to(length).fill(b'\n');
+        buf.advance(length);
+        self.line_ends -= length;
     }
 }
 
@@ -131,17 +214,11 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.replay.is_empty() {
-            buf.put_slice(&this.replay.split_to(this.replay.len().min(buf.remaining())));
+        if this.replayed(buf) {
             return Poll::Ready(Ok(()));
         }
-        if this.is_spoiled() {
-            // Nothing that follows is read. A parser that was looking for the end of a head or a chunk line finds it here, and with it
-            // the spoiled bytes; after some of this it finds the end of the stream.
-            let length = buf.remaining().min(this.line_ends);
-            buf.initialize_unfilled_to(length).fill(b'\n');
-            buf.advance(length);
-            this.line_ends -= length;
+        if this.activity.violation().is_some() {
+            this.spoil(buf);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -152,7 +229,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         } else {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
-        this.received(&mut buf.filled_mut()[before..]);
+        let admitted = this.received(&mut buf.filled_mut()[before..]);
+        buf.set_filled(before + admitted);
+        if admitted == 0 {
+            this.replayed(buf); // nothing at all would be the end of the stream
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -181,6 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         ready!(self.poll_interims(cx))?;
         self.activity.set_unflushed(true);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.sent(&written);
         self.poll_written(cx, written)
     }
 
@@ -192,6 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         ready!(self.poll_interims(cx))?;
         self.activity.set_unflushed(true);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.sent(&written);
         self.poll_written(cx, written)
     }
 
@@ -220,9 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if matches!(this.linger, Linger::Closing) {
             let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
             ready!(this.poll_written(cx, shut))?;
-            // Only a client that may still be sending can lose the response to a reset.
-            let owes = this.framing.as_ref().is_some_and(|framing| framing.in_body() || framing.in_head());
-            if !owes {
+            if !this.may_be_sending() {
                 this.linger = Linger::Done;
                 return Poll::Ready(Ok(()));
             }

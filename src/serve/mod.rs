@@ -5,34 +5,45 @@
 
 mod act;
 mod activity;
+mod calls;
 mod connection;
 mod context;
 mod dispatch;
 mod driver;
 mod failure;
+mod grpc;
 mod guarded;
+mod http3;
 mod ids;
 mod interim;
+mod lapse;
 mod panics;
+mod passage;
 mod piece;
+mod places;
+mod preflight;
 mod publish;
 mod record;
 mod redirect;
 mod respond;
 mod settings;
 mod streams;
+mod tunnel;
 mod unread;
+mod upgrade;
 
 pub use connection::{Accepted, serve_connection};
 pub use context::Worker;
+pub use http3::{serve_http3, transport};
 pub use ids::RequestIds;
+pub use places::Places;
 pub use settings::*;
 
 use crate::http::{TargetError, Violation};
 
 /// Bytes of a request or a response held for one connection in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What one HTTP/2 stream may send ahead of us, and all streams of a connection together.
+/// What one stream of HTTP/2 or HTTP/3 may send ahead of us, and all streams of a connection together.
 const WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The header count for which hyper's parser needs no allocation.

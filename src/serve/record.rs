@@ -11,25 +11,34 @@ use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::activity::{Activity, Answering};
+use super::calls::CallTimeout;
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
+use super::grpc;
+use super::lapse::Lapsed;
+use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
 use super::respond::{client_closed_request, close, finish, rescue};
 use super::streams;
+use super::tunnel::Ended;
 use super::unread::Unread;
+use super::upgrade::Opened;
 use crate::auth::Issuer;
 use crate::files::TransferError;
-use crate::http::{Body, BodyError, BodyWatch, Fate};
-use crate::observe::{NO_ROUTE, Record, RouteMeter};
+use crate::http::grpc::{is_grpc, told};
+use crate::http::{Body, BodyError, BodyWatch, ClientBody, Fate};
+use crate::observe::{GRPC_CODES, NO_ROUTE, Record, RouteMeter, TunnelCause};
 use crate::upstream::BodyFailure;
+
+/// The status that ends HTTP on a connection (RFC 9110 section 15.2.2).
+const SWITCHED: u16 = 101;
 
 /// Wraps the service of one connection.
 #[derive(Debug, Clone)]
@@ -51,8 +60,9 @@ pub(super) struct Recorder<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Incoming>> for Recorder<S>
+impl<S, B> Service<Request<B>> for Recorder<S>
 where
+    B: Into<ClientBody>,
     S: Service<Exchange, Response = Response<Body>, Error = Failure>,
 {
     type Response = Response<RecordedBody>;
@@ -63,9 +73,11 @@ where
         Poll::Ready(Ok(())) // no layer further in has a queue
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let (head, body) = request.into_parts();
+        let body = body.into();
         let notes = Notes::new(self.connection.peer.ip().to_canonical());
+        let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers); // the protocol knows no other version
         let open = Box::new(Open {
             _answering: self.connection.activity.begin(),
             connection: Arc::clone(&self.connection),
@@ -75,13 +87,15 @@ where
             version: head.version,
             user_agent: head.headers.get(USER_AGENT).cloned(),
             has_body: !body.is_end_stream(),
+            call: grpc.then(Call::default),
             time: SystemTime::now(),
             begun: Instant::now(),
             status: client_closed_request().as_u16(),
             bytes_out: 0,
+            tunnel: None,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
-        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, notes };
+        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, asked: None };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }
@@ -99,17 +113,33 @@ impl<F: Future<Output = Result<Response<Body>, Failure>>> Future for Recording<F
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.inner.poll(cx)).unwrap_or_else(|failure| rescue(&failure));
+        let answered = ready!(this.inner.poll(cx));
         let Some(mut open) = this.open.take() else { return Poll::Pending }; // polled after it was ready
         open.connection.activity.answered();
+        let mut response = answered.unwrap_or_else(|failure| open.rescue(&failure));
         open.answer(&mut response);
-        Poll::Ready(Ok(response.map(|body| RecordedBody::new(body, open))))
+        Poll::Ready(Ok(match open.take_tunnel() {
+            Some(tunnel) => {
+                Begun::new(*tunnel, open).hand_over();
+                response.map(|_| RecordedBody::over())
+            }
+            None => response.map(|body| RecordedBody::new(body, open)),
+        }))
     }
+}
+
+/// What is known of a gRPC call.
+#[derive(Debug, Default)]
+struct Call {
+    /// Whether the answer is gRPC's as well, so that its outcome is told in trailers.
+    answered: bool,
+    /// The number of the code that the client was told.
+    code: Option<usize>,
 }
 
 /// An exchange that is not over yet. Dropping it ends it, however that comes about.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     connection: Arc<Connection>,
     notes: Notes,
     method: Method,
@@ -117,17 +147,51 @@ struct Open {
     version: Version,
     user_agent: Option<HeaderValue>,
     has_body: bool,
+    call: Option<Call>,
     time: SystemTime,
     begun: Instant,
     status: u16,
     bytes_out: u64,
+    /// What the tunnel moved that the exchange became, from the client and to it.
+    tunnel: Option<(u64, u64)>,
     _answering: Answering,
 }
 
 impl Open {
+    fn rescue(&self, failure: &Failure) -> Response<Body> {
+        let rescued = rescue(failure);
+        // Nobody is there to read the other, and the log shall say so.
+        let call = self.call.is_some() && !matches!(failure, Failure::ClientGone);
+        if call { grpc::trailers_only(failure, rescued) } else { rescued }
+    }
+
+    /// Reads a call's outcome from the answer's last frame, or makes it for an answer that broke off.
+    fn outcome(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) -> Option<HeaderMap> {
+        let call = self.call.as_ref()?;
+        match frame? {
+            Ok(frame) => {
+                let code = told(frame.trailers_ref()?)?;
+                self.call.as_mut()?.code = Some(code);
+                None
+            }
+            Err(error) => {
+                let trailers = call.answered.then(|| grpc::broken_off(error, self.body_failure().as_ref()))?;
+                self.call.as_mut()?.code = told(&trailers);
+                Some(trailers)
+            }
+        }
+    }
+
     fn answer(&mut self, response: &mut Response<Body>) {
+        if let Some(call) = &mut self.call {
+            call.answered = is_grpc(response.headers());
+            call.code = told(response.headers());
+        }
         self.status = response.status().as_u16();
-        finish(response, &self.notes, self.version, self.connection.worker.drain.started());
+        finish(response, &self.notes, self.version, &self.connection);
+        if let Some(alternative) = &self.connection.alt_svc {
+            response.headers_mut().insert(ALT_SVC, alternative.clone());
+        }
         if self.method == Method::HEAD {
             without_content(response);
         }
@@ -139,12 +203,43 @@ impl Open {
         }
     }
 
+    /// The tunnel behind the answer, if there is one: it is asked only where there may be.
+    fn take_tunnel(&self) -> Option<Box<Opened>> {
+        let may_be = self.status == SWITCHED || self.method == Method::CONNECT;
+        if may_be { self.notes.write(|story| story.tunnel.take()) } else { None }
+    }
+
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
+    /// From now on it is a tunnel: no request in flight, and cut unless its end is told.
+    pub(super) fn becomes_tunnel(&mut self) {
+        self.tunnel = Some((0, 0));
+        let in_flight = self.notes.write(|story| {
+            story.outcome = TunnelCause::Cut.label();
+            story.in_flight.take()
+        });
+        drop(in_flight);
+    }
+
+    /// The tunnel has ended, and with it the exchange.
+    pub(super) fn tunnel_ended(&mut self, ended: Ended) {
+        self.tunnel = Some((ended.bytes_in, ended.bytes_out));
+        self.fail(if ended.cause == TunnelCause::Closed { "ok" } else { ended.cause.label() });
+    }
+
     /// Whether the request's body has been read, or is still being read by an upstream that has answered already.
     fn body_is_read(&self) -> bool {
         self.notes.write(|story| {
             let Some(body) = &story.body else { return false };
             body.fate() == Fate::Whole || (body.fate() == Fate::Streaming && story.outcome == "ok")
         })
+    }
+
+    /// How the request's body failed, if it did while its client was there.
+    fn body_failure(&self) -> Option<Failure> {
+        self.notes.write(|story| Failure::of_body(story.body.as_ref()?.fate()))
     }
 
     fn fail(&self, outcome: &'static str) {
@@ -156,12 +251,20 @@ impl Drop for Open {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         self.notes.write(|story| {
-            let bytes_in = story.body.as_ref().map_or(0, BodyWatch::bytes);
+            let body = story.body.as_ref().map_or(0, BodyWatch::bytes);
+            let (bytes_in, bytes_out) = self.tunnel.unwrap_or((body, self.bytes_out));
             if self.status == client_closed_request().as_u16() {
                 story.outcome = "client_gone";
             }
+            let code = self.call.as_ref().map(|call| call.code.unwrap_or_else(|| grpc::untold(story.outcome)));
             let finish = |meter: &RouteMeter| {
-                meter.finish(&self.method, self.status, duration, bytes_in, self.bytes_out);
+                match self.tunnel {
+                    Some(_) => meter.tunnelled(&self.method, self.status),
+                    None => meter.finish(&self.method, self.status, duration, bytes_in, bytes_out),
+                }
+                if let Some(code) = code {
+                    meter.called(code);
+                }
             };
             if let Some(route) = &story.route {
                 finish(&route.meter);
@@ -178,6 +281,7 @@ impl Drop for Open {
                 path: self.uri.path_and_query().map(http::uri::PathAndQuery::as_str).unwrap_or_default().as_bytes(),
                 protocol: self.version,
                 status: self.status,
+                grpc: code.and_then(|code| GRPC_CODES.get(code)).copied(),
                 route: story.route.as_ref().map_or(NO_ROUTE, |route| &route.name),
                 outcome: story.outcome,
                 issuer: story
@@ -188,7 +292,7 @@ impl Drop for Open {
                 upstream: story.upstream.as_deref(),
                 endpoint: story.endpoint.as_deref(),
                 bytes_in,
-                bytes_out: self.bytes_out,
+                bytes_out,
                 duration,
                 auth: story.auth,
                 connect: story.connect,
@@ -244,6 +348,11 @@ impl RecordedBody {
         Self { body, open: Some(open), counted }
     }
 
+    /// The body of an answer whose exchange goes on.
+    fn over() -> Self {
+        Self { body: Body::empty(), open: None, counted: None }
+    }
+
     /// The next data, cut and counted where the protocol asks for it.
     fn piece(&mut self, bytes: Bytes) -> Piece {
         let Some(counted) = &mut self.counted else { return Piece::new(bytes, None) };
@@ -254,12 +363,16 @@ impl RecordedBody {
 
     fn note(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         let Some(open) = &mut self.open else { return };
+        let mut ended = frame.is_none();
         match frame {
-            Some(Ok(frame)) => open.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(error)) => open.fail(label(error)),
+            Some(Ok(frame)) => {
+                open.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                ended = frame.is_trailers();
+            }
+            Some(Err(error)) => open.fail(open.body_failure().map_or_else(|| label(error), |failure| failure.label())),
             None => {}
         }
-        if frame.is_none() || self.body.is_end_stream() {
+        if ended || self.body.is_end_stream() {
             self.open = None;
         }
     }
@@ -277,8 +390,12 @@ impl http_body::Body for RecordedBody {
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         streams::polled(polled.is_ready());
-        let frame = ready!(polled);
+        let mut frame = ready!(polled);
+        let trailers = self.open.as_mut().and_then(|open| open.outcome(frame.as_ref()));
         self.note(frame.as_ref());
+        if let Some(trailers) = trailers {
+            frame = Some(Ok(Frame::trailers(trailers)));
+        }
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.piece(bytes)))))
     }
 
@@ -307,6 +424,10 @@ impl Drop for RecordedBody {
 fn label(error: &BodyError) -> &'static str {
     if let Some(failure) = error.downcast_ref::<BodyFailure>() {
         failure.label()
+    } else if let Some(lapsed) = error.downcast_ref::<Lapsed>() {
+        lapsed.label()
+    } else if error.is::<CallTimeout>() {
+        "call_timeout"
     } else if error.is::<TransferError>() {
         "file_changed"
     } else {

@@ -5,18 +5,21 @@
 
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    RETRY_AFTER, SEC_WEBSOCKET_VERSION, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
 };
 use http::{Method, Response, StatusCode, Version};
 
-use super::context::Notes;
+use super::context::{Connection, Notes};
 use super::failure::Failure;
+use super::places::NoPlace;
 use crate::auth::{Denied, Kind, Style, drf_body};
 use crate::files::FilesError;
 use crate::http::boundary::REQUEST_ID;
+use crate::http::websocket::{self, HandshakeError};
 use crate::http::{Body, SpoolError, TargetError};
 use crate::observe::Chain;
 use crate::route::RouteError;
+use crate::snapshot::Route;
 use crate::upstream::UpstreamFailure;
 
 /// RFC 9457.
@@ -31,6 +34,8 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// How soon a client may try again when the gateway had no room.
 const RETRY_SECS: HeaderValue = HeaderValue::from_static("1");
+/// The same for a tunnel: they end less often than requests do, and clients come in crowds.
+const TUNNEL_RETRY_SECS: HeaderValue = HeaderValue::from_static("10");
 /// How soon a client may try again when an issuer's keys could not be had: they are asked for every few seconds.
 const KEYS_RETRY_SECS: HeaderValue = HeaderValue::from_static("5");
 
@@ -68,15 +73,36 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
         | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
         }
+        Failure::NoPlace(NoPlace::Full | NoPlace::Draining) => {
+            headers.insert(RETRY_AFTER, TUNNEL_RETRY_SECS);
+        }
+        Failure::Handshake(HandshakeError::Version) => {
+            // RFC 9110 section 15.5.22 and RFC 6455 section 4.2.2.
+            websocket::switch(headers);
+            headers.insert(SEC_WEBSOCKET_VERSION, websocket::VERSION);
+        }
         _ => {}
     }
     response
+}
+
+/// What is said of a failure to whoever is answered in other words than these.
+pub(super) fn detail(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => denied_detail(denied.kind()),
+        _ => status(failure).1,
+    }
 }
 
 /// Status and what is said of it, one row a variant: no row may be missing.
 fn status(failure: &Failure) -> (StatusCode, &'static str) {
     match failure {
         Failure::Target(error) => target_status(*error),
+        Failure::Misdirected => {
+            (StatusCode::MISDIRECTED_REQUEST, "the certificate of this connection is for other hosts")
+        }
+        Failure::Route(RouteError::UnknownHost) => (StatusCode::MISDIRECTED_REQUEST, "this host is not served here"),
+        Failure::OriginRefused => (StatusCode::FORBIDDEN, "this origin may not ask from a script"),
         Failure::Route(RouteError::NotFound) | Failure::Files(FilesError::NotFound) => {
             (StatusCode::NOT_FOUND, "nothing is served here")
         }
@@ -93,6 +119,13 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         }
         Failure::Files(FilesError::Io(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read"),
         Failure::Upstream(failure) => upstream_status(failure),
+        Failure::Handshake(error) => handshake_status(*error),
+        Failure::HastyClient => (StatusCode::BAD_REQUEST, "nothing may be sent before a tunnel is open"),
+        Failure::NoPlace(NoPlace::Never) => (StatusCode::FORBIDDEN, "there are no tunnels here"),
+        Failure::NoPlace(NoPlace::Full) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "there are as many tunnels as there may be")
+        }
+        Failure::NoPlace(NoPlace::Draining) => (StatusCode::SERVICE_UNAVAILABLE, "no tunnel is opened any more"),
         Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             (StatusCode::SERVICE_UNAVAILABLE, "there is no room for the request body at the moment")
         }
@@ -102,6 +135,8 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
         Failure::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request body came too slowly"),
         Failure::BodyMalformed => (StatusCode::BAD_REQUEST, "the request body is malformed"),
+        Failure::BadCallTimeout(_) => (StatusCode::BAD_REQUEST, "grpc-timeout is malformed"),
+        Failure::CallTimeout => (StatusCode::GATEWAY_TIMEOUT, "the call's deadline has passed"),
         Failure::ClientGone => (client_closed_request(), "the client left"),
         Failure::Unsigned(_) | Failure::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
     }
@@ -110,6 +145,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
 fn target_status(error: TargetError) -> (StatusCode, &'static str) {
     match error {
         TargetError::MethodNotSupported => (StatusCode::METHOD_NOT_ALLOWED, "this method is never forwarded"),
+        TargetError::ProtocolNotSupported => (StatusCode::NOT_IMPLEMENTED, "this protocol is not tunnelled"),
         TargetError::TooManyFields => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many header fields"),
         TargetError::FieldTooLong => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "a header field is too long"),
         TargetError::TooLong => (StatusCode::URI_TOO_LONG, "the request target is too long"),
@@ -120,6 +156,17 @@ fn target_status(error: TargetError) -> (StatusCode, &'static str) {
         TargetError::Malformed => (StatusCode::BAD_REQUEST, "the request target is malformed"),
         TargetError::AmbiguousPath => (StatusCode::BAD_REQUEST, "the path can be read in more than one way"),
         TargetError::TransferEncoding => (StatusCode::BAD_REQUEST, "only one transfer coding, chunked, is accepted"),
+    }
+}
+
+fn handshake_status(error: HandshakeError) -> (StatusCode, &'static str) {
+    match error {
+        HandshakeError::Method => (StatusCode::BAD_REQUEST, "a WebSocket is asked for by GET"),
+        HandshakeError::Connection => (StatusCode::BAD_REQUEST, "`Connection` must name `upgrade`"),
+        HandshakeError::VersionMissing => (StatusCode::BAD_REQUEST, "there must be one `Sec-WebSocket-Version`"),
+        HandshakeError::Version => (StatusCode::UPGRADE_REQUIRED, "the version of the protocol must be 13"),
+        HandshakeError::Key => (StatusCode::BAD_REQUEST, "there must be one `Sec-WebSocket-Key` of 16 bytes"),
+        HandshakeError::Body => (StatusCode::BAD_REQUEST, "a request for a WebSocket has no body"),
     }
 }
 
@@ -134,6 +181,7 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
             (StatusCode::BAD_GATEWAY, "the upstream closed without a response")
         }
         UpstreamFailure::Malformed(_) => (StatusCode::BAD_GATEWAY, "the upstream's response was malformed"),
+        UpstreamFailure::Switch(_) => (StatusCode::BAD_GATEWAY, "the upstream did not agree to a WebSocket"),
         UpstreamFailure::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
         UpstreamFailure::HeadTooLarge => {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the header fields are too large for the upstream")
@@ -242,6 +290,18 @@ fn challenge(denied: &Denied) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("Bearer realm=\"portcullis\""))
 }
 
+/// The answer to a head that is over its limit and was not read, where the parser is not hyper's.
+pub(super) fn head_too_large() -> Response<Body> {
+    problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large")
+}
+
+/// RFC 9110 section 15.2.1: the body is wanted.
+pub(super) fn go_on() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
+}
+
 /// An RFC 9457 problem.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Error");
@@ -264,8 +324,9 @@ fn allow_value(allow: &[Method]) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).expect("method names are tokens")
 }
 
-/// What every answer carries: the request id, the route's own fields, and `Connection: close` where no other request may follow.
-pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, draining: bool) {
+/// What every answer carries: the request id, the route's own fields, what the listener says of TLS, and `Connection: close` where no
+/// other request may follow.
+pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, connection: &Connection) {
     let headers = response.headers_mut();
     // What a refusal says of caches holds against the route: an answer to one client's credentials is no other's.
     let said = headers.get(CACHE_CONTROL).cloned();
@@ -274,8 +335,9 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             headers.insert(REQUEST_ID, id.clone());
         }
         if let Some(route) = &story.route {
-            for (name, value) in &route.response_headers {
-                headers.insert(name, value.clone());
+            set_fields(headers, route);
+            if let Some(cors) = &route.cors {
+                cors.show(headers, story.shown_to.as_ref());
             }
         }
         if let Some(said) = said.filter(|_| story.outcome != "ok") {
@@ -287,8 +349,24 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             keep_from_shared(headers);
         }
     });
-    if version < Version::HTTP_2 && draining {
-        close(headers);
+    if let Some(hsts) = &connection.hsts {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone()); // one for all hosts: what an upstream says is about itself alone
+    }
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if version < Version::HTTP_2 && connection.worker.drain.started() && !switches {
+        close(response.headers_mut());
+    }
+}
+
+/// The configuration's word goes before the upstream's, and the upstream's before a preset's.
+fn set_fields(headers: &mut HeaderMap, route: &Route) {
+    for (name, value) in &route.response_headers {
+        headers.insert(name, value.clone());
+    }
+    for (name, value) in &route.default_headers {
+        if !headers.contains_key(name) {
+            headers.insert(name, value.clone());
+        }
     }
 }
 

@@ -3,14 +3,19 @@
 //! Flow control lets a client hold a response, and with it an upstream's connection, for ever: hyper does not poll a body while the
 //! client's window is shut, and a socket that moves other streams' bytes looks healthy. So the task that writes a stream is watched
 //! from outside: it is dropped, which resets the stream, when a piece of the body was handed over and no other was asked for in time.
+//!
+//! The writer of a tunnel is a task of the same kind, which waits for its client's window however the tunnel ended. So whoever runs the
+//! tunnel holds it by a leash.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tokio::task::AbortHandle;
 
 use crate::deadline::Deadline;
 use crate::shutdown::Tasks;
@@ -29,6 +34,29 @@ enum Step {
 thread_local! {
     // Set by a body and read by the task around it, within one poll on one thread.
     static STEP: Cell<Step> = const { Cell::new(Step::Untouched) };
+    // Set by a request that becomes a tunnel, and taken by the writer that its stream's task spawns in the same poll.
+    static UPGRADE: RefCell<Option<Arc<OnceLock<AbortHandle>>>> = const { RefCell::new(None) };
+}
+
+/// A hold on the task that writes a tunnel's stream. Dropping it resets a stream that was not ended as it should.
+#[derive(Debug, Default)]
+pub(super) struct Leash(Arc<OnceLock<AbortHandle>>);
+
+impl Leash {
+    /// The leash of the tunnel that the stream is about to become, whose task is being polled.
+    pub(super) fn of_this_stream() -> Self {
+        let writer = Arc::default();
+        UPGRADE.set(Some(Arc::clone(&writer)));
+        Self(writer)
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(writer) = self.0.get() {
+            writer.abort();
+        }
+    }
 }
 
 /// A body was polled and gave something, or not.
@@ -45,7 +73,11 @@ pub(super) struct Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        self.tasks.spawn(Watched { stream, write_timeout: self.write_timeout, deadline: Deadline::default() });
+        let watched = Watched { stream, write_timeout: self.write_timeout, deadline: Deadline::default() };
+        let task = self.tasks.spawn(watched);
+        if let Some(writer) = UPGRADE.take() {
+            writer.get_or_init(|| task.abort_handle());
+        }
     }
 }
 
@@ -64,6 +96,7 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         STEP.set(Step::Untouched);
+        UPGRADE.take();
         if this.stream.poll(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -80,7 +113,7 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::future::{pending, poll_fn};
 
     use tokio::time::Instant;
 
@@ -104,6 +137,29 @@ mod tests {
         }))
         .await;
         assert_eq!(start.elapsed(), LIMIT);
+    }
+
+    #[tokio::test]
+    async fn a_tunnels_writer_ends_with_its_leash_and_no_other_task_does() {
+        use hyper::rt::Executor as _;
+        let tasks = Tasks::new();
+        let streams = Streams { tasks: tasks.clone(), write_timeout: LIMIT };
+        streams.execute(pending());
+        let leash = Leash::of_this_stream();
+        streams.execute(pending());
+        streams.execute(pending());
+        assert_eq!(tasks.count(), 3);
+        drop(leash);
+        while tasks.count() > 2 {
+            tokio::task::yield_now().await;
+        }
+        // A stream that never became a tunnel leaves its leash to nobody.
+        let leash = Leash::of_this_stream();
+        watched(async {}).await;
+        streams.execute(pending());
+        drop(leash);
+        tokio::task::yield_now().await;
+        assert_eq!(tasks.count(), 3);
     }
 
     #[tokio::test(start_paused = true)]

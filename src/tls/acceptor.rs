@@ -1,7 +1,7 @@
 //! The handshake: one compiled configuration a listener, one deadline a connection.
 //!
-//! Owns protocol versions, ALPN (RFC 7301), session tickets (RFC 5077, RFC 8446 section 4.6.1) and what is reported of a
-//! finished handshake. 0-RTT stays off (RFC 8446 section 8: replay). Refuses to know what is spoken afterwards.
+//! Owns what is compiled and kept over a reload, and what is reported of a finished handshake. Refuses to know what is spoken
+//! afterwards.
 //!
 //! # Where the memory of an idle connection sits
 //! About 8 KiB, measured with rustls 0.23.46: 4 KiB of read buffer, which rustls shrinks back to but never gives up;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConnection, WebPkiClientVerifier};
-use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::server::ServerConnection;
+use rustls::{HandshakeKind, ProtocolVersion};
 use rustls_pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -26,19 +26,19 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificate::{CertInfo, Certificate};
 use super::clients::{self, Clients};
-use super::resolver::Names;
-use super::{ClientAuthorities, MinVersion, TlsSettings};
-
-const H2: &[u8] = b"h2";
-const HTTP11: &[u8] = b"http/1.1";
+use super::kit::{H2, Kit, Wire};
+use super::quic::Quic;
+use super::resolver::{Coverage, Names};
+use super::{ClientAuthorities, TlsSettings};
 
 /// Shakes hands for one listener. Clones are cheap and share their ticket keys: compile once and give each worker a
 /// clone, or a client that comes back to another worker starts from nothing.
 #[derive(Clone)]
 pub struct Acceptor {
     tls: TlsAcceptor,
+    pub(super) quic: Option<Quic>,
     names: Arc<Names>,
-    clients: Option<Clients>,
+    pub(super) clients: Option<Clients>,
     timeout: Duration,
 }
 
@@ -64,15 +64,12 @@ impl Acceptor {
         let certificates = load(settings, &provider)?;
         let names = Arc::new(Names::new(&certificates, settings.unknown_name));
         let clients = settings.client_ca.as_ref().map(|client_ca| load_clients(client_ca, &provider)).transpose()?;
-        let tickets = match before {
-            Some(before) if Clients::alike(before.clients.as_ref(), clients.as_ref()) => {
-                Arc::clone(&before.tls.config().ticketer)
-            }
-            _ => aws_lc_rs::Ticketer::new().map_err(|error| TlsProblem::general(&error))?,
-        };
-        let config = configure(settings, provider, Arc::clone(&names), clients.as_ref(), tickets)?;
+        let before = before.filter(|before| Clients::alike(before.clients.as_ref(), clients.as_ref()));
+        let kit = Kit { settings, provider, names: Arc::clone(&names), clients: clients.as_ref() };
+        let config = kit.configure(Wire::Tcp, before.map(|before| Arc::clone(&before.tls.config().ticketer)))?;
         let tls = TlsAcceptor::from(Arc::new(config));
-        let acceptor = Self { tls, names, clients, timeout: settings.handshake_timeout };
+        let quic = settings.http3.then(|| Quic::configure(&kit, before.and_then(|before| before.quic.as_ref())));
+        let acceptor = Self { tls, quic: quic.transpose()?, names, clients, timeout: settings.handshake_timeout };
         Ok((acceptor, certificates.into_iter().map(|certificate| certificate.info).collect()))
     }
 
@@ -103,10 +100,9 @@ impl Acceptor {
         Ok((stream, handshake))
     }
 
-    /// Whether a request for `host` came over a connection whose certificate doesn't cover it though another one of
-    /// this listener does: to be answered 421 (RFC 9110 section 15.5.20, RFC 9113 section 9.1.2).
-    pub fn misdirected(&self, server_name: Option<&str>, host: &str) -> bool {
-        self.names.misdirected(server_name, host)
+    /// Which hosts may be asked for over a connection whose client sent `server_name`; `None` if all of them may.
+    pub fn coverage(&self, server_name: Option<&str>) -> Option<Coverage> {
+        Coverage::of(&self.names, server_name)
     }
 }
 
@@ -202,7 +198,7 @@ impl TlsProblem {
         Self { part: Some(part), message, hint: hint.to_owned() }
     }
 
-    fn general(error: &rustls::Error) -> Self {
+    pub(super) fn general(error: &dyn Error) -> Self {
         Self { part: None, message: format!("tls can't be set up: {error}"), hint: String::new() }
     }
 }
@@ -230,34 +226,6 @@ fn load_clients(settings: &ClientAuthorities, provider: &Arc<CryptoProvider>) ->
         .map_err(|problem| TlsProblem::of(Part::ClientCa, &settings.label, &problem, problem.hint()))
 }
 
-fn configure(
-    settings: &TlsSettings,
-    provider: Arc<CryptoProvider>,
-    names: Arc<Names>,
-    clients: Option<&Clients>,
-    tickets: Arc<dyn ProducesTickets>,
-) -> Result<ServerConfig, TlsProblem> {
-    let versions = match settings.min_version {
-        MinVersion::Tls12 => rustls::ALL_VERSIONS,
-        MinVersion::Tls13 => &[&rustls::version::TLS13],
-    };
-    let verifier = clients.map_or_else(WebPkiClientVerifier::no_client_auth, |clients| Arc::clone(&clients.verifier));
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .map_err(|error| TlsProblem::general(&error))?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(names);
-    config.alpn_protocols = if settings.http2 { vec![H2.to_vec(), HTTP11.to_vec()] } else { vec![HTTP11.to_vec()] };
-    // Sessions live with the clients, encrypted under keys that rotate every six hours: the server stores none.
-    config.ticketer = tickets;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    // rustls sends two by default. Each is encrypted, authenticated and written in every full handshake; a keep-alive
-    // client uses one at most, and gets the next when it resumes.
-    config.send_tls13_tickets = 1;
-    config.max_early_data_size = 0;
-    Ok(config)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -269,8 +237,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio_rustls::TlsConnector;
 
+    use super::super::kit::HTTP11;
     use super::super::testing::{self, DAY};
-    use super::super::{CertificateSource, UnknownName};
+    use super::super::{CertificateSource, MinVersion, UnknownName};
     use super::*;
 
     fn settings(certificates: Vec<CertificateSource>) -> TlsSettings {
@@ -279,6 +248,7 @@ mod tests {
             unknown_name: UnknownName::Default,
             min_version: MinVersion::Tls12,
             http2: true,
+            http3: false,
             handshake_timeout: Duration::from_secs(10),
             client_ca: None,
         }

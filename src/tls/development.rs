@@ -238,6 +238,7 @@ mod tests {
             unknown_name: UnknownName::Default,
             min_version: MinVersion::Tls12,
             http2: true,
+            http3: false,
             handshake_timeout: Duration::from_secs(10),
             client_ca: None,
         })

@@ -8,6 +8,8 @@ mod acceptor;
 mod certificate;
 mod clients;
 pub mod development;
+mod kit;
+mod quic;
 mod resolver;
 mod settings;
 #[cfg(test)]
@@ -15,4 +17,5 @@ mod testing;
 
 pub use acceptor::{Acceptor, Handshake, HandshakeError, Part, TlsProblem};
 pub use certificate::{CertInfo, is_development};
+pub use resolver::Coverage;
 pub use settings::*;

@@ -1,7 +1,7 @@
 //! Which certificate a client gets: by the server name it sends, then by the signatures it can check.
 //!
-//! Owns the lookup (RFC 6066 section 3, RFC 6125 section 6.4.3: a wildcard stands for one label). Refuses to know
-//! whether a certificate is valid; `certificate` has seen to that.
+//! Owns the lookup (RFC 6066 section 3, RFC 6125 section 6.4.3: a wildcard stands for one label), and which hosts may be asked for
+//! over a connection (RFC 9110 section 7.4). Refuses to know whether a certificate is valid; `certificate` has seen to that.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,6 +23,31 @@ pub(super) struct Names {
     wildcard: HashMap<Box<str>, Candidates>,
     unknown: Candidates,
     nameless: Candidates,
+    /// Whether the certificates are for different names; else no connection can be the wrong one.
+    divided: bool,
+}
+
+/// Which hosts may be asked for over one connection: those of the certificate its client was shown, and those of none.
+#[derive(Debug, Clone)]
+pub struct Coverage {
+    names: Arc<Names>,
+    server_name: Option<Box<str>>,
+}
+
+impl Coverage {
+    /// `None` where every connection will do, so that nothing is looked up for its requests.
+    pub(super) fn of(names: &Arc<Names>, server_name: Option<&str>) -> Option<Self> {
+        names.divided.then(|| Self { names: Arc::clone(names), server_name: server_name.map(Into::into) })
+    }
+
+    /// Whether a request for `host` came over the wrong connection: its certificate doesn't cover the host though another one of
+    /// this listener does. To be answered 421 (RFC 9110 section 15.5.20, RFC 9113 section 9.1.2).
+    ///
+    /// Of client certificates no more is asked: a listener demands the same of them under all its names.
+    pub fn misdirects(&self, host: &str) -> bool {
+        let server_name = self.server_name.as_deref();
+        server_name != Some(host) && self.names.misdirected(server_name, host)
+    }
 }
 
 impl Names {
@@ -33,6 +58,7 @@ impl Names {
             wildcard: HashMap::new(),
             unknown: Candidates::default(),
             nameless: Candidates::default(),
+            divided: certificates.windows(2).any(|pair| pair[0].info.names != pair[1].info.names),
         };
         for certificate in certificates {
             for name in &certificate.info.names {
@@ -53,12 +79,15 @@ impl Names {
         names
     }
 
-    /// Whether another certificate covers `host` and the one that `server_name` was answered with doesn't: the
-    /// request came over the wrong connection (RFC 9110 section 15.5.20). A host that no certificate covers is the
-    /// default's to answer.
-    pub(super) fn misdirected(&self, server_name: Option<&str>, host: &str) -> bool {
+    /// Whether other certificates cover `host` and the one that `server_name` was answered with doesn't. A host that no certificate
+    /// covers is the default's to answer, and who dials an address can't ask for another certificate than the one it got.
+    fn misdirected(&self, server_name: Option<&str>, host: &str) -> bool {
+        let covering = self.covering(host);
         let own = self.find(server_name);
-        self.named(host).is_some_and(|wanted| !own.0.iter().any(|key| wanted.has(key)))
+        let covers = |candidates: &&Candidates| own.0.iter().any(|key| candidates.has(key));
+        covering.iter().flatten().next().is_some()
+            && !covering.iter().flatten().any(covers)
+            && host.parse::<IpAddr>().is_err()
     }
 
     fn find(&self, server_name: Option<&str>) -> &Candidates {
@@ -69,11 +98,18 @@ impl Names {
     }
 
     fn named(&self, name: &str) -> Option<&Candidates> {
+        let [exact, wildcard] = self.covering(name);
+        exact.or(wildcard)
+    }
+
+    /// The certificates that name it, and those with a wildcard for it.
+    fn covering(&self, name: &str) -> [Option<&Candidates>; 2] {
         let name = canonical(name);
-        self.exact.get(name.as_ref()).or_else(|| match name.split_once('.') {
+        let wildcard = match name.split_once('.') {
             Some((label, rest)) if !label.is_empty() => self.wildcard.get(rest),
             _ => None,
-        })
+        };
+        [self.exact.get(name.as_ref()), wildcard]
     }
 }
 
@@ -211,15 +247,39 @@ mod tests {
         }
     }
 
+    fn coverage(certificates: &[Certificate], server_name: Option<&str>) -> Option<Coverage> {
+        Coverage::of(&Arc::new(Names::new(certificates, UnknownName::Default)), server_name)
+    }
+
+    fn misdirects(certificates: &[Certificate], server_name: Option<&str>, host: &str) -> bool {
+        coverage(certificates, server_name).is_some_and(|coverage| coverage.misdirects(host))
+    }
+
     #[test]
     fn a_host_of_another_certificate_is_misdirected_and_an_unknown_host_is_not() {
-        let all = certificates(&[&["a.test", "127.0.0.1"], &["b.test", "*.b.test"]]);
-        let names = Names::new(&all, UnknownName::Default);
-        assert!(!names.misdirected(Some("a.test"), "a.test"));
-        assert!(!names.misdirected(Some("b.test"), "x.b.test"));
-        assert!(names.misdirected(Some("a.test"), "b.test"));
-        assert!(names.misdirected(None, "x.b.test"));
-        assert!(!names.misdirected(None, "127.0.0.1"));
-        assert!(!names.misdirected(Some("b.test"), "elsewhere.test"));
+        let all = certificates(&[&["a.test"], &["b.test", "*.b.test", "10.0.0.7"]]);
+        let misdirects = |name, host| misdirects(&all, name, host);
+        assert!(!misdirects(Some("a.test"), "a.test"));
+        assert!(!misdirects(Some("b.test"), "x.b.test"));
+        assert!(misdirects(Some("a.test"), "b.test"));
+        assert!(misdirects(None, "x.b.test"));
+        assert!(misdirects(Some("elsewhere.test"), "b.test"));
+        assert!(!misdirects(Some("b.test"), "elsewhere.test"));
+        assert!(!misdirects(None, "10.0.0.7"), "a client that dials an address can't choose");
+    }
+
+    #[test]
+    fn a_wildcard_covers_a_host_that_has_a_certificate_of_its_own() {
+        let all = certificates(&[&["*.shop.test"], &["www.shop.test"]]);
+        assert!(!misdirects(&all, Some("api.shop.test"), "www.shop.test"));
+        assert!(misdirects(&all, Some("www.shop.test"), "api.shop.test"));
+    }
+
+    #[test]
+    fn where_all_certificates_have_the_same_names_nothing_is_looked_up() {
+        let twins = [testing::loaded("ecdsa", &["a.test"]), testing::loaded_rsa("rsa", &["a.test"])];
+        assert!(coverage(&twins, Some("a.test")).is_none());
+        assert!(coverage(&twins[..1], None).is_none());
+        assert!(coverage(&certificates(&[&["a.test"], &["b.test"]]), Some("a.test")).is_some());
     }
 }

@@ -24,6 +24,8 @@ pub struct TlsSettings {
     pub min_version: MinVersion,
     /// Whether `h2` is offered by ALPN beside `http/1.1`.
     pub http2: bool,
+    /// Whether QUIC is answered too, for HTTP/3.
+    pub http3: bool,
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
     /// Whose client certificates are accepted; `None` asks for none.

@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::BodyFailure;
 use super::endpoint::{Carrier, Leased, Ready};
-use crate::http::{BodyError, BodyWatch, Fate};
+use crate::http::{BodyError, BodyWatch, hop};
 
 /// The upstream's response body, with what it holds.
 #[derive(Debug)]
@@ -52,8 +53,10 @@ impl LeasedBody {
     }
 
     fn fail(&mut self, failure: BodyFailure) -> BodyError {
-        if let Some(held) = self.held.take() {
-            held.leased.failed(&failure);
+        if let Some(held) = self.held.take()
+            && !held.request.fate().is_failure()
+        {
+            held.leased.failed(failure.stage());
         }
         failure.into()
     }
@@ -68,11 +71,10 @@ impl LeasedBody {
         self.clear_deadline();
         let Some(Held { carrier, request, leased, reusable }) = self.held.take() else { return };
         drop(leased);
-        if let Carrier::Slot(lease) = carrier
-            && reusable
-            && request.fate() == Fate::Whole
-        {
-            lease.clean(Instant::now());
+        match carrier {
+            Carrier::Slot(lease) if reusable && request.is_sent() => lease.clean(Instant::now()),
+            // A stream's request ends with its answer: else it would live as long as its client goes on sending, and nobody would count it.
+            Carrier::Slot(_) | Carrier::Stream(_) | Carrier::Own(_) => {}
         }
     }
 }
@@ -84,8 +86,15 @@ impl Body for LeasedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 this.clear_deadline();
+                if let Some(trailers) = frame.trailers_mut() {
+                    hop::strip(trailers);
+                    trailers.remove(CONTENT_LENGTH); // RFC 9110 section 6.5.1: the message has been framed
+                }
+                if let Some(held) = &this.held {
+                    held.request.heard();
+                }
                 if frame.is_trailers() && !this.trailers {
                     this.release();
                     return Poll::Ready(None);
@@ -101,12 +110,17 @@ impl Body for LeasedBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let Some(deadline) = this.held.as_mut().and_then(|held| held.carrier.deadline()) else {
-                    return Poll::Pending; // the upstream's part is over
-                };
-                deadline.set_if_clear(this.read_timeout);
-                std::task::ready!(deadline.poll_passed(cx));
-                Poll::Ready(Some(Err(this.fail(BodyFailure::ReadTimeout))))
+                let Some(held) = &mut this.held else { return Poll::Pending }; // the upstream's part is over
+                let request = &held.request;
+                let Some(deadline) = held.carrier.deadline() else { return Poll::Pending };
+                deadline.set_if_clear(request.quiet_left().unwrap_or(this.read_timeout));
+                while deadline.poll_passed(cx).is_ready() {
+                    match request.quiet_left() {
+                        Some(left) if !left.is_zero() => deadline.set(left), // the client has spoken meanwhile
+                        _ => return Poll::Ready(Some(Err(this.fail(BodyFailure::ReadTimeout)))),
+                    }
+                }
+                Poll::Pending
             }
         }
     }

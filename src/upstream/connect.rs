@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::endpoint::Shared;
+use super::stream::{Deaf, Stream};
 use crate::deadline::Deadline;
 use crate::http::RequestBody;
 use crate::observe::EndpointMeter;
@@ -27,6 +27,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     life: Arc<Life>,
+    /// Whether the endpoint reads no more.
+    deaf: Deaf,
     task: AbortHandle,
     /// For whatever the exchange under way waits for; kept, so that its timer is armed once and not per request.
     deadline: Deadline,
@@ -51,7 +53,7 @@ impl Life {
 impl Connection {
     /// Whether the endpoint has closed it, as far as is known.
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.deaf.is_so()
     }
 
     /// How long it has been idle.
@@ -96,15 +98,13 @@ pub(super) struct Keeper {
 
 /// Speaks HTTP/1.1 over `stream`. The `permit`, if it takes one, counts against the endpoint's connections until the socket is closed.
 /// A connection that is upgraded leaves its task.
-pub(super) async fn speak<S>(
-    stream: S,
+pub(super) async fn speak(
+    mut stream: Stream,
     permit: Option<OwnedSemaphorePermit>,
     keeper: Keeper,
     tasks: &Tasks,
-) -> io::Result<Connection>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> io::Result<Connection> {
+    let deaf = stream.forgive_closing();
     let settings = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream));
     let (sender, connection) = settings.await.map_err(io::Error::other)?;
     let life = Arc::new(Life::default());
@@ -120,5 +120,5 @@ where
         }
         drop((open, permit));
     });
-    Ok(Connection { sender, life, task: task.abort_handle(), deadline: Deadline::default() })
+    Ok(Connection { sender, life, deaf, task: task.abort_handle(), deadline: Deadline::default() })
 }

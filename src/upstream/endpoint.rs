@@ -22,10 +22,9 @@ use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
-use super::uwsgi::Uwsgi;
-use super::{Address, BodyFailure, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
+use super::{Address, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
-use crate::observe::{EndpointMeter, Held};
+use crate::observe::{EndpointMeter, Held, UpstreamFailure as Stage};
 use crate::shutdown::Tasks;
 
 /// How often a worker that waits for a permit asks the others again to give up an idle connection.
@@ -122,18 +121,25 @@ pub(super) struct Ready {
 pub(super) struct Leased {
     count: Arc<AtomicUsize>,
     meter: EndpointMeter,
-    _gauge: Held,
+    /// Nothing for what takes no slot and no stream.
+    _gauge: Option<Held>,
 }
 
 impl Leased {
     fn new(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: meter.leased() }
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: Some(meter.leased()) }
     }
 
-    /// The endpoint this lease is of failed in its response's body.
-    pub(super) fn failed(&self, failure: &BodyFailure) {
-        self.meter.failed(failure.stage());
+    /// Counts for balancing alone.
+    fn outside(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: None }
+    }
+
+    /// The endpoint this lease is of failed after the head of its response.
+    pub(super) fn failed(&self, stage: Stage) {
+        self.meter.failed(stage);
     }
 }
 
@@ -224,7 +230,7 @@ impl Endpoint {
         let speaking = async {
             let stream = self.dial(&announcement).await?;
             let stream = match packet {
-                Some(packet) => Stream::Uwsgi(Box::new(Uwsgi::new(stream, packet))),
+                Some(packet) => stream.with_packet(packet),
                 None => stream,
             };
             speak(stream, Some(permit), self.keeper(), &self.tasks).await
@@ -238,7 +244,7 @@ impl Endpoint {
         settings: &UpstreamSettings,
         behalf: &OnBehalf,
     ) -> Result<(Connection, Leased), UpstreamFailure> {
-        let leased = Leased::new(&self.leased, &self.meter);
+        let leased = Leased::outside(&self.leased, &self.meter);
         let announcement = behalf.announcement(settings.announce);
         let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.tasks).await };
         Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
@@ -267,28 +273,23 @@ impl Endpoint {
     /// A stream of a shared connection. When all are full, one request at a time opens another, and the others wait for it or for a
     /// stream that ends.
     async fn stream(&self, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
-        let until = Moment::now() + settings.queue_timeout;
-        let leased = Leased::new(&self.leased, &self.meter);
-        let ready = |stream, leased, reused| Ready { carrier: Carrier::Stream(stream), reused, leased };
         if let Some(stream) = self.trunks.lease(settings.max_streams) {
-            self.meter.reused();
-            return Ok(ready(stream, leased, Some(Duration::ZERO)));
+            return Ok(self.on(stream, true));
         }
+        let until = Moment::now() + settings.queue_timeout;
         let _waiting = self.meter.waiting();
         let turn = timeout_at(until, self.trunks.dialling.lock()).await;
         let _turn = turn.map_err(|_| UpstreamFailure::QueueTimeout)?;
-        let mut reused = Some(Duration::ZERO);
+        let mut reused = true;
         loop {
             if let Some(stream) = self.trunks.lease(settings.max_streams) {
-                return Ok(ready(stream, leased, reused));
+                return Ok(self.on(stream, reused));
             }
             if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
-                let keep_alive = settings.keep_alive;
-                let adding = async {
-                    self.trunks.add(self.dial(&[]).await?, keep_alive, permit, &self.meter, &self.tasks).await
-                };
+                let adding =
+                    async { self.trunks.add(self.dial(&[]).await?, settings, permit, &self.meter, &self.tasks).await };
                 self.in_time(settings.connect_timeout, adding).await?;
-                reused = None;
+                reused = false;
                 continue;
             }
             // Whatever ends is told of, but for connections of other workers.
@@ -297,6 +298,14 @@ impl Endpoint {
                 return Err(UpstreamFailure::QueueTimeout);
             }
         }
+    }
+
+    fn on(&self, stream: StreamLease, reused: bool) -> Ready {
+        if reused {
+            self.meter.reused();
+        }
+        let leased = Leased::new(&self.leased, &self.meter);
+        Ready { carrier: Carrier::Stream(stream), reused: reused.then_some(Duration::ZERO), leased }
     }
 
     async fn lease(&self, settings: &UpstreamSettings) -> Result<Lease, UpstreamFailure> {

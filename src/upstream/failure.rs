@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::http::websocket::SwitchError;
 use crate::observe::UpstreamFailure as Stage;
 
 /// Why no response came. Whose fault it is shows in the variant: [`Self::RequestBody`] is the client's, all others the upstream's.
@@ -31,6 +32,9 @@ pub enum UpstreamFailure {
     /// What came back is not one unambiguous HTTP/1.1 response.
     #[error("upstream sent a malformed response")]
     Malformed(#[source] Option<hyper::Error>),
+    /// It answered a request for a WebSocket with another switch, or with a success that is none.
+    #[error("upstream did not agree to a WebSocket")]
+    Switch(#[source] SwitchError),
     /// No response head within `response_timeout_secs`.
     #[error("upstream sent no response in time")]
     ResponseTimeout,
@@ -54,7 +58,7 @@ impl UpstreamFailure {
             Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
             Self::Closed(_) | Self::PacketRefused { .. } => Stage::Reset,
-            Self::Malformed(_) => Stage::Malformed,
+            Self::Malformed(_) | Self::Switch(_) => Stage::Malformed,
             Self::ResponseTimeout => Stage::ResponseTimeout,
             Self::HeadTooLarge | Self::LengthRequired | Self::RequestBody => return None,
         })
@@ -70,6 +74,7 @@ impl UpstreamFailure {
             Self::Closed(_) => "upstream_closed",
             Self::PacketRefused { .. } => "upstream_packet_refused",
             Self::Malformed(_) => "upstream_malformed",
+            Self::Switch(_) => "upstream_switch",
             Self::ResponseTimeout => "upstream_response_timeout",
             Self::HeadTooLarge => "head_too_large",
             Self::LengthRequired => "length_required",

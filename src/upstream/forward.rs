@@ -14,13 +14,15 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 
 use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::interim::OnInterim;
+use super::multiplex::StreamLease;
 use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
-use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
+use crate::http::{Body, BodyWatch, RequestBody, hop};
 use crate::proxy_protocol;
 
 /// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
@@ -50,17 +52,25 @@ impl OnBehalf {
     }
 }
 
-/// A response, and how it was had.
+/// A response, or what else came of a request, and how it was had.
 #[derive(Debug)]
-pub struct Forwarded {
+pub struct Forwarded<T = Response<Body>> {
     /// The response; hop-by-hop fields are gone.
-    pub response: Response<Body>,
+    pub response: T,
     /// The endpoint that gave it.
     pub endpoint: Arc<str>,
     /// Time until a connection was ready.
     pub connect: Duration,
     /// Time from then to the response's head.
     pub first_byte: Duration,
+}
+
+impl<T> Forwarded<T> {
+    /// The same with something else in the place of the response.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
+        let Self { response, endpoint, connect, first_byte } = self;
+        Forwarded { response: change(response), endpoint, connect, first_byte }
+    }
 }
 
 impl Forwarded {
@@ -171,7 +181,9 @@ impl Upstream {
                 Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
             };
         }
-        let packet = (endpoint.address.wire == Wire::Uwsgi).then(|| uwsgi::packet(&request, behalf)).transpose();
+        let packet = (endpoint.address.wire == Wire::Uwsgi)
+            .then(|| uwsgi::packet(&request, behalf, self.settings.kind))
+            .transpose();
         let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
         let ready = match endpoint.ready(need, packet.clone(), &self.settings, behalf).await {
             Ok(ready) => ready,
@@ -211,10 +223,10 @@ impl Upstream {
                 let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);
                 return answered.map_err(|failure| Attempt { failure, request: None, unreachable: false });
             }
-            Err((failure, Some(unsent))) => {
-                return Err(Attempt { failure, request: Some(unsent), unreachable: false });
+            Err(Unanswered { failure, unsent: Some(unsent) }) => {
+                return Err(Attempt { failure, request: Some(*unsent), unreachable: false });
             }
-            Err((failure, None)) => failure,
+            Err(Unanswered { failure, unsent: None }) => failure,
         };
         if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure)
             && endpoint.address.wire == Wire::Http1
@@ -232,35 +244,53 @@ impl Upstream {
         carrier: &mut Carrier,
         request: Request<RequestBody>,
         watch: &BodyWatch,
-    ) -> Result<Response<Incoming>, (UpstreamFailure, Option<Request<RequestBody>>)> {
-        let limit = self.settings.response_timeout;
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let limit = self.patience(watch);
         let (answered, deadline) = match carrier {
             Carrier::Slot(_) | Carrier::Own(_) => {
                 let Some(connection) = carrier.connection() else {
-                    return Err((UpstreamFailure::Closed(None), Some(request)));
+                    let unsent = Some(Box::new(request));
+                    return Err(Unanswered { failure: UpstreamFailure::Closed(None), unsent });
                 };
                 let (sender, deadline) = connection.wake();
                 let sent = pin!(sender.try_send_request(request));
                 (patiently(sent, deadline, limit, watch).await, deadline)
             }
             Carrier::Stream(stream) => {
-                let (sender, deadline) = stream.wake();
-                let mut request = request;
-                multiplex::translate(&mut request, endpoint.address.tls);
                 // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
-                let sent = pin!(Box::pin(sender.try_send_request(request)));
-                (patiently(sent, deadline, limit, watch).await, deadline)
+                return Box::pin(self.send_on(stream, endpoint.address.tls, request, watch)).await;
             }
         };
         deadline.clear();
-        match answered {
-            None => Err((UpstreamFailure::ResponseTimeout, None)),
-            Some(Ok(response)) => Ok(response),
-            Some(Err(mut error)) => match error.take_message() {
-                Some(unsent) => Err((UpstreamFailure::Closed(Some(error.into_error())), Some(unsent))),
-                None => Err((judge(error.into_error(), watch), None)),
-            },
-        }
+        answered_in_time(answered, watch)
+    }
+
+    /// How long an answer's head is waited for after the last progress: in a conversation, as long as both sides may be silent.
+    fn patience(&self, watch: &BodyWatch) -> Duration {
+        watch.quiet_left().unwrap_or(self.settings.response_timeout)
+    }
+
+    /// The same on a stream of a shared connection.
+    async fn send_on(
+        &self,
+        stream: &mut StreamLease,
+        secure: bool,
+        mut request: Request<RequestBody>,
+        watch: &BodyWatch,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let before = multiplex::translate(&mut request, secure);
+        stream.carry(watch);
+        let (sender, deadline) = stream.wake();
+        let sent = pin!(sender.try_send_request(request));
+        let answered = patiently(sent, deadline, self.patience(watch), watch).await;
+        deadline.clear();
+        answered_in_time(answered, watch).map_err(|mut unanswered| {
+            if let Some(request) = &mut unanswered.unsent {
+                before.give_back(request);
+                stream.condemn();
+            }
+            unanswered
+        })
     }
 
     /// Takes a response whose head is one unambiguous HTTP/1.1 message.
@@ -275,6 +305,9 @@ impl Upstream {
         let (mut head, incoming) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(&head.headers) {
             return Err(UpstreamFailure::Malformed(None));
+        }
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(CONTENT_LENGTH); // servers say 0, which RFC 9110 section 8.6 forbids
         }
         let hop = hop::strip(&mut head.headers);
         let may_follow = wire == Wire::Http1 && self.settings.announce.is_none();
@@ -324,8 +357,31 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
     }
 }
 
+/// A request that got no answer.
+struct Unanswered {
+    failure: UpstreamFailure,
+    /// There if the endpoint has not seen it.
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// `None` is no answer in time.
+fn answered_in_time(
+    answered: Option<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    watch: &BodyWatch,
+) -> Result<Response<Incoming>, Unanswered> {
+    let (failure, unsent) = match answered {
+        Some(Ok(response)) => return Ok(response),
+        None => (UpstreamFailure::ResponseTimeout, None),
+        Some(Err(mut error)) => match error.take_message() {
+            Some(unsent) => (UpstreamFailure::Closed(Some(error.into_error())), Some(Box::new(unsent))),
+            None => (judge(error.into_error(), watch), None),
+        },
+    };
+    Err(Unanswered { failure, unsent })
+}
+
 fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
-    if error.is_user() || !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
+    if error.is_user() || watch.fate().is_failure() {
         UpstreamFailure::RequestBody
     } else if error.is_parse() {
         UpstreamFailure::Malformed(Some(error))

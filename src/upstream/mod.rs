@@ -57,9 +57,19 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether its endpoints are told who the user is otherwise than by a field.
+    pub fn tells_user(&self) -> bool {
+        self.settings.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+    }
+
     /// What kind of application server it is.
     pub fn kind(&self) -> Kind {
         self.settings.kind
+    }
+
+    /// Whether all endpoints take many requests on one connection, so that one which lasts holds little.
+    pub fn converses(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http2)
     }
 
     /// Where a body of unknown length must be kept until it is whole, if it must.

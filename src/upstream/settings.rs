@@ -39,9 +39,10 @@ pub struct UpstreamSettings {
 }
 
 impl UpstreamSettings {
-    /// Whether a server must be told the length of a body beforehand: a uwsgi packet says it, and uWSGI's own HTTP reads no chunks.
+    /// Whether a server must be told the length of a body beforehand: a uwsgi packet says it, and uWSGI's own HTTP reads no chunks. The
+    /// other servers read them, but Django under WSGI, and REST framework under ASGI too, take a body without a length for an empty one.
     pub fn needs_length(&self) -> bool {
-        self.kind == Kind::Uwsgi || self.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+        self.kind != Kind::Http || self.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
     }
 }
 

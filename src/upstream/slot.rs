@@ -90,9 +90,9 @@ impl Lease {
         self.slot.open.take().is_some()
     }
 
-    /// Gives the slot back with its connection: the exchange ended as it was framed, both ways.
+    /// Gives the slot back with its connection: the exchange ended as it was framed, both ways. A connection whose end is known is none.
     pub(super) fn clean(mut self, now: Instant) {
-        if let Some(connection) = &self.slot.open {
+        if let Some(connection) = self.open() {
             connection.rest(now);
         }
         self.proven_clean = true;

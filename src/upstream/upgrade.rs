@@ -15,6 +15,7 @@ use http::{Request, Response, StatusCode, response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::connect::Connection;
 use super::endpoint::{Carrier, Endpoint, Leased, Ready};
@@ -22,6 +23,7 @@ use super::forward::patiently;
 use super::stream::Stream;
 use super::{Failed, Forwarded, OnBehalf, Upstream, UpstreamFailure, Wire};
 use crate::http::RequestBody;
+use crate::http::websocket::SwitchError;
 use crate::observe::Held;
 
 /// What came of asking for a tunnel.
@@ -54,8 +56,19 @@ pub struct TunnelEnd {
     stream: Stream,
     /// What came together with the 101.
     early: Bytes,
-    _leased: Leased,
+    leased: Leased,
     _open: Held,
+}
+
+impl Switched {
+    /// What the endpoint switched to is not what was asked for: that is its failure.
+    pub fn refused(self, error: SwitchError) -> Failed {
+        let failure = UpstreamFailure::Switch(error);
+        if let Some(stage) = failure.stage() {
+            self.stream.leased.failed(stage);
+        }
+        Failed { failure, endpoint: self.endpoint }
+    }
 }
 
 impl Upstream {
@@ -118,7 +131,9 @@ impl Upstream {
         })?;
         let label = Arc::clone(&endpoint.label);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (head, stream) = switch(response, leased, endpoint.meter.opened()).await?;
+            let switched =
+                timeout(self.settings.response_timeout, switch(response, leased, endpoint.meter.kept())).await;
+            let (head, stream) = switched.map_err(|_| UpstreamFailure::ResponseTimeout)??;
             let (connect, first_byte) = Default::default();
             return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
         }
@@ -152,8 +167,16 @@ async fn switch(
     let mut response = Response::from_parts(head, ());
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| UpstreamFailure::Closed(Some(error)))?;
     let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| UpstreamFailure::Malformed(None))?;
-    let stream = TunnelEnd { stream: parts.io.into_inner(), early: parts.read_buf, _leased: leased, _open: open };
+    let early = kept(parts.read_buf);
+    let mut stream = parts.io.into_inner();
+    stream.forgive_nothing(); // what a client says in a tunnel is not lost without a word
+    let stream = TunnelEnd { stream, early, leased, _open: open };
     Ok((response.into_parts().0, stream))
+}
+
+/// What is left, without the whole buffer that an empty rest would keep.
+fn kept(rest: Bytes) -> Bytes {
+    if rest.is_empty() { Bytes::new() } else { rest }
 }
 
 impl AsyncRead for TunnelEnd {
@@ -163,6 +186,7 @@ impl AsyncRead for TunnelEnd {
         }
         let length = self.early.len().min(buf.remaining());
         buf.put_slice(&self.early.split_to(length));
+        self.early = kept(std::mem::take(&mut self.early));
         Poll::Ready(Ok(()))
     }
 }

@@ -17,7 +17,7 @@ use http_body::Body;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{OnBehalf, UpstreamFailure};
+use super::{Kind, OnBehalf, UpstreamFailure};
 
 /// Before the variables: a modifier, their length in two bytes, another modifier. Zero and zero is a request for an application.
 const HEAD_BYTES: usize = 4;
@@ -31,10 +31,10 @@ pub(super) fn is_often_too_large(packet_bytes: usize) -> bool {
 }
 
 /// The packet that says what `request` does. The length of its body must be known: there is no other way to say where it ends.
-pub(super) fn packet<B: Body>(request: &Request<B>, behalf: &OnBehalf) -> Result<Bytes, UpstreamFailure> {
+pub(super) fn packet<B: Body>(request: &Request<B>, behalf: &OnBehalf, kind: Kind) -> Result<Bytes, UpstreamFailure> {
     let length = request.body().size_hint().exact().ok_or(UpstreamFailure::LengthRequired)?;
     let mut variables = Variables::new();
-    say_request(&mut variables, request.method(), request.uri());
+    say_request(&mut variables, request.method(), request.uri(), kind);
     say_server(&mut variables, request.headers(), behalf.secure);
     say_client(&mut variables, behalf);
     say_body(&mut variables, request.headers(), length);
@@ -42,12 +42,17 @@ pub(super) fn packet<B: Body>(request: &Request<B>, behalf: &OnBehalf) -> Result
     variables.into_packet()
 }
 
-/// The path is told twice, as it was sent and decoded (RFC 3875 section 4.1.5): applications route by the second.
-fn say_request(variables: &mut Variables, method: &Method, uri: &Uri) {
+/// The path is told twice, as it was sent and decoded (RFC 3875 section 4.1.5): applications route by the second. Gunicorn decodes
+/// that one itself: told a decoded one, it would serve another path than the one that was authorised.
+fn say_request(variables: &mut Variables, method: &Method, uri: &Uri, kind: Kind) {
     let path = uri.path();
+    let decoded = match kind {
+        Kind::Gunicorn => Cow::Borrowed(path.as_bytes()),
+        Kind::Uwsgi | Kind::Daphne | Kind::Uvicorn | Kind::Http => Cow::from(percent_decode_str(path)),
+    };
     variables.put(b"REQUEST_METHOD", method.as_str().as_bytes());
     variables.put(b"REQUEST_URI", uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
-    variables.put(b"PATH_INFO", &Cow::from(percent_decode_str(path)));
+    variables.put(b"PATH_INFO", &decoded);
     variables.put(b"QUERY_STRING", uri.query().unwrap_or_default().as_bytes());
     variables.put(b"SCRIPT_NAME", b"");
     variables.put(b"SERVER_PROTOCOL", b"HTTP/1.1");
@@ -183,14 +188,11 @@ pub(super) struct Uwsgi<S> {
     packet: Bytes,
     /// How much of the empty line that ends the head has been seen; all of it once the head is over.
     seen: usize,
-    /// Whether the server reads no more. uWSGI closes when it has answered, also in the middle of a body: what is written from then on
-    /// goes nowhere, so that the answer, which waits to be read, is not lost to a failed write.
-    deaf: bool,
 }
 
 impl<S> Uwsgi<S> {
     pub(super) fn new(stream: S, packet: Bytes) -> Self {
-        Self { stream, packet, seen: 0, deaf: false }
+        Self { stream, packet, seen: 0 }
     }
 
     /// How many bytes at the beginning of `written` are still the head.
@@ -215,7 +217,7 @@ impl<S: AsyncWrite + Unpin> Uwsgi<S> {
         while self.packet.has_remaining() {
             let packet = self.packet.clone();
             let slices = [IoSlice::new(&packet), IoSlice::new(body)];
-            let sent = ready!(self.poll_send(cx, &slices))?;
+            let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -227,22 +229,6 @@ impl<S: AsyncWrite + Unpin> Uwsgi<S> {
         }
         Poll::Ready(Ok(0))
     }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.deaf {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-            match sent {
-                Err(error) if is_closed(&error) => self.deaf = true,
-                sent => return Poll::Ready(sent),
-            }
-        }
-        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
-    }
-}
-
-/// Whether the other end has closed, with some of what was sent to it unread or not.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Uwsgi<S> {
@@ -267,7 +253,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Uwsgi<S> {
             return Poll::Ready(Ok(head)); // the body may be ready too, and goes with the packet
         }
         match ready!(self.poll_packet(cx, first))? {
-            0 => self.poll_send(cx, bufs),
+            0 => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
             sent => Poll::Ready(Ok(sent)),
         }
     }

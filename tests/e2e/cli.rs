@@ -144,6 +144,27 @@ fn a_token_that_is_minted_can_be_inspected_and_explained() {
 }
 
 #[test]
+fn hosts_and_what_is_said_to_browsers_are_explained() {
+    let more = "[[route]]\nname = \"tenants\"\nhosts = [\"*.site.test\"]\npath = \"/\"\nauth = \"public\"\nupstream = \"app\"\n\
+                response_headers = { \"X-Frame-Options\" = \"SAMEORIGIN\" }\nsecurity_headers = \"standard\"\n\
+                cors = { origins = [\"https://*.app.test\"], expose = [\"X-Total\"], credentials = true }\n\
+                [server]\nunknown_host = \"refuse\"\n";
+    let home = home(more);
+    let explained = portcullis(home.path(), &["explain", "GET", "http://a.site.test/x"]);
+    for line in [
+        "matches   *.site.test /\n",
+        "answers   x-frame-options: SAMEORIGIN\n",
+        "answers   x-content-type-options: nosniff, unless the upstream says otherwise\n",
+        "cors      https://*.app.test by GET, HEAD, POST, reading X-Total, with credentials\n",
+    ] {
+        assert!(out(&explained).contains(line), "{line}: {}", out(&explained));
+    }
+    assert!(!out(&explained).contains("DENY"), "{}", out(&explained));
+    let explained = portcullis(home.path(), &["explain", "GET", "http://else.test/x"]);
+    assert!(out(&explained).contains("none names this host: answered 421"), "{}", out(&explained));
+}
+
+#[test]
 fn a_policy_is_explained_one_clause_a_line_with_reads_and_writes_apart() {
     let home = home(
         "[issuer.partners]\nissuer = \"https://login.partner.example/\"\nsecret = { file = \"issuer.secret\" }\naudiences = [\"orders\"]\n\

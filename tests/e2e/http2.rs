@@ -1,23 +1,21 @@
 //! HTTP/2 over TLS: many requests on one connection, each of them as canonical as one of HTTP/1.1.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
+use crate::support::frames::{
+    self, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, frame, literal, settings,
+};
 use crate::support::gateway::{Gateway, Setup};
-use crate::support::h2::{answer, ask, connect, get, request, whole};
+use crate::support::h2::{Pieces, answer, ask, connect, get, request, whole};
 use crate::support::origin::{HELLO, Origin};
 use crate::support::{eventually, tls, token, within};
 
@@ -146,6 +144,17 @@ async fn an_answer_to_head_has_no_content_whoever_made_it() {
     }
 }
 
+/// RFC 9110 section 8.6. Servers say 0 all the same.
+#[tokio::test]
+async fn an_answer_without_content_says_no_length() {
+    let origin = Origin::once("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nX-Kept: yes\r\n\r\n").await;
+    let gateway = Setup::before(&origin).start().await;
+    let answer = answer(&mut connect(&gateway).await, get("/")).await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["x-kept"]), (204, &"yes".parse().unwrap()));
+    assert!(!answer.headers().contains_key("content-length"));
+    assert_eq!(whole(answer).await.1, "");
+}
+
 #[tokio::test]
 async fn no_answer_has_a_field_of_one_connection() {
     let origin =
@@ -160,20 +169,26 @@ async fn no_answer_has_a_field_of_one_connection() {
     assert_eq!(whole(response).await.1, "hello");
 }
 
-/// A body that is sent piece by piece.
-struct Pieces(mpsc::Receiver<Bytes>);
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
-    }
-}
-
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn trailers_pass_to_who_wants_them_without_fields_of_one_connection() {
+    let origin = Origin::always(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 7\r\n\
+         Connection: x-named\r\nx-named: 1\r\nKeep-Alive: 5\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\n\r\n",
+    )
+    .await;
+    let gateway = Setup::before(&origin).start().await;
+    let mut sender = connect(&gateway).await;
+    for (te, passed) in [(&[("te", "trailers")][..], &["x-sum"][..]), (&[], &[])] {
+        let answer = answer(&mut sender, request("GET", "/", te)).await;
+        let body = within("a body", answer.into_body().collect()).await.expect("a whole body");
+        let names = body.trailers().map(|trailers| trailers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>());
+        assert_eq!(names.unwrap_or_default(), passed);
+        assert_eq!(body.to_bytes(), "hello");
+    }
 }
 
 #[tokio::test]
@@ -374,40 +389,13 @@ fn never_began(error: &hyper::Error) -> bool {
         || said.contains("REFUSED_STREAM")
 }
 
-/// A frame (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_HEADERS_AND_STREAM: u8 = 5;
-
-/// Fields without compression (RFC 7541 section 6.2.2).
-fn literal(fields: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
-}
-
 /// The kind of the frame that answers a request on stream 1, or `GOAWAY`, or `None` if the connection just ends.
 async fn answered_by(gateway: &Gateway, fields: &[(&str, &str)]) -> Option<u8> {
-    let mut stream = tls::connect(gateway.https, &gateway.roots(), &[b"h2"]).await.unwrap();
-    let request = frame(HEADERS, END_HEADERS_AND_STREAM, 1, &literal(fields));
-    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &request].concat()).await.unwrap();
-    loop {
-        let mut head = [0; 9];
-        within("a frame", stream.read_exact(&mut head)).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
-        within("a frame's payload", stream.read_exact(&mut payload)).await.ok()?;
-        if head[8] == 1 || head[3] == GOAWAY {
-            return Some(head[3]);
-        }
-    }
+    let (mut sender, mut receiver) = frames::silent(gateway).await;
+    let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &literal(fields));
+    assert!(sender.send(&[PREFACE, &settings(&[]), &request].concat()).await);
+    let answer = receiver.until("an answer", |frame| frame.stream == 1 || frame.kind == GOAWAY).await;
+    answer.map(|frame| frame.kind)
 }
 
 #[tokio::test]

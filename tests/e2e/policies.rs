@@ -18,7 +18,7 @@ const SECRETS: [(&str, &str); 3] = [
 /// RFC 9110 section 9.2.1, without TRACE, which is never forwarded.
 const READS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 /// Everything else, known or not; methods are case-sensitive.
-const WRITES: [&str; 8] = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "QUERY", "BREW", "get"];
+const WRITES: [&str; 8] = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "QUERY", "BREW", "GETS"];
 
 /// A gateway with the three issuers beside `site`.
 async fn with_issuers(origin: &Origin, routes: &str) -> Gateway {

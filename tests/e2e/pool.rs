@@ -354,3 +354,30 @@ async fn clients_that_leave_at_random_moments_leave_nothing_behind() {
     gateway.until_metric("portcullis_connections_open", &[], 0).await;
     assert_eq!(Client::plain(gateway.http).await.get("/quick").await.status(), 200);
 }
+
+/// A spooled body has come whole long before it has gone out.
+#[tokio::test]
+async fn a_connection_on_which_a_spooled_body_is_still_being_sent_is_not_used_again() {
+    let origin = Origin::start(|mut conn| async move {
+        let Some(head) = conn.head().await else { return };
+        if head.method() == "POST" {
+            conn.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n").await;
+            std::future::pending::<()>().await; // reads no more, and stays
+        }
+        conn.send(HELLO).await;
+        conn.until_closed().await;
+    })
+    .await;
+    let gateway = Setup::before(&origin).upstream("kind = \"uwsgi\"").start().await;
+    let mut client = Client::plain(gateway.http).await;
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 16, "x".repeat(1 << 16));
+    client.send("POST /upload HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for _ in 0..128 {
+        client.send(&chunk).await;
+    }
+    client.send("0\r\n\r\n").await;
+    assert_eq!(client.answer().await.status(), 413);
+    assert_eq!(Client::plain(gateway.http).await.get("/next").await.text(), "hello");
+    assert_eq!(origin.accepted(), 2);
+    gateway.until_metric("portcullis_upstream_connections_open", &[], 1).await;
+}

@@ -9,6 +9,7 @@ use http::Request;
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use quinn::ConnectionError;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
@@ -19,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::h3::{self, Quic};
 use crate::support::origin::Origin;
 use crate::support::signer::{Signer, encoded, set_of};
 use crate::support::token::{self, bearer};
@@ -449,4 +451,37 @@ async fn a_token_bound_to_both_needs_both() {
     assert_eq!(holder.ask(&gateway, &fields()).await.status(), 200);
     assert_eq!(holder.ask(&gateway, &bearer(&token)).await.status(), 401);
     assert_eq!(Holder::nobody(&gateway).ask(&gateway, &fields()).await.status(), 401);
+}
+
+impl Holder {
+    /// The status of a request over QUIC.
+    async fn ask_over_quic(&self, gateway: &Gateway, token: &str) -> u16 {
+        let quic = Quic::with(gateway, ClientConfig::clone(&self.config)).await.expect("a handshake");
+        let mut client = h3::Client::over(quic).await;
+        let bearer = format!("Bearer {token}");
+        client.ask(h3::request("GET", "/private/", &[("authorization", &bearer)])).await.status().as_u16()
+    }
+}
+
+#[tokio::test]
+async fn over_quic_certificates_count_as_they_do_over_tcp() {
+    let optional = format!("client_certificates = \"optional\"\n{}", h3::ON);
+    let (origin, issuer, authority, gateway) = before_clients(&optional, "").await;
+    let (holder, other) = (Holder::of(&authority, &gateway), Holder::of(&authority, &gateway));
+    let token = issuer.token(&json!({ "cnf": { "x5t#S256": holder.thumbprint } }));
+    for again in ["at first", "when the session is taken up again"] {
+        assert_eq!(holder.ask_over_quic(&gateway, &token).await, 200, "{again}");
+        for client in [&other, &Holder::nobody(&gateway)] {
+            assert_eq!(client.ask_over_quic(&gateway, &token).await, 401, "{again}");
+        }
+    }
+    assert_eq!(origin.requests().len(), 2);
+
+    let (origin, _issuer, _authority, gateway) = before_clients(h3::ON, "").await;
+    let refused = match Quic::with(&gateway, ClientConfig::clone(&Holder::nobody(&gateway).config)).await {
+        Ok(quic) => within("the end of the connection", quic.connection.closed()).await,
+        Err(error) => error,
+    };
+    assert!(matches!(refused, ConnectionError::ConnectionClosed(_)), "{refused:?}");
+    assert!(origin.requests().is_empty());
 }

@@ -241,3 +241,19 @@ async fn a_unix_socket_is_an_endpoint_too() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(client.get("/").await.status(), 200, "a connection that is open stays");
 }
+
+/// Python servers answer an upload they do not want and close: what was not read of it makes that a reset.
+#[tokio::test]
+async fn an_answer_that_comes_before_the_end_of_an_upload_is_not_lost_to_the_reset_behind_it() {
+    let origin = Origin::start(|mut conn| async move {
+        if conn.head().await.is_some() {
+            conn.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\nConnection: close\r\n\r\ntoo much").await;
+        }
+    })
+    .await;
+    let gateway = Setup::before(&origin).start().await;
+    for _ in 0..20 {
+        let answer = Client::plain(gateway.http).await.post("/upload", &"x".repeat(4 << 20)).await;
+        assert_eq!((answer.status(), answer.text().as_str()), (413, "too much"));
+    }
+}

@@ -446,7 +446,7 @@ async fn answers_of_all_kinds_come_as_they_were_framed() {
 async fn an_endpoint_that_refuses_is_passed_over_with_the_request_whole() {
     let (nobody, origin) = (Port::reserve(), UwsgiOrigin::start().await);
     let endpoints = [format!("uwsgi://{}", nobody.address), format!("uwsgi://{}", origin.origin.address)];
-    let gateway = Setup::endpoints(endpoints).start().await;
+    let gateway = Setup::endpoints(endpoints).upstream("kind = \"uwsgi\"").start().await;
     let mut client = Client::plain(gateway.http).await;
     for _ in 0..10 {
         assert_eq!(client.ask(post("/x", "body")).await.text(), "4 bytes");
@@ -469,7 +469,8 @@ async fn a_uwsgi_endpoint_can_be_a_unix_socket() {
             wire.send(b"HTTP/1.1 200 OK\r\n\r\nhello").await.unwrap();
         }
     });
-    let gateway = Setup::endpoints([format!("uwsgi+unix:{}", path.display())]).start().await;
+    let gateway =
+        Setup::endpoints([format!("uwsgi+unix:{}", path.display())]).upstream("kind = \"uwsgi\"").start().await;
     let mut client = Client::plain(gateway.http).await;
     let answers: [Message; 3] = [client.get("/").await, client.get("/").await, client.get("/").await];
     assert!(answers.iter().all(|answer| answer.text() == "hello"));

@@ -120,6 +120,45 @@ async fn a_client_that_leaves_resets_its_stream_and_no_other() {
     assert_eq!(origin.accepted(), 1);
 }
 
+#[tokio::test]
+async fn a_connection_that_says_goodbye_takes_no_more_and_what_comes_back_is_sent_on_another() {
+    let gate = Arc::new(Semaphore::new(0));
+    let manners = Manners { gate: Arc::clone(&gate), ..Manners::http2() };
+    let farewell = Arc::clone(&manners.farewell);
+    let origin = H2Origin::start(manners).await;
+    let gateway = h2c(&origin).start().await;
+    let address = gateway.http;
+    let held = tokio::spawn(async move { Client::plain(address).await.get("/held").await.status() });
+    eventually("a request at the origin", || async { (origin.heads().len() == 1).then_some(()) }).await;
+    farewell.notify_waiters();
+    gate.add_permits(20);
+    // The held request's permit is among them; each of the others may meet the goodbye on its way.
+    for number in 0..10 {
+        let mut client = Client::plain(gateway.http).await;
+        assert_eq!(client.post(&format!("/{number}"), "body").await.text(), format!("POST /{number} 4"));
+    }
+    assert_eq!(held.await.unwrap(), 200);
+    gateway.until_metric("portcullis_upstream_leases", &[], 0).await;
+}
+
+/// Each holds a window's worth of its answer in the gateway, and the connection to the endpoint has room for them all.
+#[tokio::test]
+async fn clients_that_read_nothing_hold_up_nobody_else_on_a_shared_connection() {
+    let origin = H2Origin::start(Manners { padding: 8 << 20, ..Manners::http2() }).await;
+    let gateway = h2c(&origin).start().await;
+    let mut idle = Vec::new();
+    for number in 0..40 {
+        let mut client = Client::plain(gateway.http).await;
+        client.send(format!("GET /{number} HTTP/1.1\r\nHost: site.test\r\n\r\n")).await;
+        idle.push(client);
+    }
+    eventually("all requests at the origin", || async { (origin.heads().len() == 40).then_some(()) }).await;
+    for _ in 0..5 {
+        assert_eq!(Client::plain(gateway.http).await.get("/small").await.text(), "GET /small 0");
+    }
+    assert_eq!(origin.accepted(), 1);
+}
+
 /// Knowing HTTP/2 beforehand is knowing wrong, here: found out when the first SETTINGS do not come.
 #[tokio::test]
 async fn an_h2c_endpoint_that_speaks_http_1_is_502() {

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
 
+from support.appserver import AppServer
 from support.certificates import Authority
 from support.gateway import Gateway
 from support.gunicorn import Gunicorn
@@ -13,9 +15,12 @@ from support.node import Peer
 from support.processes import Daemon
 from support.provider import Provider
 from support.refusals import Deployment
+from support.servers import SERVERS, SOCKET_SERVERS
 from support.site import PASSWORD, Site
 from support.waiting import free_ports
 from support.whoami import WhoamiGateway
+
+S = TypeVar("S", bound=AppServer)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -109,6 +114,65 @@ def keeping_gateway(
     yield from _guarded(gateway)
 
 
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request: pytest.FixtureRequest, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """Each application server in turn, over each of its wires."""
+    yield from _served(SERVERS[request.param](site, tmp_path_factory.mktemp(request.param)))
+
+
+@pytest.fixture(scope="session")
+def front(server: AppServer, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway before each of them."""
+    yield from _guarded(_gateway_before(server, authority, tmp_path_factory.mktemp("front")))
+
+
+@pytest.fixture(params=[False, True], ids=["h1", "h2"])
+def visitor(request: pytest.FixtureRequest, front: Gateway) -> Iterator[httpx.Client]:
+    """A client of that gateway, over each version of HTTP in turn."""
+    with front.client(http2=request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session", params=SOCKET_SERVERS)
+def socket_server(
+    request: pytest.FixtureRequest, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AppServer]:
+    """Each application server that speaks WebSocket."""
+    yield from _served(SERVERS[request.param](site, tmp_path_factory.mktemp(request.param)))
+
+
+@pytest.fixture(scope="session")
+def socket_gateway(
+    socket_server: AppServer, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway before each of those."""
+    yield from _guarded(_gateway_before(socket_server, authority, tmp_path_factory.mktemp("sockets")))
+
+
+@pytest.fixture
+def own_socket_gateway(socket_server: AppServer, authority: Authority, tmp_path: Path) -> Iterator[Gateway]:
+    """The same for this story alone, which may edit its files and end it."""
+    yield from _guarded(_gateway_before(socket_server, authority, tmp_path))
+
+
+@pytest.fixture
+def make_front(authority: Authority, tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    """Makes and starts a gateway before a server, with more lines for its upstream; ends it with the story."""
+    made: list[Gateway] = []
+
+    def make(server: AppServer, upstream_keys: str = "") -> Gateway:
+        gateway = _gateway_before(server, authority, tmp_path)
+        gateway.upstream_keys = upstream_keys
+        gateway.configure()
+        made.append(gateway)
+        gateway.start()
+        return gateway
+
+    yield make
+    for gateway in made:
+        gateway.stop()
+
+
 @pytest.fixture(params=[False, True], ids=["h1", "h2"])
 def client(request: pytest.FixtureRequest, gateway: Gateway) -> Iterator[httpx.Client]:
     """A client of the shared gateway with its own cookies, over each version of HTTP in turn."""
@@ -183,17 +247,18 @@ def make_gateway(authority: Authority, tmp_path: Path) -> Iterator[Callable[...,
         gateway.stop()
 
 
-def _gateway_before(upstream: Gunicorn, authority: Authority, directory: Path) -> Gateway:
+def _gateway_before(upstream: AppServer, authority: Authority, directory: Path) -> Gateway:
     return Gateway(
         directory=directory,
         authority=authority,
+        kind=upstream.kind,
         endpoint=upstream.endpoint,
         static_root=upstream.site.static_root,
         secret=upstream.site.secret,
     )
 
 
-def _served(upstream: Gunicorn) -> Iterator[Gunicorn]:
+def _served(upstream: S) -> Iterator[S]:
     try:
         upstream.start()
         yield upstream

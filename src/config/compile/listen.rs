@@ -7,8 +7,9 @@ use super::super::entry::{Entry, Name, Named};
 use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::spans::{CertificateSpans, ListenerSpans};
-use super::super::values::{HttpsPort, Listener};
+use super::super::values::{Http3, HttpsPort, Listener};
 use super::context::Context;
+use super::hsts;
 use super::network;
 use crate::listen::{ListenSettings, Relays};
 use crate::tls::{CertificateSource, ClientAuthorities, ClientCertificates, MinVersion, TlsSettings, UnknownName};
@@ -58,14 +59,18 @@ struct Candidate {
 fn listener(context: &mut Context<'_>, name: &Name, raw: &raw::Listen) -> Option<(Candidate, ListenerSpans)> {
     let backlog = context.number(&raw.backlog, "backlog", " connections", 1..=65_535, BACKLOG);
     let redirect = context.take(&raw.redirect_to_https).filter(|(wanted, _)| **wanted).map(|(_, span)| span);
+    let hsts = hsts::hsts(context, &raw.hsts);
     let (tls, spans) = tls(context, name, raw, redirect).unzip();
-    let relays = Relays::new(network::list(context, &raw.proxy_protocol, &network::RELAYS));
+    let http3_port = http3_port(context, raw);
+    let relays = relays(context, raw, tls.as_ref().is_some_and(|tls| tls.http3));
     let missing = format!("the listener `{}` has no `address`", name.text);
     let (text, span) = context.demand(&raw.address, name.span, &missing, "add `address = \"0.0.0.0:8443\"`")?;
     let address = address(context, text, span)?;
     let listen = ListenSettings { name: name.text.as_str().into(), address, backlog };
     let spans = ListenerSpans { name: name.span, address: span, ..spans.unwrap_or_default() };
-    Some((Candidate { listener: Listener { listen, tls, redirect_to_https: None, relays }, redirect }, spans))
+    let http3 = tls.as_ref().filter(|tls| tls.http3).map(|_| Http3 { port: http3_port });
+    let listener = Listener { listen, tls, redirect_to_https: None, hsts, relays, http3 };
+    Some((Candidate { listener, redirect }, spans))
 }
 
 /// A listener speaks TLS exactly if it has certificates; keys that only TLS gives a meaning are refused without.
@@ -80,6 +85,7 @@ fn tls(
     let min_version = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
     let min_version = context.choice(&raw.min_tls, "min_tls", &min_version, MinVersion::Tls12);
     let http2 = context.flag(&raw.http2, true);
+    let http3 = context.flag(&raw.http3, false);
     let timeout = &raw.handshake_timeout_secs;
     let handshake_timeout = context.seconds(timeout, "handshake_timeout_secs", 0.1..=300.0, HANDSHAKE_TIMEOUT);
     if raw.certificates.is_absent() {
@@ -97,11 +103,36 @@ fn tls(
         .filter_map(|(certificate, span)| one_certificate(context, certificate, span))
         .unzip();
     let (client_ca, client_ca_span) = client_ca(context, raw).unzip();
-    let settings = TlsSettings { certificates, unknown_name, min_version, http2, handshake_timeout, client_ca };
+    let settings = TlsSettings { certificates, unknown_name, min_version, http2, http3, handshake_timeout, client_ca };
     Some((
         settings,
         ListenerSpans { certificates: certificate_spans, client_ca: client_ca_span, ..ListenerSpans::default() },
     ))
+}
+
+/// Whose connections begin with a PROXY header. Those over QUIC have no place for one.
+fn relays(context: &mut Context<'_>, raw: &raw::Listen, http3: bool) -> Relays {
+    let networks = network::list(context, &raw.proxy_protocol, &network::RELAYS);
+    if let Some(span) = raw.proxy_protocol.span().filter(|_| http3 && !networks.is_empty()) {
+        let problem = Problem::warning(
+            span,
+            "a PROXY header is for TCP: behind these relays all clients of HTTP/3 are the relay",
+        );
+        context.report(problem.hint("leave `http3` out unless clients reach this address over UDP by themselves"));
+    }
+    Relays::new(networks)
+}
+
+/// Another port than the bound one, where something between the clients and the gateway changes it.
+fn http3_port(context: &mut Context<'_>, raw: &raw::Listen) -> Option<u16> {
+    let span = raw.http3_port.span()?;
+    let port = context.number(&raw.http3_port, "http3_port", "", 1..=65_535, 0);
+    let is_off = matches!(raw.http3, Entry::Absent | Entry::Given(_, false));
+    if is_off && !raw.certificates.is_absent() {
+        let problem = Problem::error(span, "`http3_port` means nothing without `http3`");
+        context.report(problem.hint("add `http3 = true`, or take the port out"));
+    }
+    Some(port)
 }
 
 fn client_ca(context: &mut Context<'_>, raw: &raw::Listen) -> Option<(ClientAuthorities, Span)> {
@@ -123,9 +154,12 @@ fn without_certificates(context: &mut Context<'_>, name: &Name, raw: &raw::Liste
         ("unknown_name", raw.unknown_name.span()),
         ("min_tls", raw.min_tls.span()),
         ("http2", raw.http2.span()),
+        ("http3", raw.http3.span()),
+        ("http3_port", raw.http3_port.span()),
         ("handshake_timeout_secs", raw.handshake_timeout_secs.span()),
         ("client_ca", raw.client_ca.span()),
         ("client_certificates", raw.client_certificates.span()),
+        ("hsts", raw.hsts.span()),
     ];
     let mut useless = only_tls.into_iter().filter_map(|(key, span)| Some((key, span?))).peekable();
     let hint = "add `certificates = [{ cert = \"PATH\", key = \"PATH\" }]`";

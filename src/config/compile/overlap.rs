@@ -26,7 +26,7 @@ fn prefix(path: &str) -> &str {
 }
 
 fn same_requests(one: &Route, other: &Route) -> bool {
-    // A route with hosts is looked up before one without, so those two never compete.
+    // A route with hosts is looked up before one without, and a name before a wildcard for it, so those never compete.
     let hosts = match (one.hosts.is_empty(), other.hosts.is_empty()) {
         (true, true) => true,
         (false, false) => one.hosts.iter().any(|host| other.hosts.contains(host)),

@@ -99,7 +99,7 @@ fn origins(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<
     super::context::bare(origins)
 }
 
-fn origin_fault(origin: &str) -> Option<&'static str> {
+pub(super) fn origin_fault(origin: &str) -> Option<&'static str> {
     let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
     let Some(host) = host else { return Some("write scheme and host, as \"https://app.example.com\"") };
     if host.is_empty() || host.contains(['/', '?', '#', '@', '*', ' ']) {

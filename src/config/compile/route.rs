@@ -10,7 +10,7 @@ use super::super::suggest;
 use super::super::values::Route;
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, fields, overlap, path};
+use super::{action, auth, cors, fields, hosts, overlap, path, security, tunnel};
 use crate::auth::RouteAuth;
 
 /// What routes may refer to.
@@ -64,12 +64,15 @@ fn name<'r>(context: &mut Context<'_>, raw: &'r raw::Route, span: Span) -> Optio
 
 fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<'_>) -> Option<(Route, RouteSpans)> {
     let label = label(raw);
-    let hosts = hosts(context, &raw.hosts);
+    let hosts = hosts::hosts(context, &raw.hosts);
     let methods = methods(context, &raw.methods);
     let auth = auth::auth(context, raw, &label, span, known);
     let action = action::action(context, raw, &label, span, known);
     let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref(), known);
     let response_headers = fields::response_headers(context, &raw.response_headers);
+    let tunnels = tunnel::tunnels(context, raw);
+    let default_headers = security::security_headers(context, &raw.security_headers);
+    let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
@@ -88,7 +91,21 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         _ => Box::default(),
     };
     let path = path.as_str().into();
-    Some((Route { name, hosts, path, methods, auth, action: action?, response_headers, body_bytes }, spans))
+    let action = action?;
+    let route = Route {
+        name,
+        hosts,
+        path,
+        methods,
+        auth,
+        action,
+        response_headers,
+        default_headers,
+        cors,
+        body_bytes,
+        tunnels,
+    };
+    Some((route, spans))
 }
 
 /// How messages call a route, even one without a name.
@@ -106,67 +123,30 @@ fn files_root(raw: &raw::Route) -> Option<Span> {
     }
 }
 
-/// Host names compare without case (RFC 9110 section 4.2.3); they are lowered once, here.
-fn hosts(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Box<str>> {
-    let mut hosts: Vec<Box<str>> = Vec::new();
-    for (host, span) in context.texts(entry, "hosts", "leave the key out to match any host") {
-        if let Some(hint) = host_problem(&host) {
-            context.report(Problem::error(span, format!("`{host}` is no host name")).hint(hint));
-        }
-        let host = host.to_ascii_lowercase().into();
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    hosts
-}
-
-fn host_problem(host: &str) -> Option<&'static str> {
-    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(inner) = bracketed {
-        return inner
-            .parse::<std::net::Ipv6Addr>()
-            .is_err()
-            .then_some("an IPv6 address stands in brackets, as in \"[::1]\"");
-    }
-    if host.contains('*') {
-        return Some("hosts are exact: name each, or leave the key out to match any host");
-    }
-    if host.contains("//") {
-        return Some("write the name alone, without scheme and path");
-    }
-    if host.contains(':') {
-        return Some("write the name alone: routes match whatever the port is");
-    }
-    if host.ends_with('.') {
-        return Some("write the name without the final dot");
-    }
-    let label = |label: &str| {
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        (1..=63).contains(&label.len()) && label.bytes().all(legal)
-    };
-    (host.len() > 253 || !host.split('.').all(label))
-        .then_some("use letters, digits, `-` and dots; write international names in their xn-- form")
-}
-
 fn methods(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Method> {
-    let mut methods = Vec::new();
-    for (name, span) in context.texts(entry, "methods", "leave the key out to match any method") {
-        let upper = name.to_ascii_uppercase();
-        match Method::from_bytes(name.as_bytes()) {
-            Ok(Method::CONNECT | Method::TRACE) => {
-                let problem = Problem::error(span, format!("{name} is never forwarded"));
-                context.report(problem.hint("CONNECT and TRACE are always answered 405"));
-            }
-            Ok(_) if *name != *upper => {
-                let problem = Problem::error(span, format!("`{name}` is no method: they are case-sensitive"));
-                context.report(problem.hint(format!("did you mean `{upper}`?")));
-            }
-            Ok(method) => methods.push(method),
-            Err(_) => context.report(Problem::error(span, format!("`{name}` is no method"))),
+    let names = context.texts(entry, "methods", "leave the key out to match any method");
+    names.into_iter().filter_map(|(name, span)| method(context, &name, span)).collect()
+}
+
+pub(super) fn method(context: &mut Context<'_>, name: &str, span: Span) -> Option<Method> {
+    let upper = name.to_ascii_uppercase();
+    match Method::from_bytes(name.as_bytes()) {
+        Ok(Method::CONNECT | Method::TRACE) => {
+            let problem = Problem::error(span, format!("{name} is never forwarded"));
+            context.report(problem.hint("CONNECT and TRACE are always answered 405"));
+            None
+        }
+        Ok(_) if *name != *upper => {
+            let problem = Problem::error(span, format!("`{name}` is no method: they are case-sensitive"));
+            context.report(problem.hint(format!("did you mean `{upper}`?")));
+            None
+        }
+        Ok(method) => Some(method),
+        Err(_) => {
+            context.report(Problem::error(span, format!("`{name}` is no method")));
+            None
         }
     }
-    methods
 }
 
 /// An issuer to show in an example.

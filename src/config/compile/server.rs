@@ -13,6 +13,7 @@ use super::context::Context;
 use super::network;
 use crate::http::boundary::TrustedFields;
 use crate::observe::{LogFormat, LogSettings};
+use crate::route::UnknownHost;
 use crate::serve;
 
 const DRAIN: Duration = Duration::from_secs(30);
@@ -29,6 +30,7 @@ pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> S
         workers: workers(context, &raw.workers),
         drain: context.seconds(&raw.drain_secs, "drain_secs", 0.0..=3600.0, DRAIN),
         development: context.flag(&raw.development, false),
+        unknown_host: unknown_host(context, &raw.unknown_host),
         trusted_proxies: network::list(context, &raw.trusted_proxies, &network::PROXIES),
         trusted_fields: trusted_fields(context, raw),
         dpop_window_secs: context.number(&raw.dpop_window_secs, "dpop_window_secs", " seconds", 5..=600, 60),
@@ -39,6 +41,28 @@ pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> S
             0..=1 << 24,
             TOKEN_CACHE_ENTRIES,
         ),
+    }
+}
+
+fn unknown_host(context: &mut Context<'_>, entry: &Entry<String>) -> UnknownHost {
+    let words = [("route", UnknownHost::Route), ("refuse", UnknownHost::Refuse)];
+    context.choice(entry, "unknown_host", &words, UnknownHost::Route)
+}
+
+/// Where nobody names a host, all of them are unknown.
+pub(super) fn hosts_to_refuse(
+    context: &mut Context<'_>,
+    server: &Entry<raw::Server>,
+    routes: &Entry<Vec<Entry<raw::Route>>>,
+) {
+    let Entry::Given(_, server) = server else { return };
+    let Entry::Given(span, word) = &server.unknown_host else { return };
+    let named = |route: &Entry<raw::Route>| matches!(route, Entry::Given(_, route) if !route.hosts.is_absent());
+    let named = matches!(routes, Entry::Given(_, routes) if routes.iter().any(named));
+    if word == "refuse" && !named {
+        let problem = Problem::error(*span, "every host is unknown: no route has `hosts`");
+        context
+            .report(problem.hint("name the hosts that are served, as `hosts = [\"www.example.com\"]` in a [[route]]"));
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) fn upstream(
         spool: spool(context, raw),
     };
     refuse_an_idle_spool(context, raw, &settings);
+    refuse_an_unknown_speaker(context, &settings, &spans);
     let (tls, spool_dir) = (raw.tls.span(), raw.spool_dir.span());
     (settings, UpstreamSpans { name: name.span, endpoints: spans, tls, spool_dir })
 }
@@ -93,8 +94,22 @@ fn refuse_an_idle_spool(context: &mut Context<'_>, raw: &raw::Upstream, settings
     for (key, span) in given {
         let Some(span) = span else { continue };
         let problem = Problem::error(span, format!("`{key}` means nothing here: these servers read chunked bodies"));
+        context.report(problem.hint("bodies are spooled for every `kind` but \"http\""));
+    }
+}
+
+/// Two servers that speak uwsgi read one variable in two ways, so it must be said which of them it is.
+fn refuse_an_unknown_speaker(context: &mut Context<'_>, settings: &UpstreamSettings, spans: &[Span]) {
+    let mut all = settings.endpoints.iter().zip(spans);
+    if matches!(settings.kind, Kind::Uwsgi | Kind::Gunicorn) {
+        return;
+    }
+    if let Some((_, span)) = all.find(|(address, _)| address.wire == Wire::Uwsgi) {
+        let problem = Problem::error(*span, "it is not said what speaks uwsgi here");
         context.report(
-            problem.hint("bodies are spooled for `kind = \"uwsgi\"` and for uwsgi:// and uwsgi+unix: endpoints"),
+            problem.hint(
+                "add `kind = \"uwsgi\"` or `kind = \"gunicorn\"`: Gunicorn decodes paths that uWSGI wants decoded",
+            ),
         );
     }
 }

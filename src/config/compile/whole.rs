@@ -5,13 +5,31 @@ use http::Method;
 use super::super::problem::{Problem, Span};
 use super::super::spans::Spans;
 use super::super::values::{Action, Config, Route};
-use super::{identity, publish};
+use super::{hosts, identity, publish};
 use crate::auth::{Demanded, IssuerSettings, Place, PolicySettings};
 use crate::route::{Router, Rule};
+use crate::upstream::{UpstreamSettings, Wire};
 
 /// What may not stand together.
 pub(super) fn errors(config: &Config, spans: &Spans) -> Vec<Problem> {
-    [indistinct(config, spans), never_arriving(config, spans), shared_copies(config, spans)].concat()
+    let shut_out = shut_out(config, spans);
+    [indistinct(config, spans), never_arriving(config, spans), shared_copies(config, spans), shut_out].concat()
+}
+
+/// A worker keeps an HTTP/2 connection for as long as it has requests: with fewer than there are workers, some would never get one.
+fn shut_out(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let workers = config.server.workers;
+    let shares = |upstream: &UpstreamSettings| upstream.endpoints.iter().any(|address| address.wire == Wire::Http2);
+    let few = config.upstreams.iter().zip(&spans.upstreams);
+    let few = few.filter(|(upstream, _)| shares(upstream) && upstream.max_connections < workers);
+    few.map(|(upstream, at)| {
+        let (name, most) = (&upstream.name, upstream.max_connections);
+        let message = format!("`max_connections = {most}` of `{name}` is less than the {workers} workers");
+        Problem::error(at.name, message).hint(
+            "over HTTP/2 each worker needs a connection of its own, which `max_streams` requests share: raise it, or set `workers`",
+        )
+    })
+    .collect()
 }
 
 /// A token names its issuer by `iss`; issuers that can't be told apart by it would try each other's tokens. One that is asked about its
@@ -87,20 +105,26 @@ fn shared_copies(config: &Config, spans: &Spans) -> Vec<Problem> {
     problems
 }
 
-/// RFC 9449 section 4.2: `htu` names the host a proof was made for. Where every host is taken, one that was made for another server, and
-/// that this server saw, is as good as one made for us.
+/// RFC 9449 section 4.2: `htu` names the host a proof was made for. Where every host is taken, or every one below a name, one that was
+/// made for another server there, and that this server saw, is as good as one made for us.
 fn proofs_for_any_host(config: &Config, spans: &Spans) -> Vec<Problem> {
     let by_key = |index: usize| {
         let demanded = config.issuers.get(index).map(|issuer| issuer.binding.demanded);
         matches!(demanded, Some(Demanded::Key | Demanded::Either))
     };
-    let open = config.routes.iter().zip(&spans.routes).filter(|(route, _)| route.hosts.is_empty());
-    let taken = open.filter(|(route, _)| route.auth.issuers().any(by_key));
+    let taken = config.routes.iter().zip(&spans.routes).filter(|(route, _)| route.auth.issuers().any(by_key));
     taken
-        .map(|(route, at)| {
-            let message = format!("the route `{}` takes proofs of possession that were made for any host", route.name);
-            Problem::warning(at.name, message)
-                .hint("add `hosts = [\"...\"]`: a server that clients call with the same tokens could send theirs on")
+        .filter_map(|(route, at)| {
+            let wildcard = route.hosts.iter().find(|host| host.starts_with("*."));
+            let (whom, hint) = match wildcard {
+                Some(host) => (format!("host of `{host}`"), "name each host: a server"),
+                None if route.hosts.is_empty() => ("host".to_owned(), "add `hosts = [\"...\"]`: a server"),
+                None => return None,
+            };
+            let message =
+                format!("the route `{}` takes proofs of possession that were made for any {whom}", route.name);
+            let hint = format!("{hint} that clients call with the same tokens could send theirs on");
+            Some(Problem::warning(at.name, message).hint(hint))
         })
         .collect()
 }
@@ -120,8 +144,8 @@ fn login_loops(config: &Config, spans: &Spans) -> Vec<Problem> {
     for (route, at) in config.routes.iter().zip(&spans.routes) {
         let Some(url) = login(route).filter(|url| url.starts_with('/')) else { continue };
         let path = url.split(['?', '#', '{']).next().unwrap_or_default();
-        let host = route.hosts.first().map_or("", |host| host);
-        let Ok(found) = router.find(host, path, &Method::GET) else { continue };
+        let host = route.hosts.first().map(|host| hosts::sample(host)).unwrap_or_default();
+        let Ok(found) = router.find(&host, path, &Method::GET) else { continue };
         if found.auth.policies().any(guarded) {
             let message = format!("the login page `{path}` asks for a login itself");
             let hint = format!("it is on the route `{}`: add a route for it with `auth = \"public\"`", found.name);

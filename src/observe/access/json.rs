@@ -16,6 +16,7 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>) {
     string(out, "path", &record.logged_path());
     string(out, "protocol", record.logged_protocol().as_bytes());
     number(out, "status", record.status.into());
+    known(out, "grpc", record.grpc.map(str::as_bytes));
     string(out, "route", record.route.as_bytes());
     string(out, "outcome", record.outcome.as_bytes());
     known(out, "issuer", record.issuer.map(str::as_bytes));

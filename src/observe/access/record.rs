@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub protocol: Version,
     /// The status answered; 499 for a client that left before there was one.
     pub status: u16,
+    /// What the client of a gRPC call was told; its status is 200 whatever came of it.
+    pub grpc: Option<&'a str>,
     /// The name of the route; [`NO_ROUTE`](super::super::NO_ROUTE) if none matched.
     pub route: &'a str,
     /// `ok`, or the label of the failure.

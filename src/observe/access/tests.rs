@@ -24,6 +24,7 @@ fn record() -> Record<'static> {
         path: b"/api/orders?page=2&token=abc",
         protocol: Version::HTTP_11,
         status: 200,
+        grpc: None,
         route: "api",
         outcome: "ok",
         issuer: Some("django"),
@@ -81,6 +82,7 @@ fn a_json_line_holds_every_field() {
 #[test]
 fn what_does_not_apply_is_left_out_of_a_json_line() {
     let record = Record {
+        grpc: None,
         issuer: None,
         subject: None,
         upstream: None,
@@ -92,10 +94,20 @@ fn what_does_not_apply_is_left_out_of_a_json_line() {
         ..record()
     };
     let line: serde_json::Value = serde_json::from_str(&line(Layout::Json, &record)).unwrap();
-    for key in ["issuer", "subject", "upstream", "endpoint", "auth_ms", "connect_ms", "first_byte_ms", "user_agent"] {
+    for key in
+        ["grpc", "issuer", "subject", "upstream", "endpoint", "auth_ms", "connect_ms", "first_byte_ms", "user_agent"]
+    {
         assert!(line.get(key).is_none(), "{key}");
     }
     assert_eq!(line["duration_ms"], 3.214);
+}
+
+#[test]
+fn a_grpc_call_says_what_its_client_was_told() {
+    let record = Record { grpc: Some("UNAVAILABLE"), ..record() };
+    let json: serde_json::Value = serde_json::from_str(&line(Layout::Json, &record)).unwrap();
+    assert_eq!((&json["status"], &json["grpc"]), (&200.into(), &"UNAVAILABLE".into()));
+    assert!(line(Layout::Text { colour: false }, &record).contains(" grpc=UNAVAILABLE route=api "));
 }
 
 #[test]
@@ -255,7 +267,7 @@ fn every_field_of_a_line_is_documented_and_no_other() {
         .map_while(|row| row.strip_prefix("| `")?.split_once("` | "))
         .map(|(field, rest)| (field, rest.split(' ').next().unwrap()))
         .collect();
-    let line = line(Layout::Json, &record());
+    let line = line(Layout::Json, &Record { grpc: Some("OK"), ..record() });
     let written: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(documented.len(), written.as_object().unwrap().len());
     let mut at = 0;

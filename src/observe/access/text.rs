@@ -17,6 +17,7 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>, colour: 
     out.push(b' ');
     push_millis(out, record.duration);
     out.extend_from_slice(b"ms");
+    known(out, "grpc", record.grpc.map(str::as_bytes));
     pair(out, "route", record.route.as_bytes());
     if record.outcome != "ok" {
         paint.wrap(out, status_colour(record.status), |out| pair(out, "outcome", record.outcome.as_bytes()));

@@ -116,7 +116,11 @@ fn endpoints_table(page: &mut String, endpoints: &[EndpointStatus], numbers: &En
 fn listeners_table(page: &mut String, status: &Status) {
     open(page, "Listeners", &["listener", "address", "protocol"], &[]);
     for listener in &status.listeners {
-        let protocol = if listener.tls { "TLS" } else { "plain" };
+        let protocol = match (listener.tls, listener.http3) {
+            (_, true) => "TLS, QUIC",
+            (true, false) => "TLS",
+            (false, false) => "plain",
+        };
         row(page, &[&listener.name, &listener.address.to_string(), protocol], |_| {});
     }
     close(page);

@@ -50,6 +50,8 @@ pub struct ListenerStatus {
     pub address: SocketAddr,
     /// Whether it terminates TLS.
     pub tls: bool,
+    /// Whether it speaks HTTP/3 as well.
+    pub http3: bool,
 }
 
 /// A certificate.

@@ -14,7 +14,12 @@ fn status() -> Status {
         uptime: Duration::from_secs(3700),
         ready: true,
         generation: 7,
-        listeners: vec![ListenerStatus { name: "https".into(), address: ([0, 0, 0, 0], 8443).into(), tls: true }],
+        listeners: vec![ListenerStatus {
+            name: "https".into(),
+            address: ([0, 0, 0, 0], 8443).into(),
+            tls: true,
+            http3: true,
+        }],
         certificates: vec![CertificateStatus {
             label: "dev.crt".into(),
             names: vec!["api.example.com".into()],

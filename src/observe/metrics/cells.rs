@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::meters::{Announcement, Handshake, Introspected, UpstreamFailure};
+use super::meters::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure};
+use super::tunnels::TunnelCause;
 
 /// The method labels; a method outside the list counts under the last.
 pub const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", OTHER];
@@ -20,6 +21,27 @@ pub const STATUSES: [u16; 51] = [
     101, 200, 201, 202, 203, 204, 205, 206, 207, 300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406,
     408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 499, 500, 501,
     502, 503, 504, 505, 507,
+];
+
+/// The codes of gRPC by their number.
+pub const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
 ];
 
 /// Upper bounds of the latency buckets; one more bucket takes what is slower.
@@ -94,16 +116,34 @@ impl Drop for Held {
 pub(super) struct RouteCells {
     /// One row a method, made when the method is first seen: most routes see one or two.
     rows: [OnceLock<Box<StatusRow>>; METHODS.len()],
+    /// One count a code, made at the first gRPC call.
+    calls: OnceLock<Box<[Count; GRPC_CODES.len()]>>,
     pub(super) latency: Latency,
     pub(super) bytes_in: Count,
     pub(super) bytes_out: Count,
     pub(super) in_flight: Arc<Level>,
+    pub(super) tunnels: TunnelCells,
 }
 
 impl RouteCells {
     pub(super) fn request(&self, method: &Method, status: u16) {
         let row = self.rows[method_slot(method)].get_or_init(Box::default);
         row.0[status_slot(status)].add(1);
+    }
+
+    pub(super) fn call(&self, code: usize) {
+        if let Some(count) = self.calls.get_or_init(Box::default).get(code) {
+            count.add(1);
+        }
+    }
+
+    /// The gRPC calls of all shards by code; only what has happened.
+    pub(super) fn calls(shards: &[&Self]) -> Vec<(&'static str, u64)> {
+        let count = |(number, code): (usize, &&'static str)| {
+            let rows = shards.iter().filter_map(|shard| shard.calls.get());
+            (*code, rows.map(|row| row[number].value()).sum())
+        };
+        GRPC_CODES.iter().enumerate().map(count).filter(|(_, calls)| *calls > 0).collect()
     }
 
     /// The requests of all shards by method and status; only what has happened.
@@ -121,6 +161,15 @@ impl RouteCells {
         }
         seen
     }
+}
+
+/// One worker's counts of the tunnels of one route.
+#[derive(Debug, Default)]
+pub(super) struct TunnelCells {
+    pub(super) open: Arc<Level>,
+    pub(super) ended: [Count; TunnelCause::ALL.len()],
+    pub(super) bytes_in: Count,
+    pub(super) bytes_out: Count,
 }
 
 #[derive(Debug)]
@@ -228,6 +277,7 @@ pub(super) struct ListenerCells {
     pub(super) accepted: Count,
     pub(super) errors: Count,
     pub(super) handshakes: [Count; Handshake::ALL.len()],
+    pub(super) quic: [Count; QuicAttempt::ALL.len()],
     pub(super) announcements: [Count; Announcement::ALL.len()],
     pub(super) open: Arc<Level>,
 }

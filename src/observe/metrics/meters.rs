@@ -7,6 +7,7 @@ use http::Method;
 
 use super::Ledger;
 use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
+use super::tunnels::TunnelMeter;
 
 /// Counts the requests of one route on one worker.
 #[derive(Debug, Clone)]
@@ -29,6 +30,21 @@ impl RouteMeter {
         self.0.latency.observe(duration);
         self.0.bytes_in.add(bytes_in);
         self.0.bytes_out.add(bytes_out);
+    }
+
+    /// A gRPC call has ended: the number of its code.
+    pub fn called(&self, code: usize) {
+        self.0.call(code);
+    }
+
+    /// A request has ended that became a tunnel: what that moved and how long it was there are no request's figures.
+    pub fn tunnelled(&self, method: &Method, status: u16) {
+        self.0.request(method, status);
+    }
+
+    /// A tunnel was opened.
+    pub fn tunnel(&self) -> TunnelMeter {
+        TunnelMeter::open(&self.0)
     }
 }
 
@@ -64,6 +80,11 @@ impl EndpointMeter {
     /// A connection was opened: it is open until the guard is dropped with it.
     pub fn opened(&self) -> Held {
         self.0.opened.add(1);
+        Held::take(&self.0.open)
+    }
+
+    /// A connection that was opened goes on to be open, as a tunnel, until the guard is dropped.
+    pub fn kept(&self) -> Held {
         Held::take(&self.0.open)
     }
 
@@ -170,6 +191,35 @@ impl ListenerMeter {
     /// A TLS handshake has ended.
     pub fn handshake(&self, handshake: Handshake) {
         self.0.handshakes[handshake.index()].add(1);
+    }
+
+    /// Somebody wants to connect over QUIC.
+    pub fn attempted(&self, attempt: QuicAttempt) {
+        self.0.quic[attempt as usize].add(1);
+    }
+}
+
+/// What became of an attempt to connect over QUIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuicAttempt {
+    /// It was let in, and the handshake begins.
+    Accepted,
+    /// Its client was asked to prove its address.
+    Retried,
+    /// There was no place under the connection limit.
+    Refused,
+}
+
+impl QuicAttempt {
+    pub(super) const ALL: [Self; 3] = [Self::Accepted, Self::Retried, Self::Refused];
+
+    /// The `outcome` label.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Retried => "retried",
+            Self::Refused => "refused",
+        }
     }
 }
 

@@ -31,6 +31,8 @@ fn exercised() -> Arc<Metrics> {
     let route = metrics.route(0, "api");
     drop(route.begin());
     route.finish(&Method::GET, 200, Duration::from_millis(3), 1, 2);
+    route.called(14);
+    route.tunnel().ended(TunnelCause::Closed);
     metrics.auth(0, "api").permitted();
     metrics.endpoint(0, "web", "127.0.0.1:8000").reused();
     metrics.listener(0, "https").handshake(Handshake::Done(TlsVersion::Tls13));
@@ -60,6 +62,16 @@ fn every_family_has_help_and_type_once_and_is_in_the_list() {
     assert_eq!(ours, FAMILIES.iter().map(|family| family.name).collect());
     assert_eq!(ours.len(), FAMILIES.len(), "FAMILIES has a name twice");
     assert!(typed.contains("process_resident_memory_bytes"));
+}
+
+#[test]
+fn a_call_is_counted_by_the_name_of_its_code() {
+    let metrics = exercised();
+    metrics.route(1, "api").called(14);
+    metrics.route(1, "api").called(17);
+    let scrape = metrics.encode();
+    assert!(has(&scrape, "portcullis_grpc_calls_total{route=\"api\",code=\"UNAVAILABLE\"} 2"), "{scrape}");
+    assert_eq!(scrape.matches("portcullis_grpc_calls_total{").count(), 1, "a code shows once it has happened");
 }
 
 #[test]

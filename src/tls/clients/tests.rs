@@ -58,6 +58,7 @@ fn settings(client_ca: Option<ClientAuthorities>) -> TlsSettings {
         unknown_name: UnknownName::Default,
         min_version: MinVersion::Tls12,
         http2: true,
+        http3: false,
         handshake_timeout: Duration::from_secs(10),
         client_ca,
     }

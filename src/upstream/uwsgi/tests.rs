@@ -45,7 +45,7 @@ fn value<'t>(told: &'t Told, name: &str) -> Option<&'t [u8]> {
 }
 
 fn asked(request: http::request::Builder, body: &'static str) -> Told {
-    read(&packet(&request.body(Full::<Bytes>::from(body)).unwrap(), &client(true)).unwrap())
+    read(&packet(&request.body(Full::<Bytes>::from(body)).unwrap(), &client(true), Kind::Uwsgi).unwrap())
 }
 
 #[test]
@@ -81,10 +81,22 @@ fn a_request_is_told_in_the_variables_of_cgi() {
 }
 
 #[test]
+fn a_path_is_told_decoded_unless_the_server_decodes_it_itself() {
+    let request = Request::get("/a%2541/caf%C3%A9?q=%41").body(Empty::<Bytes>::new()).unwrap();
+    let paths = [(Kind::Uwsgi, "/a%41/caf\u{e9}"), (Kind::Gunicorn, "/a%2541/caf%C3%A9")];
+    for (kind, path) in paths {
+        let told = read(&packet(&request, &client(true), kind).unwrap());
+        assert_eq!(value(&told, "PATH_INFO"), Some(path.as_bytes()), "{kind:?}");
+        assert_eq!(value(&told, "REQUEST_URI"), Some(&b"/a%2541/caf%C3%A9?q=%41"[..]));
+        assert_eq!(value(&told, "QUERY_STRING"), Some(&b"q=%41"[..]));
+    }
+}
+
+#[test]
 fn what_is_not_known_of_a_client_is_not_said() {
     let request = Request::get("/").header("host", "a").body(Empty::<Bytes>::new()).unwrap();
     let behind_a_proxy = OnBehalf { client: "[::1]:0".parse().unwrap(), ..client(false) };
-    let told = read(&packet(&request, &behind_a_proxy).unwrap());
+    let told = read(&packet(&request, &behind_a_proxy, Kind::Uwsgi).unwrap());
     for absent in ["HTTPS", "REMOTE_PORT", "REMOTE_USER"] {
         assert_eq!(value(&told, absent), None, "{absent}");
     }
@@ -104,7 +116,7 @@ fn what_is_not_known_of_a_client_is_not_said() {
 fn a_user_is_named_as_the_token_names_them_or_not_at_all() {
     let request = Request::get("/").header("host", "a").body(Empty::<Bytes>::new()).unwrap();
     for (user, said) in [("zoë", Some("zoë")), ("a b", Some("a b")), ("a\nb", None), ("a\0", None), ("", None)] {
-        let told = read(&packet(&request, &OnBehalf { user: Some(user.into()), ..client(true) }).unwrap());
+        let told = read(&packet(&request, &OnBehalf { user: Some(user.into()), ..client(true) }, Kind::Uwsgi).unwrap());
         assert_eq!(value(&told, "REMOTE_USER"), said.map(str::as_bytes), "{user:?}");
     }
 }
@@ -175,7 +187,7 @@ fn an_empty_body_has_the_length_that_its_head_says() {
 fn a_packet_that_two_bytes_can_not_count_is_refused() {
     let sized = |bytes: usize| {
         let request = Request::get("/").header("x", "v".repeat(bytes)).body(Empty::<Bytes>::new()).unwrap();
-        packet(&request, &client(true))
+        packet(&request, &client(true), Kind::Uwsgi)
     };
     let others = sized(0).unwrap().len() - HEAD_BYTES;
     let most = sized(MOST_BYTES - others).unwrap();
@@ -189,7 +201,7 @@ fn a_packet_that_two_bytes_can_not_count_is_refused() {
 #[test]
 fn a_body_of_unknown_length_can_not_be_sent() {
     let request = Request::post("/").body(Unsized).unwrap();
-    assert!(matches!(packet(&request, &client(true)), Err(UpstreamFailure::LengthRequired)));
+    assert!(matches!(packet(&request, &client(true), Kind::Uwsgi), Err(UpstreamFailure::LengthRequired)));
 }
 
 /// A body that does not say how long it is.
@@ -299,24 +311,6 @@ async fn pieces_written_at_once_arrive_in_order() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_before_the_end_of_the_body_is_not_lost_with_the_connection() {
-    let (ours, mut theirs) = duplex(1000);
-    let request = Request::post("/").header("host", "a").body(Full::<Bytes>::from(vec![0; 100_000])).unwrap();
-    let stream = Uwsgi::new(ours, packet(&request, &client(true)).unwrap());
-    let refusing = async move {
-        theirs.read_exact(&mut [0; 500]).await.unwrap();
-        theirs.write_all(b"HTTP/1.1 413 Too Large\r\n\r\nno").await.unwrap();
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let asking = async {
-        let response = sender.send_request(request).await.unwrap();
-        (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes())
-    };
-    let (answer, _, ()) = tokio::join!(asking, connection, refusing);
-    assert_eq!(answer, (413, Bytes::from_static(b"no")));
-}
-
 /// Reads one packet and `body` bytes, answers, and closes.
 async fn serve(mut stream: DuplexStream, body: usize, answer: &'static str) -> (Told, Vec<u8>) {
     let mut packet = vec![0; HEAD_BYTES];
@@ -336,7 +330,7 @@ where
 {
     let length = usize::try_from(request.body().size_hint().exact().unwrap()).unwrap();
     let (ours, theirs) = duplex(100);
-    let stream = Uwsgi::new(ours, packet(&request, &client(true)).unwrap());
+    let stream = Uwsgi::new(ours, packet(&request, &client(true), Kind::Uwsgi).unwrap());
     let asking = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         let answered = async {

@@ -97,7 +97,8 @@ impl Setup {
 
     /// More keys of `[upstream.app]`.
     pub fn upstream(mut self, keys: &str) -> Self {
-        self.upstream = format!("{keys}\n");
+        self.upstream.push_str(keys);
+        self.upstream.push('\n');
         self
     }
 
@@ -198,6 +199,13 @@ impl Gateway {
     pub fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+
+    /// Bytes of memory the process holds.
+    pub fn resident_bytes(&self) -> u64 {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
     }
 
     /// Waits until the process has ended.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -35,11 +36,16 @@ pub struct Manners {
     pub tls: Option<Arc<ServerConfig>>,
     /// Answers only as many requests as this has permits.
     pub gate: Arc<Semaphore>,
+    /// Says goodbye on its open connections when this is told.
+    pub farewell: Arc<Notify>,
+    /// Bytes of each answer behind what it says.
+    pub padding: usize,
 }
 
 impl Manners {
     pub fn http2() -> Self {
-        Self { http2: true, streams: 100, tls: None, gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
+        let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self { http2: true, streams: 100, tls: None, gate, farewell: Arc::default(), padding: 0 }
     }
 }
 
@@ -111,25 +117,31 @@ async fn accept(listener: TcpListener, manners: Manners, log: Arc<Log>) {
 
 async fn serve(stream: impl Stream + 'static, manners: &Manners, log: &Arc<Log>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let (gate, log) = (Arc::clone(&manners.gate), Arc::clone(log));
-        async move { Ok::<_, Infallible>(answer(request, &gate, &log).await) }
+        let (gate, log, padding) = (Arc::clone(&manners.gate), Arc::clone(log), manners.padding);
+        async move { Ok::<_, Infallible>(answer(request, &gate, &log, padding).await) }
     });
     let io = TokioIo::new(stream);
     if manners.http2 {
         let mut settings = http2::Builder::new(TokioExecutor::new());
-        settings.max_concurrent_streams(manners.streams).serve_connection(io, service).await.ok();
+        let mut serving = pin!(settings.max_concurrent_streams(manners.streams).serve_connection(io, service));
+        tokio::select! {
+            _ = serving.as_mut() => return,
+            () = manners.farewell.notified() => serving.as_mut().graceful_shutdown(),
+        }
+        serving.await.ok();
     } else {
         http1::Builder::new().serve_connection(io, service).await.ok();
     }
 }
 
-async fn answer(request: Request<Incoming>, gate: &Semaphore, log: &Log) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, gate: &Semaphore, log: &Log, padding: usize) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     log.heads.lock().unwrap().push(head.clone());
     gate.acquire().await.unwrap().forget();
     let length = http_body_util::BodyExt::collect(body).await.map_or(0, |body| body.to_bytes().len());
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
-    Response::new(Full::from(format!("{} {path} {length}", head.method)))
+    let padding = if path.contains("small") { 0 } else { padding };
+    Response::new(Full::from(format!("{} {path} {length}{}", head.method, ".".repeat(padding))))
 }
 
 /// TLS with the certificate `NAME.crt` and its key in `home`, for clients who want `alpn`; `clients` must have a certificate of that

@@ -1,9 +1,12 @@
 //! What the stories are told with: a gateway process, origins that misbehave on demand, and clients that speak exact bytes.
 
 pub mod client;
+pub mod frames;
 pub mod gateway;
+pub mod grpc;
 pub mod h2;
 pub mod h2_origin;
+pub mod h3;
 pub mod origin;
 pub mod port;
 pub mod scrape;
@@ -12,6 +15,7 @@ pub mod stub;
 pub mod tls;
 pub mod token;
 pub mod uwsgi;
+pub mod websocket;
 pub mod wire;
 
 use std::future::Future;

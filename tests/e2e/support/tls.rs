@@ -17,7 +17,13 @@ use super::within;
 
 /// A self-signed certificate for `site.test`, written as `NAME.crt` and `NAME.key`.
 pub fn certificate(home: &Path, name: &str) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(["site.test".to_owned()]).unwrap();
+    certificate_for(home, name, &["site.test"])
+}
+
+/// The same for any hosts.
+pub fn certificate_for(home: &Path, name: &str, hosts: &[&str]) -> CertificateDer<'static> {
+    let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    let made = rcgen::generate_simple_self_signed(hosts).unwrap();
     // The key first: a gateway that looks in between sees a pair that does not match, and keeps the old one.
     std::fs::write(home.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
     std::fs::write(home.join(format!("{name}.crt")), made.cert.pem()).unwrap();

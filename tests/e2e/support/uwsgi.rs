@@ -111,5 +111,5 @@ impl UwsgiOrigin {
 
 /// A gateway before an origin whose script speaks uwsgi.
 pub fn before(origin: &Origin) -> Setup {
-    Setup::endpoints([format!("uwsgi://{}", origin.address)])
+    Setup::endpoints([format!("uwsgi://{}", origin.address)]).upstream("kind = \"uwsgi\"")
 }

@@ -1,11 +1,13 @@
 """The gateway as an operator runs it: one binary, one configuration file, watched from outside."""
 
+import json
 import os
 import socket
 import ssl
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 from cryptography import x509
@@ -73,6 +75,12 @@ ROUTES = f"""
     upstream = "web"
 
     [[route]]
+    name = "live"
+    path = "/live/"
+    auth = {{ issuer = "django", token = {{ websocket_protocol = true }} }}
+    upstream = "web"
+
+    [[route]]
     name = "uploads"
     path = "/api/uploads/"
     auth = {{ issuer = "django" }}
@@ -97,6 +105,8 @@ class GatewayProcess:
     directory: Path
     authority: Authority
     drain_secs: int = 30
+    listener_keys: str = ""
+    """More lines of the listener's table."""
     environment: dict[str, str] = field(default_factory=dict)
     """What the process finds in its environment, read at its start."""
     port: int = field(init=False)
@@ -182,6 +192,15 @@ class GatewayProcess:
         )
         return httpx.Client(base_url=self.url, transport=transport, timeout=timeout)
 
+    def logged(self, path: str) -> dict[str, Any]:
+        """The line of the access log about the request for this path, as soon as it is there."""
+
+        def look() -> dict[str, Any] | None:
+            whole = self.access_log.read_text().split("\n")[:-1] if self.access_log.exists() else []
+            return next((line for line in map(json.loads, whole) if line["path"] == path), None)
+
+        return wait_until(look, f"the access log to tell of {path}")
+
     def serial_served(self) -> int:
         """The serial number of the certificate that a new connection is shown."""
         trust = self.authority.trust()
@@ -238,6 +257,7 @@ class GatewayProcess:
     [listen.https]
     address = "127.0.0.1:{self.port}"
     certificates = [{{ cert = "{self.directory}/tls.crt", key = "{self.directory}/tls.key" }}]
+    {self.listener_keys}
 
     [admin]
     address = "127.0.0.1:{self.admin_port}"
@@ -251,6 +271,8 @@ class Gateway(GatewayProcess):
     endpoint: str
     static_root: Path
     secret: str
+    kind: str = "gunicorn"
+    """What stands at the endpoint."""
     issuer_keys: str = ""
     """Whose tokens pass, if it is not whoever has `secret`: lines of the issuer's table."""
     upstream_keys: str = ""
@@ -273,7 +295,7 @@ class Gateway(GatewayProcess):
     {issuer_keys}
 
     [upstream.web]
-    kind = "gunicorn"
+    kind = "{self.kind}"
     endpoints = ["{self.endpoint}"]
     max_connections = 32
     connect_timeout_secs = 2

@@ -3,13 +3,11 @@
 import secrets
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import httpx
-
-from support.processes import Daemon
-from support.site import PROJECT, Site
+from support.appserver import AppServer
 from support.waiting import wait_until
 
 KEEP_ALIVE_SECS = 2
@@ -18,56 +16,27 @@ ACCESS_FORMAT = "%(m)s %(U)s %(q)s %(s)s"
 
 
 @dataclass
-class Gunicorn:
-    """One Gunicorn, which a test may stop and start again at the same place."""
+class Gunicorn(AppServer):
+    """Gunicorn over HTTP/1.1."""
 
-    site: Site
-    directory: Path
-    port: int | None = None
-    _daemon: Daemon | None = field(default=None, init=False)
+    name: ClassVar[str] = "gunicorn"
+    kind: ClassVar[str] = "gunicorn"
+    protocol: ClassVar[str] = "http"
 
-    @property
-    def socket(self) -> Path:
-        """The unix socket, when there is no port."""
-        return self.directory / "app.sock"
-
-    @property
-    def endpoint(self) -> str:
-        """The address in the gateway's configuration language."""
-        return f"unix:{self.socket}" if self.port is None else f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Starts it and waits until it answers."""
+    def _argv(self) -> list[str | Path]:
         bind = f"unix:{self.socket}" if self.port is None else f"127.0.0.1:{self.port}"
-        argv = [
+        return [
             sys.executable,
             "-m",
             "gunicorn",
             *ARGUMENTS,
+            f"--protocol={self.protocol}",
             f"--bind={bind}",
             f"--access-logfile={self._access_log}",
             f"--access-logformat={ACCESS_FORMAT}",
             "--no-control-socket",
             "backend.wsgi",
         ]
-        log = self.directory / "gunicorn.log"
-        self._daemon = Daemon(f"gunicorn at {bind}", argv, log, self.site.environment, PROJECT)
-        self._daemon.wait_ready(self._answers)
-
-    def stop(self) -> None:
-        """Stops it and waits until it is gone; harmless when it never started."""
-        if self._daemon is not None:
-            self._daemon.stop()
-
-    def client(self, host: str) -> httpx.Client:
-        """A client that speaks to Gunicorn itself, as the gateway would: same Host, scheme https."""
-        transport = httpx.HTTPTransport(uds=str(self.socket) if self.port is None else None)
-        return httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port or 80}",
-            headers={"Host": host, "X-Forwarded-Proto": "https"},
-            transport=transport,
-            timeout=20,
-        )
 
     def requests_seen(self) -> Counter[str]:
         """How often each query string has been answered, from Gunicorn's own access log.
@@ -86,9 +55,11 @@ class Gunicorn:
     def _access_log(self) -> Path:
         return self.directory / "access.log"
 
-    def _answers(self) -> bool:
-        try:
-            with self.client("localhost") as client:
-                return client.get("/public/echo/").status_code == 200
-        except httpx.TransportError:
-            return False
+
+@dataclass
+class UwsgiGunicorn(Gunicorn):
+    """Gunicorn over the uwsgi protocol. Of the variables it takes method, path, query, fields and HTTPS alone."""
+
+    name: ClassVar[str] = "gunicorn-uwsgi"
+    protocol: ClassVar[str] = "uwsgi"
+    uwsgi: ClassVar[bool] = True

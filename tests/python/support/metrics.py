@@ -11,6 +11,7 @@ KEY_SET_AGE = "portcullis_jwks_age_seconds"
 REQUESTS = "portcullis_requests_total"
 IN_FLIGHT = "portcullis_requests_in_flight"
 GENERATION = "portcullis_config_generation"
+TUNNELS_OPEN = "portcullis_tunnels_open"
 RELOADS = "portcullis_config_reloads_total"
 
 

@@ -1,10 +1,10 @@
 """Child processes that are ended by their own id, and whose output is shown when a story fails."""
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 from typing import ClassVar
 
 from support.waiting import wait_until
@@ -27,9 +27,12 @@ class Daemon:
         env: Mapping[str, str],
         cwd: Path,
         dialogue: bool = False,
+        family: bool = False,
     ) -> None:
+        """With `family`, the processes that this one starts end with it: it may be a script that forgets its child."""
         self.name = name
         self.log = log
+        self._family = family
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(word) for word in argv],
@@ -38,6 +41,7 @@ class Daemon:
                 stderr=output,
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env},
                 cwd=cwd,
+                start_new_session=family,
             )
         Daemon.running.append(self)
 
@@ -65,7 +69,7 @@ class Daemon:
 
         wait_until(look, f"{self.name} to be ready", within)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Sends a signal to this process alone."""
         self._process.send_signal(number)
 
@@ -81,17 +85,23 @@ class Daemon:
     def stop(self) -> None:
         """Ends the process whatever its state; harmless when it has ended already."""
         if self.alive:
-            self._process.terminate()
+            self._end(SIGTERM)
             try:
                 self._process.wait(STOP_SECS)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._end(SIGKILL)
                 self._process.wait(STOP_SECS)
         self._forget()
 
     def tail(self) -> str:
         """The end of what the process has written."""
         return self.log.read_text(errors="replace")[-TAIL_CHARS:]
+
+    def _end(self, number: Signals) -> None:
+        if self._family:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
 
     def _forget(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from support.signing_key import SigningKey
 
 PROJECT = Path(__file__).resolve().parent.parent / "project"

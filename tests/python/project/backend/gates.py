@@ -1,9 +1,11 @@
-"""Meeting points between requests that different Gunicorn processes may serve: files in one directory.
+"""Meeting points between requests that different processes may serve: files in one directory.
 
 A view that waits at a gate gives up after a bounded time, so that a failed test cannot hold a thread for ever.
 """
 
+import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
@@ -21,20 +23,36 @@ def open_gate(name: str) -> None:
     _path(name).touch()
 
 
-def wait_at(name: str) -> None:
-    """Returns as soon as the gate is open."""
+def is_open(name: str) -> bool:
+    """Whether this gate is open."""
+    return _path(name).exists()
+
+
+def glances_at(*names: str) -> Iterator[float]:
+    """Pauses to make until one of the gates is open."""
     deadline = time.monotonic() + PATIENCE_SECS
-    while not _path(name).exists():
+    while not any(map(is_open, names)):
         if time.monotonic() > deadline:
-            raise GateClosed(name)
-        time.sleep(GLANCE_SECS)
+            raise GateClosed(*names)
+        yield GLANCE_SECS
+
+
+async def wait_long_at(name: str) -> None:
+    """Returns as soon as the gate is open. A coroutine holds no thread, so it may wait as long as its client does."""
+    while not is_open(name):
+        await asyncio.sleep(GLANCE_SECS)
+
+
+def leave_note(name: str, text: str) -> None:
+    """Leaves a text for others, in one step, in place of an earlier one."""
+    draft = _path(f"{name}.draft")
+    draft.write_text(text)
+    draft.replace(_path(name))
 
 
 def write_progress(name: str, size: int) -> None:
     """Tells other requests how many bytes of an upload have arrived."""
-    draft = _path(f"{name}.draft")
-    draft.write_text(str(size))
-    draft.replace(_path(f"{name}.size"))
+    leave_note(f"{name}.size", str(size))
 
 
 def read_progress(name: str) -> int:

@@ -1,16 +1,27 @@
-"""Where everything is. What the gateway protects is under /api/ and /guarded/."""
+"""Where everything is. What the gateway protects is under /api/ and /guarded/. WebSockets are in `sockets.routing`."""
 
 from django.contrib import admin
 from django.urls import path
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
-from backend import views
+from backend import answers, live, views
 from backend.tokens import StaffAwareSerializer
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("notes/", views.NoteForm.as_view(), name="notes"),
     path("public/echo/", views.Echo.as_view()),
+    path("public/answers/exact/<int:size>/", answers.exact),
+    path("public/answers/unknown/<int:size>/", answers.unknown),
+    path("public/answers/download/", answers.download),
+    path("public/answers/versioned/<slug:version>/", answers.versioned),
+    path("public/answers/cookies/", answers.cookies),
+    path("public/answers/nothing/", answers.nothing),
+    path("public/answers/body/", answers.body),
+    path("public/paths/<path:rest>", answers.path_seen),
+    path("public/events/<slug:name>/", live.events),
+    path("guarded/events/<slug:name>/", live.events),
+    path("public/poll/<slug:name>/", live.poll),
     path("guarded/echo/", views.Echo.as_view()),
     path("api/token/", TokenObtainPairView.as_view(serializer_class=StaffAwareSerializer)),
     path("api/token/refresh/", TokenRefreshView.as_view()),

@@ -1,7 +1,6 @@
 """The views the gateway stands in front of. Some say what they saw, to be compared with what the client sent."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 from django.http import HttpResponseRedirect, StreamingHttpResponse
@@ -16,6 +15,7 @@ from rest_framework.views import APIView
 from backend import gates
 from backend.identity import GatewayAuthentication
 from backend.models import Note
+from backend.streaming import Script, perform
 
 CHUNK_BYTES = 64 * 1024
 
@@ -90,8 +90,8 @@ class Upload(APIView):
 class Stream(APIView):
     """Sends one chunk, then each of the others only when another request asks for it."""
 
-    def get(self, request: Request, name: str) -> StreamingHttpResponse:  # noqa: ARG002
-        return StreamingHttpResponse(_chunks(name), content_type="text/plain")
+    def get(self, request: Request, name: str) -> StreamingHttpResponse:
+        return StreamingHttpResponse(perform(request, _chunks(name)), content_type="text/plain")
 
 
 class Release(APIView):
@@ -118,10 +118,10 @@ class NoteForm(CreateView):  # type: ignore[type-arg]
         return HttpResponseRedirect(self.request.build_absolute_uri(str(self.success_url)))
 
 
-def _chunks(name: str) -> Iterator[bytes]:
+def _chunks(name: str) -> Script:
     yield b"chunk 0\n"
     for chunk in (1, 2):
-        gates.wait_at(f"{name}.{chunk}")
+        yield from gates.glances_at(f"{name}.{chunk}")
         yield f"chunk {chunk}\n".encode()
 
 
@@ -130,10 +130,13 @@ def _seen(request: Request) -> dict[str, Any]:
     return {
         "method": request.method,
         "scheme": request.scheme,
+        "secure": request.is_secure(),
         "host": request.get_host(),
         "absolute_uri": request.build_absolute_uri(),
         "full_path": request.get_full_path(),
-        "remote_addr": meta["REMOTE_ADDR"],
+        "remote_addr": meta.get("REMOTE_ADDR"),
+        "remote_user": meta.get("REMOTE_USER"),
+        "server_name": meta["SERVER_NAME"],
         "script_name": meta["SCRIPT_NAME"],
         "path_info": meta["PATH_INFO"],
         "headers": {name.lower(): value for name, value in request.headers.items()},

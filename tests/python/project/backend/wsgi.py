@@ -1,4 +1,4 @@
-"""What Gunicorn loads."""
+"""What Gunicorn and uWSGI load."""
 
 import os
 
