@@ -315,14 +315,14 @@ async fn an_endpoint_that_takes_a_spooled_body_slowly_is_waited_for() {
         let Some(call) = Call::read(&mut conn).await else { return };
         let mut left = call.length();
         while left > 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await; // slow on purpose: thirty of these are over the time-out
-            let some = left.min(2_000_000);
+            tokio::time::sleep(Duration::from_millis(50)).await; // slow on purpose: sixty of these are over the time-out
+            let some = left.min(1_000_000);
             left -= conn.wire.exactly(some).await.unwrap().len();
         }
         conn.send("HTTP/1.1 200 OK\r\n\r\nall").await;
     })
     .await;
-    let keys = "response_timeout_secs = 0.8";
+    let keys = "response_timeout_secs = 2";
     let gateway = before(&origin).limits("body_bytes = 100000000").upstream(keys).start().await;
     let mut client = Client::plain(gateway.http).await;
     let answer = client.ask(chunked("/", &vec![b'x'; 60_000_000], 1_000_000)).await;
