@@ -20,3 +20,4 @@ pub use error::FetchError;
 pub use exchange::{Fetched, Fetcher};
 pub use location::{Location, LocationError};
 pub use settings::FetchSettings;
+pub use trust::authorities;

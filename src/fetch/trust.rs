@@ -1,4 +1,4 @@
-//! Whom a fetch trusts: the operator's authorities and no others, or those of the operating system.
+//! Whom a TLS client trusts: the operator's authorities and no others, or those of the operating system.
 
 use std::sync::Arc;
 
@@ -11,14 +11,22 @@ use super::{FetchError, FetchSettings};
 
 /// A TLS client with a provider named here: the process has no default one.
 pub(super) fn client(settings: &FetchSettings) -> Result<ClientConfig, FetchError> {
-    let roots = match &settings.ca_pem {
-        Some(pem) => of_operator(pem)?,
-        None => of_system(settings.plain_http)?,
-    };
+    let roots = authorities(settings.ca_pem.as_deref(), settings.plain_http)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(FetchError::Tls)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Those of `ca_pem` and no others, or those of the operating system, which must be some unless they `may_be_none`.
+///
+/// # Errors
+/// [`FetchError::CaPem`] and [`FetchError::NoRoots`].
+pub fn authorities(ca_pem: Option<&[u8]>, may_be_none: bool) -> Result<RootCertStore, FetchError> {
+    match ca_pem {
+        Some(pem) => of_operator(pem),
+        None => of_system(may_be_none),
+    }
 }
 
 /// Every certificate must be usable: an operator who named two authorities means both.
@@ -32,8 +40,8 @@ fn of_operator(pem: &[u8]) -> Result<RootCertStore, FetchError> {
 }
 
 /// What of the system's store cannot be read is left out: stores are long, and some hold what is no authority.
-fn of_system(may_be_empty: bool) -> Result<RootCertStore, FetchError> {
+fn of_system(may_be_none: bool) -> Result<RootCertStore, FetchError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() && !may_be_empty { Err(FetchError::NoRoots) } else { Ok(roots) }
+    if roots.is_empty() && !may_be_none { Err(FetchError::NoRoots) } else { Ok(roots) }
 }

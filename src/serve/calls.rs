@@ -126,23 +126,13 @@ mod tests {
     use http_body_util::BodyExt as _;
     use tokio::time::Instant;
 
+    use super::super::endless::Endless;
     use super::*;
 
     fn timer(span: Duration) -> Deadline {
         let mut timer = Deadline::default();
         timer.set(span);
         timer
-    }
-
-    struct Endless;
-
-    impl http_body::Body for Endless {
-        type Data = Bytes;
-        type Error = BodyError;
-
-        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-            Poll::Pending
-        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -62,6 +62,26 @@ pub struct Accepted {
     pub http3_port: Option<u16>,
 }
 
+impl Accepted {
+    /// The connection as its requests see it.
+    pub(super) fn connection(self, activity: Arc<Activity>, worker: Arc<Worker>) -> Connection {
+        Connection {
+            peer: self.peer,
+            local: self.local,
+            peer_value: address_value(self.peer.ip().to_canonical()),
+            secure: self.secure,
+            client_certificate: self.client_certificate,
+            coverage: self.coverage,
+            hsts: self.hsts.as_ref().map(own_value),
+            to_https: self.to_https,
+            alt_svc: self.http3_port.map(alternative),
+            activity,
+            worker,
+            tunnel: Mutex::default(),
+        }
+    }
+}
+
 /// Serves one connection until it ends. Infallible: what goes wrong with one client is that client's.
 pub fn serve_connection<S>(stream: S, accepted: Accepted, worker: Arc<Worker>) -> impl Future<Output = ()> + Send
 where
@@ -70,22 +90,10 @@ where
     let limits = worker.live.current().limits;
     let activity = Arc::new(Activity::default());
     let stream = Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits.write_timeout);
-    let connection = Arc::new(Connection {
-        peer: accepted.peer,
-        local: accepted.local,
-        peer_value: address_value(accepted.peer.ip().to_canonical()),
-        secure: accepted.secure,
-        client_certificate: accepted.client_certificate,
-        coverage: accepted.coverage,
-        hsts: accepted.hsts.as_ref().map(own_value),
-        to_https: accepted.to_https,
-        alt_svc: accepted.http3_port.map(alternative),
-        activity,
-        worker,
-        tunnel: Mutex::default(),
-    });
+    let http2 = accepted.http2;
+    let connection = Arc::new(accepted.connection(activity, worker));
     // Boxed by kind, so that the larger is not reserved for the smaller, and an idle connection is a stream and little more.
-    let served: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> = if accepted.http2 {
+    let served: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> = if http2 {
         Box::pin(serve_http2(stream, Arc::clone(&connection), limits))
     } else {
         Box::pin(serve_http1(stream, Arc::clone(&connection), limits))

@@ -10,6 +10,8 @@ mod connection;
 mod context;
 mod dispatch;
 mod driver;
+#[cfg(test)]
+mod endless;
 mod failure;
 mod grpc;
 mod guarded;

@@ -71,10 +71,12 @@ impl LeasedBody {
         self.clear_deadline();
         let Some(Held { carrier, request, leased, reusable }) = self.held.take() else { return };
         drop(leased);
-        match carrier {
-            Carrier::Slot(lease) if reusable && request.is_sent() => lease.clean(Instant::now()),
-            // A stream's request ends with its answer: else it would live as long as its client goes on sending, and nobody would count it.
-            Carrier::Slot(_) | Carrier::Stream(_) | Carrier::Own(_) => {}
+        // Anything else is over now. So is the request of a stream: it would live as long as its client goes on sending, uncounted.
+        if let Carrier::Slot(lease) = carrier
+            && reusable
+            && request.is_sent()
+        {
+            lease.clean(Instant::now());
         }
     }
 }

@@ -1,9 +1,9 @@
 //! One address of an upstream: its pool on this worker, and what the whole process shares about it.
 //!
 //! Owns the way from "a request for this endpoint" to "a connection that may carry it". Over HTTP/1.1: a lease, then the connection
-//! in it if that may be trusted, else a fresh one. Over uwsgi: a lease and a fresh
-//! connection. Over HTTP/2: a stream of a shared connection. `max_connections` holds for the process: each open connection has a
-//! permit of one semaphore, and a worker in want of one makes the others give up idle connections.
+//! in it if that may be trusted, else a fresh one. Over uwsgi: a lease and a fresh connection. Over HTTP/2: a stream of a shared
+//! connection. `max_connections` holds for the process: each open connection has a permit of one semaphore, and a worker in want of one
+//! makes the others give up idle connections.
 
 use std::future::Future;
 use std::io;
@@ -127,14 +127,17 @@ pub(super) struct Leased {
 
 impl Leased {
     fn new(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: Some(meter.leased()) }
+        Self::counting(count, meter, Some(meter.leased()))
     }
 
     /// Counts for balancing alone.
     fn outside(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
+        Self::counting(count, meter, None)
+    }
+
+    fn counting(count: &Arc<AtomicUsize>, meter: &EndpointMeter, gauge: Option<Held>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: None }
+        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: gauge }
     }
 
     /// The endpoint this lease is of failed after the head of its response.

@@ -64,7 +64,7 @@ struct Load {
     streams: AtomicUsize,
     /// What the endpoint allows; 0 until it has said so.
     most: AtomicUsize,
-    /// Whether it takes no more requests, although it still answers those it has.
+    /// Whether it takes no more requests, although it may still answer those it has.
     condemned: AtomicBool,
     idle_since: Mutex<Instant>,
 }
@@ -184,9 +184,9 @@ async fn drive(connection: Connection, trunk: &Trunk, open: &Mutex<Vec<Trunk>>, 
                 return;
             }
             _ = looking.tick() => {
-                let mut open = lock(open); // nobody can lease a stream meanwhile
+                let _open = lock(open); // nobody can lease a stream meanwhile
                 if trunk.load.is_idle_for(keep_alive) {
-                    open.retain(|other| !Arc::ptr_eq(&other.load, &trunk.load));
+                    trunk.load.condemn();
                     return;
                 }
             }
@@ -195,6 +195,10 @@ async fn drive(connection: Connection, trunk: &Trunk, open: &Mutex<Vec<Trunk>>, 
 }
 
 impl Load {
+    fn condemn(&self) {
+        self.condemned.store(true, Ordering::Relaxed);
+    }
+
     fn has_room(&self, most: usize) -> bool {
         self.streams.load(Ordering::Relaxed) < most.min(self.most.load(Ordering::Relaxed))
     }
@@ -228,7 +232,7 @@ impl StreamLease {
     /// before its last stream ends.
     pub(super) fn condemn(&mut self) {
         self.request = None;
-        self.trunk.load.condemned.store(true, Ordering::Relaxed);
+        self.trunk.load.condemn();
     }
 }
 

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{ClientIdentity, UpstreamTls, Wire};
+use crate::fetch::{FetchError, authorities};
 
 /// Shakes hands with the TLS endpoints of one upstream.
 #[derive(Clone)]
@@ -120,18 +121,11 @@ fn verifier(settings: &UpstreamTls, provider: &Arc<CryptoProvider>) -> Result<Ar
     Ok(Arc::new(Recognised { chain, pins: settings.pins.clone(), algorithms }))
 }
 
-/// Every certificate of the operator's file must be usable; of the system's store, what can't be read is left out.
 fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, UpstreamTlsProblem> {
-    let mut roots = RootCertStore::empty();
-    let Some(pem) = ca_pem else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return if roots.is_empty() { Err(UpstreamTlsProblem::NoRoots) } else { Ok(roots) };
-    };
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|_| UpstreamTlsProblem::CaPem)?;
-        roots.add(certificate).map_err(|_| UpstreamTlsProblem::CaPem)?;
-    }
-    if roots.is_empty() { Err(UpstreamTlsProblem::CaPem) } else { Ok(roots) }
+    authorities(ca_pem, false).map_err(|error| match error {
+        FetchError::NoRoots => UpstreamTlsProblem::NoRoots,
+        _ => UpstreamTlsProblem::CaPem,
+    })
 }
 
 /// Recognises an endpoint: by its chain unless that was switched off, and by its key if keys are pinned.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
@@ -17,7 +17,7 @@ use crate::support::frames::{
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::h2::{Pieces, answer, ask, connect, get, request, whole};
 use crate::support::origin::{HELLO, Origin};
-use crate::support::{eventually, tls, token, within};
+use crate::support::{eventually, malformed, tls, token, within};
 
 /// An origin that answers with the target it was asked for.
 async fn echo() -> Origin {
@@ -316,18 +316,7 @@ async fn streams_that_are_reset_leave_nothing_behind() {
 
 #[tokio::test]
 async fn a_drain_sends_goaway_and_answers_what_was_sent() {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let origin = Origin::start(move |mut conn| {
-        let opened = Arc::clone(&opened);
-        async move {
-            while conn.request().await.is_some() {
-                opened.acquire().await.unwrap().forget();
-                conn.send(HELLO).await;
-            }
-        }
-    })
-    .await;
+    let (origin, gate) = Origin::gated().await;
     let mut gateway = Setup::before(&origin).start().await;
     let mut sender = connect(&gateway).await;
     let mut all = JoinSet::new();
@@ -402,31 +391,10 @@ async fn answered_by(gateway: &Gateway, fields: &[(&str, &str)]) -> Option<u8> {
 async fn fields_of_one_connection_and_other_malformed_requests_are_refused() {
     let origin = Origin::hello().await;
     let gateway = Setup::before(&origin).start().await;
-    let good = [(":method", "GET"), (":scheme", "https"), (":authority", "site.test"), (":path", "/")];
+    let good = malformed::GOOD;
     assert_eq!(answered_by(&gateway, &good).await, Some(HEADERS));
     assert_eq!(origin.requests().len(), 1);
-    let with = |more: (&'static str, &'static str)| [&good[..], &[more]].concat();
-    for (what, fields) in [
-        ("connection", with(("connection", "close"))),
-        ("keep-alive", with(("keep-alive", "timeout=5"))),
-        ("proxy-connection", with(("proxy-connection", "keep-alive"))),
-        ("transfer-encoding", with(("transfer-encoding", "chunked"))),
-        ("upgrade", with(("upgrade", "h2c"))),
-        ("te", with(("te", "gzip"))),
-        ("a name in capitals", with(("X-Capital", "1"))),
-        ("a line end in a value", with(("x-split", "a\r\nx-user-id: spoofed"))),
-        ("a bare LF in a value", with(("x-split", "a\nb"))),
-        ("NUL in a value", with(("x-split", "a\0b"))),
-        ("a colon in a name", with(("x:y", "1"))),
-        ("a space in a name", with(("x y", "1"))),
-        ("a second path", with((":path", "/private/"))),
-        ("an unknown pseudo-field", with((":x", "1"))),
-        ("content-length without a body", with(("content-length", "5"))),
-        ("no method", good[1..].to_vec()),
-        ("no path", good[..3].to_vec()),
-        ("an empty path", [&good[..3], &[(":path", "")]].concat()),
-        ("a pseudo-field behind a field", [&good[..3], &[("accept", "x"), (":path", "/")]].concat()),
-    ] {
+    for (what, fields) in malformed::heads() {
         let answer = answered_by(&gateway, &fields).await;
         assert!(matches!(answer, None | Some(RST_STREAM | GOAWAY)), "{what}: answered by a frame of kind {answer:?}");
     }

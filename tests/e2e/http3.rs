@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::support::client::Client as OldClient;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::h3::{self, Client, ON, Quic, request};
-use crate::support::origin::{HELLO, Origin};
+use crate::support::origin::Origin;
 use crate::support::port::Port;
 use crate::support::{eventually, tls, token, within};
 
@@ -36,18 +36,7 @@ fn post(path: &str, body: impl Into<Bytes>) -> Request<Bytes> {
 
 /// A gateway whose origin answers nothing before its gate lets it.
 async fn gated(limits: &str) -> (Origin, Gateway, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let origin = Origin::start(move |mut conn| {
-        let opened = Arc::clone(&opened);
-        async move {
-            while conn.request().await.is_some() {
-                opened.acquire().await.unwrap().forget();
-                conn.send(HELLO).await;
-            }
-        }
-    })
-    .await;
+    let (origin, gate) = Origin::gated().await;
     let gateway = h3::start(Setup::before(&origin).limits(limits)).await;
     (origin, gateway, gate)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::h3::{self, Client, Quic, Taken, code, frame, request, section, varint};
+use crate::support::malformed::{self, GOOD};
 use crate::support::origin::Origin;
 use crate::support::{eventually, within};
 
@@ -11,7 +12,6 @@ const DATA: usize = 0x0;
 const HEADERS: usize = 0x1;
 const GREASE: usize = 0x21;
 
-const GOOD: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "https"), (":authority", "site.test"), (":path", "/")];
 const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "https"), (":authority", "site.test"), (":path", "/")];
 
@@ -45,31 +45,12 @@ async fn fields_of_one_connection_and_other_malformed_requests_are_refused() {
     let (quic, _control) = connect(&gateway).await;
     assert!(matches!(quic.taken(&head(&GOOD)).await, Taken::Answered(_)));
     assert_eq!(origin.requests().len(), 1);
-    let with = |more: (&'static str, &'static str)| [&GOOD[..], &[more]].concat();
-    for (what, fields) in [
-        ("connection", with(("connection", "close"))),
-        ("keep-alive", with(("keep-alive", "timeout=5"))),
-        ("proxy-connection", with(("proxy-connection", "keep-alive"))),
-        ("transfer-encoding", with(("transfer-encoding", "chunked"))),
-        ("upgrade", with(("upgrade", "h2c"))),
-        ("te", with(("te", "gzip"))),
-        ("a name in capitals", with(("X-Capital", "1"))),
-        ("a line end in a value", with(("x-split", "a\r\nx-user-id: spoofed"))),
-        ("a bare LF in a value", with(("x-split", "a\nb"))),
-        ("NUL in a value", with(("x-split", "a\0b"))),
-        ("a colon in a name", with(("x:y", "1"))),
-        ("a space in a name", with(("x y", "1"))),
-        ("a second path", with((":path", "/private/"))),
-        ("an unknown pseudo-field", with((":x", "1"))),
-        ("content-length without a body", with(("content-length", "5"))),
-        ("no method", GOOD[1..].to_vec()),
-        ("no path", GOOD[..3].to_vec()),
-        ("an empty path", [&GOOD[..3], &[(":path", "")]].concat()),
-        ("a pseudo-field behind a field", [&GOOD[..3], &[("accept", "x"), (":path", "/")]].concat()),
+    let ours_alone = [
         ("a line end in the path", [&GOOD[..3], &[(":path", "/ HTTP/1.1\r\nx-user-id: spoofed")]].concat()),
         ("a space in the path", [&GOOD[..3], &[(":path", "/a b")]].concat()),
         ("a method with a space", [&[(":method", "GET /x")], &GOOD[1..]].concat()),
-    ] {
+    ];
+    for (what, fields) in malformed::heads().into_iter().chain(ours_alone) {
         assert_eq!(quic.taken(&head(&fields)).await, Taken::Reset(MESSAGE_ERROR), "{what}");
     }
     for (what, fields) in [
@@ -307,18 +288,7 @@ async fn an_idle_connection_is_bidden_farewell_and_one_at_work_is_not() {
 
 #[tokio::test]
 async fn a_request_behind_the_last_goaway_is_told_that_it_was_not_looked_at() {
-    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
-    let opened = std::sync::Arc::clone(&gate);
-    let origin = Origin::start(move |mut conn| {
-        let opened = std::sync::Arc::clone(&opened);
-        async move {
-            while conn.request().await.is_some() {
-                opened.acquire().await.unwrap().forget();
-                conn.send(crate::support::origin::HELLO).await;
-            }
-        }
-    })
-    .await;
+    let (origin, gate) = Origin::gated().await;
     let gateway = h3::start(Setup::before(&origin)).await;
     let (quic, _control) = connect(&gateway).await;
     let (_send, mut recv) = quic.send(&head(&GOOD), true).await;

@@ -359,11 +359,7 @@ async fn a_tunnel_outlives_the_idle_and_write_timers_of_its_connection() {
         .start()
         .await;
     let mut sender = ws::http2(&gateway).await;
-    let mut sockets = [
-        ws::open(&gateway, "/", "").await,
-        ws::open_tls(&gateway, "/", "").await,
-        ws::open_http2(&mut sender, "/", &[]).await,
-    ];
+    let mut sockets = ws::open_each(&gateway, &mut sender).await;
     for socket in &mut sockets {
         socket.echo("before").await;
     }

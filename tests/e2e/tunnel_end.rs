@@ -119,11 +119,7 @@ async fn a_drain_says_goodbye_between_two_frames_and_does_not_wait_for_tunnels()
     let (origin, mut telling) = noting().await;
     let mut gateway = Setup::before(&origin).start().await;
     let mut sender = ws::http2(&gateway).await;
-    let mut sockets = [
-        ws::open(&gateway, "/", "").await,
-        ws::open_tls(&gateway, "/", "").await,
-        ws::open_http2(&mut sender, "/", &[]).await,
-    ];
+    let mut sockets = ws::open_each(&gateway, &mut sender).await;
     for socket in &mut sockets {
         assert_eq!(socket.hear().await, "open");
     }
@@ -236,11 +232,7 @@ async fn when_the_upstream_vanishes_the_client_sees_an_end_without_a_goodbye() {
     .await;
     let gateway = Setup::before(&origin).start().await;
     let mut sender = ws::http2(&gateway).await;
-    for mut socket in [
-        ws::open(&gateway, "/", "").await,
-        ws::open_tls(&gateway, "/", "").await,
-        ws::open_http2(&mut sender, "/", &[]).await,
-    ] {
+    for mut socket in ws::open_each(&gateway, &mut sender).await {
         socket.say("hello").await;
         assert_eq!(socket.hear().await, "last words");
         assert!(socket.ends().await);

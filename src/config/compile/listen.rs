@@ -10,6 +10,7 @@ use super::super::spans::{CertificateSpans, ListenerSpans};
 use super::super::values::{Http3, HttpsPort, Listener};
 use super::context::Context;
 use super::hsts;
+use super::issuer::REMEDY;
 use super::network;
 use crate::listen::{ListenSettings, Relays};
 use crate::tls::{CertificateSource, ClientAuthorities, ClientCertificates, MinVersion, TlsSettings, UnknownName};
@@ -144,8 +145,7 @@ fn client_ca(context: &mut Context<'_>, raw: &raw::Listen) -> Option<(ClientAuth
         context.report(problem.hint("add `client_ca = \"PATH\"`, the authorities whose certificates are accepted"));
     }
     let (path, span) = context.take(&raw.client_ca)?;
-    let remedy = "check the path (it is relative to this file) and that the gateway's account may read it";
-    let pem = context.read(path, span, remedy)?;
+    let pem = context.read(path, span, REMEDY)?;
     Some((ClientAuthorities { pem, label: path.clone(), certificates }, span))
 }
 
@@ -180,9 +180,8 @@ fn one_certificate(
     let hint = "write `{ cert = \"PATH\", key = \"PATH\" }`";
     let cert = context.demand(&raw.cert, span, "a certificate without `cert`", hint);
     let key = context.demand(&raw.key, span, "a certificate without `key`", hint);
-    let remedy = "check the path (it is relative to this file) and that the gateway's account may read it";
-    let chain_pem = cert.and_then(|(path, span)| context.read(path, span, remedy));
-    let key_pem = key.and_then(|(path, span)| context.read(path, span, remedy));
+    let chain_pem = cert.and_then(|(path, span)| context.read(path, span, REMEDY));
+    let key_pem = key.and_then(|(path, span)| context.read(path, span, REMEDY));
     let ((label, cert), (_, key)) = (cert?, key?);
     let source = CertificateSource { chain_pem: chain_pem?, key_pem: key_pem?, label: label.clone() };
     Some((source, CertificateSpans { cert, key }))

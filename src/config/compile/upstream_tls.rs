@@ -7,9 +7,8 @@ use super::super::entry::Entry;
 use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::context::Context;
+use super::issuer::REMEDY;
 use crate::upstream::{Address, ClientIdentity, UpstreamTls};
-
-const REMEDY: &str = "check the path (it is relative to this file) and that the gateway's account may read it";
 
 pub(super) fn upstream_tls(
     context: &mut Context<'_>,

@@ -12,8 +12,8 @@ mod peer;
 mod request;
 mod transport;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,13 +21,11 @@ use quinn::VarInt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::activity::Activity;
 use super::connection::Accepted;
-use super::context::{Connection, Worker, address_value};
+use super::context::{Connection, Worker};
 use super::driver::DRAIN_IDLE;
 use super::{Limits, PARSE_REASON};
 use crate::http::http3::{Code, goaway, greeting, nothing};
-use crate::http::own_value;
 use crate::shutdown::Drain;
 use peer::Roles;
 pub use transport::transport;
@@ -50,20 +48,7 @@ const NEXT_STREAM: u64 = 4;
 /// Dropping the future closes the connection.
 pub async fn serve_http3(quic: quinn::Connection, accepted: Accepted, worker: Arc<Worker>, leaving: Drain) {
     let limits = worker.live.current().limits;
-    let connection = Arc::new(Connection {
-        peer: accepted.peer,
-        local: accepted.local,
-        peer_value: address_value(accepted.peer.ip().to_canonical()),
-        secure: accepted.secure,
-        client_certificate: accepted.client_certificate,
-        coverage: accepted.coverage,
-        hsts: accepted.hsts.as_ref().map(own_value),
-        to_https: None,
-        alt_svc: None,
-        activity: Arc::new(Activity::default()),
-        worker,
-        tunnel: Mutex::default(),
-    });
+    let connection = Arc::new(accepted.connection(Arc::default(), worker));
     let peer = connection.peer;
     if let Err(code) = Session::serve(quic.clone(), connection, limits, &leaving).await {
         close(&quic, code);

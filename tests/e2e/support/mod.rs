@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod h2;
 pub mod h2_origin;
 pub mod h3;
+pub mod malformed;
 pub mod origin;
 pub mod port;
 pub mod scrape;

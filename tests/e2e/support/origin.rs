@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::wire::{Message, Wire};
@@ -66,6 +67,23 @@ impl Origin {
             }
         })
         .await
+    }
+
+    /// Answers `hello` to as many requests as the gate has had permits, and keeps connections.
+    pub async fn gated() -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let opened = Arc::clone(&gate);
+        let origin = Self::start(move |mut conn| {
+            let opened = Arc::clone(&opened);
+            async move {
+                while conn.request().await.is_some() {
+                    opened.acquire().await.unwrap().forget();
+                    conn.send(HELLO).await;
+                }
+            }
+        })
+        .await;
+        (origin, gate)
     }
 
     /// Answers one request a connection with `answer`, then closes.

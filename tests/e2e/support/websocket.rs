@@ -217,6 +217,11 @@ pub async fn open_over(stream: TcpStream, path: &str, fields: &str) -> Socket {
     Socket::client(client.wire)
 }
 
+/// One of each kind: plain, over TLS, and over HTTP/2 by `sender`.
+pub async fn open_each(gateway: &Gateway, sender: &mut Http2) -> [Socket; 3] {
+    [open(gateway, "/", "").await, open_tls(gateway, "/", "").await, open_http2(sender, "/", &[]).await]
+}
+
 /// HTTP/2 to the gateway, for tunnels.
 pub type Http2 = SendRequest<Empty<Bytes>>;
 
