@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout};
 
 use super::worker::Entrance;
 use crate::http::http3::Code;
-use crate::listen::{Attempt, ConnectionLimit, Decision, QuicIncoming, QuicSocket};
+use crate::listen::{Attempt, ConnectionLimit, Decision, Ends, QuicIncoming, QuicSocket};
 use crate::observe::{Handshake, ListenerMeter, QuicAttempt, TlsVersion};
-use crate::serve::{self, Worker, serve_http3, transport};
+use crate::serve::{Worker, serve_http3, transport};
 use crate::shutdown::{Drain, Tasks};
 use crate::tls::{Acceptor, HandshakeError};
 
@@ -90,7 +90,7 @@ impl Hatch {
 
     async fn shake(self, attempt: Attempt, acceptor: &Acceptor, config: ServerConfig, leaving: Drain) {
         let deadline = Instant::now() + acceptor.handshake_timeout();
-        let (client, local) = (attempt.client, attempt.local);
+        let ends = Ends { client: attempt.client, local: attempt.local };
         let begun = attempt.accept(Arc::new(config));
         let shaken = match begun {
             Ok((connecting, unproven, admission)) => {
@@ -103,27 +103,11 @@ impl Hatch {
         match shaken {
             Ok(((quic, shaken), admission)) => {
                 self.meter.handshake(Handshake::Done(TlsVersion::Tls13));
-                let accepted = serve::Accepted {
-                    peer: client.socket(),
-                    local,
-                    secure: true,
-                    client_certificate: shaken.client_certificate,
-                    coverage: acceptor.coverage(shaken.server_name.as_deref()),
-                    hsts: self.entrance.hsts.load().as_deref().cloned(),
-                    http2: false,
-                    to_https: None,
-                    http3_port: None,
-                };
+                let accepted = self.entrance.admitted(ends, acceptor, &shaken);
                 serve_http3(quic, accepted, self.worker, leaving).await;
                 drop(admission);
             }
-            Err(error) => {
-                self.meter.handshake(match error {
-                    HandshakeError::Timeout => Handshake::Timeout,
-                    HandshakeError::Failed(_) => Handshake::Failed,
-                });
-                tracing::debug!(%client, listener = %self.entrance.name, %error, "handshake failed");
-            }
+            Err(error) => self.entrance.turned_away(&self.meter, ends.client, &error),
         }
     }
 }

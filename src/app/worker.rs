@@ -21,7 +21,7 @@ use crate::observe::{Announcement, Handshake, ListenerMeter, TlsVersion};
 use crate::proxy_protocol::HeaderError;
 use crate::serve::{self, Worker, serve_connection};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
-use crate::tls::{Acceptor, HandshakeError};
+use crate::tls::{self, Acceptor, HandshakeError};
 
 /// Orders that may wait for a busy worker.
 const ORDERS: usize = 64;
@@ -56,6 +56,30 @@ impl Entrance {
             relays: ArcSwap::default(),
             http3_port: ArcSwapOption::empty(),
         }
+    }
+
+    /// What is known of a connection when hands were shaken, over TCP or QUIC.
+    pub(super) fn admitted(&self, ends: Ends, acceptor: &Acceptor, shaken: &tls::Handshake) -> serve::Accepted {
+        serve::Accepted {
+            peer: ends.client.socket(),
+            local: ends.local,
+            secure: true,
+            client_certificate: shaken.client_certificate,
+            coverage: acceptor.coverage(shaken.server_name.as_deref()),
+            hsts: self.hsts.load().as_deref().cloned(),
+            http2: shaken.alpn_h2,
+            to_https: None,
+            http3_port: None,
+        }
+    }
+
+    /// Hands were not shaken.
+    pub(super) fn turned_away(&self, meter: &ListenerMeter, peer: ClientAddr, error: &HandshakeError) {
+        meter.handshake(match error {
+            HandshakeError::Timeout => Handshake::Timeout,
+            HandshakeError::Failed(_) => Handshake::Failed,
+        });
+        tracing::debug!(%peer, listener = %self.name, %error, "handshake failed");
     }
 }
 
@@ -268,31 +292,17 @@ impl Door {
     }
 
     async fn receive_tls(self, stream: TcpStream, ends: Ends, acceptor: &Acceptor, deadline: Instant) {
-        let peer = ends.client.socket();
         match acceptor.accept(stream, deadline).await {
             Ok((stream, shaken)) => {
                 let version = if shaken.version == "TLSv1.3" { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
                 self.meter.handshake(Handshake::Done(version));
                 let accepted = serve::Accepted {
-                    peer,
-                    local: ends.local,
-                    secure: true,
-                    client_certificate: shaken.client_certificate,
-                    coverage: acceptor.coverage(shaken.server_name.as_deref()),
-                    hsts: self.entrance.hsts.load().as_deref().cloned(),
-                    http2: shaken.alpn_h2,
-                    to_https: None,
                     http3_port: self.entrance.http3_port.load().as_deref().copied(),
+                    ..self.entrance.admitted(ends, acceptor, &shaken)
                 };
                 serve_connection(stream, accepted, self.worker).await;
             }
-            Err(error) => {
-                self.meter.handshake(match error {
-                    HandshakeError::Timeout => Handshake::Timeout,
-                    HandshakeError::Failed(_) => Handshake::Failed,
-                });
-                tracing::debug!(%peer, listener = %self.entrance.name, %error, "handshake failed");
-            }
+            Err(error) => self.entrance.turned_away(&self.meter, ends.client, &error),
         }
     }
 }
