@@ -4,8 +4,11 @@
 pub const GOOD: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "https"), (":authority", "site.test"), (":path", "/")];
 
-/// What is wrong with each, and its fields.
-pub fn heads() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
+/// What is wrong with a head, and its fields.
+type Wrong = (&'static str, Vec<(&'static str, &'static str)>);
+
+/// Heads with a field or a pseudo-field there must not be, or without one there must be.
+pub fn heads() -> Vec<Wrong> {
     let with = |more: (&'static str, &'static str)| [&GOOD[..], &[more]].concat();
     vec![
         ("connection", with(("connection", "close"))),
@@ -27,5 +30,24 @@ pub fn heads() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
         ("no path", GOOD[..3].to_vec()),
         ("an empty path", [&GOOD[..3], &[(":path", "")]].concat()),
         ("a pseudo-field behind a field", [&GOOD[..3], &[("accept", "x"), (":path", "/")]].concat()),
+    ]
+}
+
+/// Heads whose request line would be another's in HTTP/1.1.
+pub fn request_lines() -> Vec<Wrong> {
+    vec![
+        ("a line end in the path", [&GOOD[..3], &[(":path", "/ HTTP/1.1\r\nx-user-id: spoofed")]].concat()),
+        ("a space in the path", [&GOOD[..3], &[(":path", "/a b")]].concat()),
+        ("a method with a space", [&[(":method", "GET /x")], &GOOD[1..]].concat()),
+    ]
+}
+
+/// Heads that do not say which resource they mean.
+pub fn targets() -> Vec<Wrong> {
+    vec![
+        ("no slash", [&GOOD[..3], &[(":path", "private/")]].concat()),
+        ("a user in the authority", [&GOOD[..2], &[(":authority", "me@site.test"), (":path", "/")]].concat()),
+        ("no authority", [&GOOD[..2], &GOOD[3..]].concat()),
+        ("two hosts", [&GOOD[..], &[("host", "site.test"), ("host", "other.test")]].concat()),
     ]
 }
