@@ -4,14 +4,20 @@
 //! its default and why one would set it. This is the only file that derives `Deserialize` for `gateway.toml`; what a value
 //! must be is `compile`'s to say. Ranges, references and "exactly one of" are therefore not here.
 
+mod access;
+mod actions;
 mod browsers;
+mod upstream;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
 use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
+pub(super) use access::{RuleTable, TokenAuth, TokenPlaces};
+pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
+pub(super) use upstream::{Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -322,73 +328,6 @@ pub(super) struct Identity {
     pub(super) header: Entry<String>,
 }
 
-/// A group of equal application servers.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["endpoints"]))]
-pub(super) struct Upstream {
-    /// What stands there: "gunicorn", "uwsgi", "daphne", "uvicorn" or "http". Default: "http". Sets the defaults below; what
-    /// "gunicorn" would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here. All but
-    /// "http" are told the length of every body. A uwsgi endpoint is "uwsgi" or "gunicorn": they read the path in different ways.
-    #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "uvicorn", "http"]))]
-    pub(super) kind: Entry<String>,
-    /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
-    /// beforehand), `"h2://HOST:PORT"` (HTTP/2 over TLS), `"uwsgi://HOST:PORT"`, `"unix:/PATH"`, `"h2c+unix:/PATH"`,
-    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`. Required.
-    pub(super) endpoints: Entry<Vec<Entry<String>>>,
-    /// How `https` and `h2` endpoints are recognised. Default: by the operating system's authorities and the endpoint's host.
-    pub(super) tls: Entry<UpstreamTls>,
-    /// Form of the PROXY header by which each connection says whose it is, "v1" or "v2". Default: none is sent. Such a connection
-    /// carries one request; only for endpoints that speak HTTP/1.1.
-    #[schemars(extend("enum" = ["v1", "v2"]))]
-    pub(super) proxy_protocol: Entry<String>,
-    /// Requests that share one HTTP/2 connection, 1 to 10000. Default: 100. Fewer if the endpoint says so; another connection is
-    /// opened when all are full.
-    pub(super) max_streams: Entry<i64>,
-    /// Open connections to one endpoint, for the whole process, 1 to 65536. Default: 64; 256 for kind "http". What the
-    /// server behind can work on at once.
-    pub(super) max_connections: Entry<i64>,
-    /// Seconds a request may wait for a free connection, 0.001 to 3600. Default: 5. Then 503.
-    pub(super) queue_timeout_secs: Entry<Seconds>,
-    /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 504.
-    pub(super) connect_timeout_secs: Entry<Seconds>,
-    /// Seconds from the last progress of the request's body to the response's head, 0.001 to 86400. Default: 60. Then 504.
-    pub(super) response_timeout_secs: Entry<Seconds>,
-    /// Seconds between two reads of the response's body, 0.001 to 86400. Default: 60.
-    pub(super) read_timeout_secs: Entry<Seconds>,
-    /// Seconds a connection may idle before it is closed, 0 to 3600. Default: below what the kind closes after itself
-    /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
-    /// twice.
-    pub(super) keep_alive_secs: Entry<Seconds>,
-    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where the application must be
-    /// told the length beforehand, for every kind but "http", a chunked body is read whole; what is beyond goes to a file without a name.
-    pub(super) spool_memory_bytes: Entry<i64>,
-    /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
-    pub(super) spool_bytes: Entry<i64>,
-    /// Directory of these files. Default: the system's temporary directory, which on some systems is memory.
-    pub(super) spool_dir: Entry<String>,
-}
-
-/// How endpoints that speak TLS are recognised, and how the gateway is by them.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct UpstreamTls {
-    /// PEM file of the only authorities trusted; watched. Default: those of the operating system.
-    pub(super) ca_file: Entry<String>,
-    /// Name that the endpoint's certificate must cover, sent as SNI. Default: the endpoint's host.
-    pub(super) server_name: Entry<String>,
-    /// PEM file of the gateway's own certificate chain, leaf first, for endpoints that ask for one; watched. Default: none.
-    pub(super) cert: Entry<String>,
-    /// PEM file of its private key; watched. Required with `cert`.
-    pub(super) key: Entry<String>,
-    /// Public keys of which the endpoint's must be one, as `["sha256/BASE64"]`: the digest of the key with its algorithm. Default:
-    /// any key that a trusted certificate vouches for.
-    pub(super) pins: Entry<Vec<Entry<String>>>,
-    /// Whether the endpoint's certificate must verify. Default: true. Off, and without `pins`, whoever is on the way can read and
-    /// forge everything.
-    pub(super) verify: Entry<bool>,
-}
-
 /// One rule: which requests, who may pass, what is done. Exactly one of `upstream`, `files`, `redirect` and `publish`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -444,136 +383,6 @@ pub(super) struct Route {
     /// Whether tunnels, gRPC calls and `text/event-stream` answers end when the token that permitted them expires. Default: true. A revocation ends
     /// them whatever this says.
     pub(super) end_with_token: Entry<bool>,
-}
-
-/// Whose tokens pass, and what they must say; or `read` and `write` apart.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TokenAuth {
-    /// Name of the `[issuer.NAME]` whose tokens pass. Required, unless `issuers`, or every table of `any`, names some.
-    pub(super) issuer: Entry<String>,
-    /// Names of several issuers whose tokens pass; a token's `iss` says whose it is. At most one may be without `issuer`, the
-    /// claim's value.
-    pub(super) issuers: Entry<Vec<Entry<String>>>,
-    /// Claims a token must hold on this route, besides the issuer's; each value as in `issuer.NAME.require`. Default: none.
-    pub(super) require: Entry<Named<ClaimValue>>,
-    /// Scopes a token must hold, all of them. Default: none.
-    pub(super) scopes: Entry<Vec<Entry<String>>>,
-    /// Scopes of which a token must hold one. Default: none.
-    pub(super) scopes_any: Entry<Vec<Entry<String>>>,
-    /// Alternatives, one of which a token must meet besides the rest of this table. Default: none.
-    pub(super) any: Entry<Vec<Entry<RuleTable>>>,
-    /// Conditions that a token must meet besides the rest of this table; made for use inside `any`. Default: none.
-    pub(super) all: Entry<Vec<Entry<RuleTable>>>,
-    /// As the permission classes of Django REST framework: "authenticated", "authenticated-or-read-only" (GET, HEAD and OPTIONS
-    /// pass without a token) or "admin" (`is_staff` must be true). Default: "authenticated".
-    #[schemars(extend("enum" = ["authenticated", "authenticated-or-read-only", "admin"]))]
-    pub(super) permission: Entry<String>,
-    /// Whether a request without a token passes as nobody; one with a bad token never does. Default: false.
-    pub(super) optional: Entry<bool>,
-    /// Who may read (GET, HEAD, OPTIONS): "public" or a table like this one. Together with `write`, instead of every other key.
-    pub(super) read: Entry<Auth>,
-    /// Who may do anything else: "public" or a table like this one. Together with `read`, instead of every other key.
-    pub(super) write: Entry<Auth>,
-    /// Where the token may stand. Default: in `Authorization` alone. Tokens in two places are refused.
-    pub(super) token: Entry<TokenPlaces>,
-    /// Whether a cookie's token is refused for other methods than GET, HEAD and OPTIONS, and for tunnels, unless the browser says
-    /// that this site or one of `origins` sent the request. Default: true. Off, any site can act for your users.
-    pub(super) check_origin: Entry<bool>,
-    /// Other sites that may send a cookie's token, as `["https://app.example.com"]`. Default: none.
-    pub(super) origins: Entry<Vec<Entry<String>>>,
-    /// URL of the protected resource's metadata (RFC 9728), told in challenges. Default: none.
-    pub(super) resource_metadata: Entry<String>,
-    /// Where a browser that asks for a page is sent to log in, instead of a 401: a path or an https URL, in which `{url}` stands for
-    /// the page. Default: none.
-    pub(super) login_url: Entry<String>,
-}
-
-/// One condition on a token, or several that belong together.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RuleTable {
-    /// Name of the `[issuer.NAME]` whose tokens this is about. Default: those of the table around.
-    pub(super) issuer: Entry<String>,
-    /// Claims the token must hold; each value as in `issuer.NAME.require`.
-    pub(super) require: Entry<Named<ClaimValue>>,
-    /// Scopes the token must hold, all of them.
-    pub(super) scopes: Entry<Vec<Entry<String>>>,
-    /// Scopes of which the token must hold one.
-    pub(super) scopes_any: Entry<Vec<Entry<String>>>,
-    /// Alternatives, one of which must be met as well.
-    pub(super) any: Entry<Vec<Entry<RuleTable>>>,
-    /// Conditions that must be met as well.
-    pub(super) all: Entry<Vec<Entry<RuleTable>>>,
-}
-
-/// Where a token may stand.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TokenPlaces {
-    /// In `Authorization: Bearer TOKEN` or `DPoP TOKEN`. Default: true.
-    pub(super) authorization: Entry<bool>,
-    /// In the cookie of this name; see `check_origin`. Default: none.
-    pub(super) cookie: Entry<String>,
-    /// Alone in the header field of this name. Default: none.
-    pub(super) header: Entry<String>,
-    /// In the query parameter of this name, as "`access_token`": a URL ends up in logs and histories, so only where nothing else
-    /// can be sent. It is hidden in our logs and not sent on; the answer is marked private. Default: none.
-    pub(super) query: Entry<String>,
-    /// As the protocol after "bearer" in `Sec-WebSocket-Protocol`, which is all a browser lets a page set. Default: false.
-    pub(super) websocket_protocol: Entry<bool>,
-}
-
-/// Files below a directory.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["root"]))]
-pub(super) struct Files {
-    /// The directory; nothing outside of it is ever served. Required.
-    pub(super) root: Entry<String>,
-    /// File names tried, in order, for a request that names a directory. Default: `["index.html"]`.
-    pub(super) index: Entry<Vec<Entry<String>>>,
-    /// `Cache-Control` of the answers. Default: none is sent.
-    pub(super) cache_control: Entry<String>,
-    /// Files up to this many bytes are answered from memory, 0 to 16777216. Default: 65536.
-    pub(super) cache_file_bytes: Entry<i64>,
-    /// Bytes of file contents kept in memory by each worker, 0 to 68719476736. Default: 67108864. 0 keeps none.
-    pub(super) cache_total_bytes: Entry<i64>,
-}
-
-/// An answer that sends the client elsewhere.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["to"]))]
-pub(super) struct Redirect {
-    /// Where to: an absolute path or an http(s) URL; {host}, {path} and {query} stand for the request's own (the query with
-    /// its question mark). Required.
-    pub(super) to: Entry<String>,
-    /// 301, 302, 307 or 308. Default: 308, permanent and with the method kept.
-    #[schemars(extend("enum" = [301, 302, 307, 308]))]
-    pub(super) status: Entry<i64>,
-}
-
-/// A document that says more than a word can.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["resource_metadata"]))]
-pub(super) struct PublishTable {
-    /// The metadata of a protected resource (RFC 9728), by which clients find out where tokens are to be had.
-    pub(super) resource_metadata: Entry<ResourceMetadata>,
-}
-
-/// The metadata of a protected resource (RFC 9728).
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["resource", "issuers"]))]
-pub(super) struct ResourceMetadata {
-    /// The resource's own URL: https, without a fragment, as in `"https://api.example.com/"`. Required.
-    pub(super) resource: Entry<String>,
-    /// Names of the `[issuer.NAME]` whose tokens are taken; each has an `issuer`, which is told. Required.
-    pub(super) issuers: Entry<Vec<Entry<String>>>,
-    /// Scopes that are worth asking for. Default: none are told.
-    pub(super) scopes_supported: Entry<Vec<Entry<String>>>,
 }
 
 /// The variable or file a secret is read from.

@@ -1,0 +1,73 @@
+//! The tables of an upstream.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Entry, Seconds};
+
+/// A group of equal application servers.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["endpoints"]))]
+pub(in crate::config) struct Upstream {
+    /// What stands there: "gunicorn", "uwsgi", "daphne", "uvicorn" or "http". Default: "http". Sets the defaults below; what
+    /// "gunicorn" would refuse for its length, a request line over 4094 bytes or a field over 8188, is answered 414 or 431 here. All but
+    /// "http" are told the length of every body. A uwsgi endpoint is "uwsgi" or "gunicorn": they read the path in different ways.
+    #[schemars(extend("enum" = ["gunicorn", "uwsgi", "daphne", "uvicorn", "http"]))]
+    pub(in crate::config) kind: Entry<String>,
+    /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
+    /// beforehand), `"h2://HOST:PORT"` (HTTP/2 over TLS), `"uwsgi://HOST:PORT"`, `"unix:/PATH"`, `"h2c+unix:/PATH"`,
+    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`. Required.
+    pub(in crate::config) endpoints: Entry<Vec<Entry<String>>>,
+    /// How `https` and `h2` endpoints are recognised. Default: by the operating system's authorities and the endpoint's host.
+    pub(in crate::config) tls: Entry<UpstreamTls>,
+    /// Form of the PROXY header by which each connection says whose it is, "v1" or "v2". Default: none is sent. Such a connection
+    /// carries one request; only for endpoints that speak HTTP/1.1.
+    #[schemars(extend("enum" = ["v1", "v2"]))]
+    pub(in crate::config) proxy_protocol: Entry<String>,
+    /// Requests that share one HTTP/2 connection, 1 to 10000. Default: 100. Fewer if the endpoint says so; another connection is
+    /// opened when all are full.
+    pub(in crate::config) max_streams: Entry<i64>,
+    /// Open connections to one endpoint, for the whole process, 1 to 65536. Default: 64; 256 for kind "http". What the
+    /// server behind can work on at once.
+    pub(in crate::config) max_connections: Entry<i64>,
+    /// Seconds a request may wait for a free connection, 0.001 to 3600. Default: 5. Then 503.
+    pub(in crate::config) queue_timeout_secs: Entry<Seconds>,
+    /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 504.
+    pub(in crate::config) connect_timeout_secs: Entry<Seconds>,
+    /// Seconds from the last progress of the request's body to the response's head, 0.001 to 86400. Default: 60. Then 504.
+    pub(in crate::config) response_timeout_secs: Entry<Seconds>,
+    /// Seconds between two reads of the response's body, 0.001 to 86400. Default: 60.
+    pub(in crate::config) read_timeout_secs: Entry<Seconds>,
+    /// Seconds a connection may idle before it is closed, 0 to 3600. Default: below what the kind closes after itself
+    /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
+    /// twice.
+    pub(in crate::config) keep_alive_secs: Entry<Seconds>,
+    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where the application must be
+    /// told the length beforehand, for every kind but "http", a chunked body is read whole; what is beyond goes to a file without a name.
+    pub(in crate::config) spool_memory_bytes: Entry<i64>,
+    /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
+    pub(in crate::config) spool_bytes: Entry<i64>,
+    /// Directory of these files. Default: the system's temporary directory, which on some systems is memory.
+    pub(in crate::config) spool_dir: Entry<String>,
+}
+
+/// How endpoints that speak TLS are recognised, and how the gateway is by them.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct UpstreamTls {
+    /// PEM file of the only authorities trusted; watched. Default: those of the operating system.
+    pub(in crate::config) ca_file: Entry<String>,
+    /// Name that the endpoint's certificate must cover, sent as SNI. Default: the endpoint's host.
+    pub(in crate::config) server_name: Entry<String>,
+    /// PEM file of the gateway's own certificate chain, leaf first, for endpoints that ask for one; watched. Default: none.
+    pub(in crate::config) cert: Entry<String>,
+    /// PEM file of its private key; watched. Required with `cert`.
+    pub(in crate::config) key: Entry<String>,
+    /// Public keys of which the endpoint's must be one, as `["sha256/BASE64"]`: the digest of the key with its algorithm. Default:
+    /// any key that a trusted certificate vouches for.
+    pub(in crate::config) pins: Entry<Vec<Entry<String>>>,
+    /// Whether the endpoint's certificate must verify. Default: true. Off, and without `pins`, whoever is on the way can read and
+    /// forge everything.
+    pub(in crate::config) verify: Entry<bool>,
+}
