@@ -4,6 +4,7 @@
 mod body;
 pub mod boundary;
 mod client_body;
+pub mod coding;
 pub mod conditional;
 pub mod cors;
 mod field;
