@@ -8,6 +8,7 @@
 //! system, `answer` makes the response, and `site` tells the story.
 
 mod answer;
+mod buffers;
 mod cache;
 mod error;
 mod load;
