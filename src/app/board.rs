@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::assemble::https_port;
 use crate::auth::{Access, RouteAuth, Rule};
-use crate::config::{Action, Config, Publication, Route};
+use crate::config::{Action, Config, Internal, Publication, Route};
 use crate::observe::{CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use crate::tls::CertInfo;
 
@@ -41,7 +41,8 @@ impl Board {
             status.ready = true;
             status.listeners = listeners(config);
             status.certificates = certificates.iter().map(certificate).collect();
-            status.routes = config.routes.iter().map(|route| described(config, route)).collect();
+            let internal = config.internal.iter().map(|internal| withheld(config, internal));
+            status.routes = config.routes.iter().map(|route| described(config, route)).chain(internal).collect();
             status.endpoints = endpoints(config);
         });
     }
@@ -116,6 +117,17 @@ pub fn described(config: &Config, route: &Route) -> RouteStatus {
             Action::Redirect { to, status } => format!("{} {to}", status.as_u16()),
             Action::Publish(publication) => format!("publish {}", published(config, publication)),
         },
+    }
+}
+
+/// The same for one that no client takes.
+fn withheld(config: &Config, internal: &Internal) -> RouteStatus {
+    let by: Vec<&str> = internal.handed_out_by.iter().map(|index| &*config.upstreams[*index].name).collect();
+    RouteStatus {
+        name: internal.name.clone(),
+        matches: format!("no request; {} in X-Accel-Redirect", internal.path),
+        policy: format!("internal, handed out by {}", by.join(" or ")),
+        action: format!("files {}", internal.site.root.display()),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::auth::{
     Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step, UnixSeconds,
     explain_introspected, explain_token, introspection_url,
 };
-use crate::config::{self, Config, Problems, Route};
+use crate::config::{self, Action, Config, Internal, Problems, Route};
 use crate::fetch::FetchError;
 use crate::http::cors::CorsSettings;
 use crate::http::{Target, TargetError};
@@ -115,6 +115,10 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
         line("keys", failure);
     }
     line("action", &words.action);
+    for internal in handed_out(config, route) {
+        let root = internal.site.root.display();
+        line("sends", &format!("files of {root}, named {} by X-Accel-Redirect, or by X-Sendfile", internal.path));
+    }
     line("body", &format!("at most {} bytes", route.body_bytes));
     for (name, value) in forwarded(&route.auth.forward) {
         line(name, &value);
@@ -150,6 +154,15 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
         line("verdict", if passes { "the token passes" } else { "the token is refused" });
     }
     Ok(())
+}
+
+/// What the route's upstream may have the gateway send.
+fn handed_out<'c>(config: &'c Config, route: &Route) -> impl Iterator<Item = &'c Internal> {
+    let by = match &route.action {
+        Action::Upstream { upstream, .. } => Some(*upstream),
+        _ => None,
+    };
+    config.internal.iter().filter(move |internal| by.is_some_and(|by| internal.handed_out_by.contains(&by)))
 }
 
 /// Whose scripts may use a route, and how.

@@ -127,8 +127,12 @@ fn in_earnest(span: Span, what: &str) -> Problem {
 
 fn roots(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (route, at) in config.routes.iter().zip(&spans.routes) {
-        let Action::Files(site) = &route.action else { continue };
+    let served = config.routes.iter().zip(&spans.routes).filter_map(|(route, at)| match &route.action {
+        Action::Files(site) => Some((site, at)),
+        _ => None,
+    });
+    let internal = config.internal.iter().map(|internal| &internal.site).zip(&spans.internal);
+    for (site, at) in served.chain(internal) {
         let fault = match sources.is_directory(&site.root) {
             Ok(true) => continue,
             Ok(false) => "is not a directory".to_owned(),

@@ -10,6 +10,7 @@
 mod answer;
 mod cache;
 mod error;
+mod internal;
 mod load;
 mod media_type;
 mod open;
@@ -20,6 +21,7 @@ mod site;
 mod stream;
 
 pub use error::FilesError;
+pub use internal::{InternalRoot, InternalRoots, NoRoot, absolute};
 pub use settings::*;
 pub use site::Site;
 pub use stream::TransferError;

@@ -80,6 +80,7 @@ fn code(failure: &Failure) -> Code {
         | Failure::BodyLost
         | Failure::Spool(SpoolError::Io(_))
         | Failure::Files(FilesError::Io(_))
+        | Failure::Handout(_)
         | Failure::Unsigned(_)
         | Failure::Panicked => Code::Internal,
     }

@@ -118,6 +118,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
             (StatusCode::RANGE_NOT_SATISFIABLE, "the range lies outside of the file")
         }
         Failure::Files(FilesError::Io(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read"),
+        Failure::Handout(_) => (StatusCode::BAD_GATEWAY, "the upstream's answer could not be used"),
         Failure::Upstream(failure) => upstream_status(failure),
         Failure::Handshake(error) => handshake_status(*error),
         Failure::HastyClient => (StatusCode::BAD_REQUEST, "nothing may be sent before a tunnel is open"),
@@ -217,6 +218,7 @@ fn log(failure: &Failure) {
         }
         Failure::Spool(SpoolError::Full(_)) => tracing::warn!(error = %Chain(failure), "request body refused"),
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
+        Failure::Handout(error) => tracing::warn!(error = %Chain(error), "a file was not handed out"),
         Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => {
             tracing::debug!(cause = %denied.cause(), "denied");
         }

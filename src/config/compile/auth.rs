@@ -58,6 +58,11 @@ fn word_access(context: &mut Context<'_>, key: &str, word: &str, span: Span, kno
     if word == "public" {
         return Some(Access::Public);
     }
+    if word == "internal" {
+        let hint = "write `auth = \"internal\"`: an internal route is for no method";
+        context.report(Problem::error(span, format!("`internal` is no value of `{key}`")).hint(hint));
+        return None;
+    }
     let hint = match known.issuers.iter().find(|name| **name == word) {
         Some(name) => format!("did you mean `{key} = {{ issuer = \"{name}\" }}`?"),
         None => format!(
