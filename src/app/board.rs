@@ -168,6 +168,7 @@ fn asked(rule: &Rule) -> String {
         Rule::Any(rules) => format!("({})", all(rules, " or ")),
         Rule::From(_) => String::new(),
         Rule::Claim(demand) => format!("claim {}", demand.claim),
+        Rule::Own(own) => format!("path {}", own.as_str()),
         Rule::Scopes(scopes) => format!("scope {}", scopes.join(" ")),
         Rule::AnyScope(scopes) => format!("one of the scopes {}", scopes.join(" ")),
     }

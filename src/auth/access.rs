@@ -7,6 +7,7 @@ use std::fmt;
 
 use http::HeaderName;
 
+use super::own::OwnPath;
 use super::settings::{Demand, Forward};
 
 /// Who may pass a route: by safe methods (GET, HEAD, OPTIONS), and by all others.
@@ -104,6 +105,8 @@ pub enum Rule {
     From(usize),
     /// A claim is as demanded.
     Claim(Demand),
+    /// The request's path is the one that the token's claims open, or below it.
+    Own(OwnPath),
     /// Every one of these scopes was granted.
     Scopes(Vec<Box<str>>),
     /// One of these scopes was granted.

@@ -120,7 +120,7 @@ impl Authority {
         let Vouched { verified, candidate } = &vouched;
         self.check_revoked(policy, &vouched, found.token, asking.now)?;
         let proof = self.check_possession(policy, &vouched, found, asking).await?;
-        policy.check_rule(&verified.claims, policy.candidates[*candidate].index)?;
+        policy.check_rule(&verified.claims, policy.candidates[*candidate].index, asking.target.path())?;
         let permit = Permit::grant(policy, *candidate, Arc::clone(verified), found, asking.headers)?;
         proof.map_or(Ok(()), |proof| self.possession.use_up(&proof, asking))?;
         Ok(permit)

@@ -81,6 +81,9 @@ pub enum Cause {
     /// The token is good, but a claim is missing or is not what this route asks.
     #[error("claim `{0}` does not meet what the route asks")]
     DemandUnmet(Box<str>),
+    /// The token is good, but the path is not one that its claims open.
+    #[error("the path is not the token's own")]
+    NotOwnPath,
     /// The token is good, but lacks a scope this route asks.
     #[error("the token lacks a scope the route asks")]
     InsufficientScope,
@@ -212,7 +215,7 @@ pub(super) struct Challenge {
 
 impl Denied {
     /// Every value of [`Self::reason`], for metrics to resolve their series once.
-    pub const REASONS: [&'static str; 44] = [
+    pub const REASONS: [&'static str; 45] = [
         "missing_credentials",
         "malformed_header",
         "two_credentials",
@@ -231,6 +234,7 @@ impl Denied {
         "missing_claim",
         "claim_refused",
         "demand_unmet",
+        "own_path",
         "insufficient_scope",
         "unusable_claim",
         "inactive_token",
@@ -355,6 +359,7 @@ impl Cause {
             Self::MissingClaim(_) => "missing_claim",
             Self::ClaimRefused(_) => "claim_refused",
             Self::DemandUnmet(_) => "demand_unmet",
+            Self::NotOwnPath => "own_path",
             Self::InsufficientScope => "insufficient_scope",
             Self::UnusableClaim(_) => "unusable_claim",
             Self::InactiveToken => "inactive_token",
@@ -394,7 +399,7 @@ impl Cause {
             | Self::BoundToken(_)
             | Self::UnboundToken => Kind::InvalidToken,
             Self::InsufficientScope => Kind::InsufficientScope,
-            Self::DemandUnmet(_) | Self::UnusableClaim(_) => Kind::Forbidden,
+            Self::DemandUnmet(_) | Self::NotOwnPath | Self::UnusableClaim(_) => Kind::Forbidden,
             Self::CrossOrigin => Kind::CrossOrigin,
             Self::Proof(_) | Self::Replay(Replay::Seen) => Kind::InvalidProof,
             Self::NonceNeeded => Kind::NonceNeeded,
@@ -443,6 +448,7 @@ mod tests {
             Cause::MissingClaim("jti".into()),
             Cause::ClaimRefused("a".into()),
             Cause::DemandUnmet("a".into()),
+            Cause::NotOwnPath,
             Cause::InsufficientScope,
             Cause::UnusableClaim("a".into()),
             Cause::InactiveToken,

@@ -64,7 +64,7 @@ pub fn drf_body(denied: &Denied) -> &'static str {
         | Cause::UnboundToken => not_valid!("Token is invalid"),
         Cause::CrossOrigin => CROSS_ORIGIN,
         Cause::KeysUnavailable | Cause::IntrospectionUnavailable | Cause::Replay(Replay::Full) => UNAVAILABLE,
-        Cause::DemandUnmet(_) | Cause::InsufficientScope | Cause::UnusableClaim(_) => NOT_PERMITTED,
+        Cause::DemandUnmet(_) | Cause::NotOwnPath | Cause::InsufficientScope | Cause::UnusableClaim(_) => NOT_PERMITTED,
     }
 }
 

@@ -31,6 +31,7 @@ mod material;
 mod mint;
 mod number;
 mod origin;
+mod own;
 mod path;
 mod pem;
 mod permit;
@@ -71,6 +72,7 @@ pub use introspect::{IntrospectionSettings, explain_introspected, introspection_
 pub use issuer::Issuer;
 pub use jwk::{JwkFault, PublicJwk};
 pub use mint::{MintError, SigningKey, mint};
+pub use own::{OwnPath, OwnPathProblem};
 pub use permit::Permit;
 pub use policy::Policy;
 pub use possession::Possession;

@@ -194,8 +194,8 @@ impl TokenPolicy {
     }
 
     /// The route's own demands, asked of every request, cached token or not.
-    pub(super) fn check_rule(&self, claims: &Claims, issuer: usize) -> Result<(), Cause> {
-        check(&self.rule, claims, issuer)
+    pub(super) fn check_rule(&self, claims: &Claims, issuer: usize, path: &str) -> Result<(), Cause> {
+        check(&self.rule, claims, issuer, path)
     }
 }
 
@@ -213,18 +213,20 @@ fn collect_scopes<'r>(rule: &'r Rule, into: &mut Vec<&'r str>) {
                 }
             }
         }
-        Rule::From(_) | Rule::Claim(_) => {}
+        Rule::From(_) | Rule::Claim(_) | Rule::Own(_) => {}
     }
 }
 
-fn check(rule: &Rule, claims: &Claims, issuer: usize) -> Result<(), Cause> {
+fn check(rule: &Rule, claims: &Claims, issuer: usize, path: &str) -> Result<(), Cause> {
     match rule {
-        Rule::All(rules) => rules.iter().try_for_each(|rule| check(rule, claims, issuer)),
-        Rule::Any(rules) => any(rules, claims, issuer),
+        Rule::All(rules) => rules.iter().try_for_each(|rule| check(rule, claims, issuer, path)),
+        Rule::Any(rules) => any(rules, claims, issuer, path),
         Rule::From(index) if *index == issuer => Ok(()),
         Rule::From(_) => Err(Cause::WrongIssuer),
         Rule::Claim(demand) if judge(demand, claims) == Verdict::Met => Ok(()),
         Rule::Claim(demand) => Err(Cause::DemandUnmet(demand.claim.as_str().into())),
+        Rule::Own(own) if own.covers(claims, path) => Ok(()),
+        Rule::Own(_) => Err(Cause::NotOwnPath),
         Rule::Scopes(scopes) if claims.grants_all(scopes) => Ok(()),
         Rule::AnyScope(scopes) if claims.grants_any(scopes) => Ok(()),
         Rule::Scopes(_) | Rule::AnyScope(_) => Err(Cause::InsufficientScope),
@@ -232,10 +234,10 @@ fn check(rule: &Rule, claims: &Claims, issuer: usize) -> Result<(), Cause> {
 }
 
 /// The refusal told is that of the first alternative meant for this token's issuer.
-fn any(rules: &[Rule], claims: &Claims, issuer: usize) -> Result<(), Cause> {
+fn any(rules: &[Rule], claims: &Claims, issuer: usize, path: &str) -> Result<(), Cause> {
     let mut refusal = Cause::WrongIssuer;
     for rule in rules {
-        match check(rule, claims, issuer) {
+        match check(rule, claims, issuer, path) {
             Ok(()) => return Ok(()),
             Err(cause) if refusal == Cause::WrongIssuer => refusal = cause,
             Err(_) => {}
@@ -258,7 +260,7 @@ mod tests {
     }
 
     fn verdict(rule: &Rule, claims: &str) -> Result<(), Cause> {
-        check(rule, &Claims::parse(claims.as_bytes().to_vec()).unwrap(), 0)
+        check(rule, &Claims::parse(claims.as_bytes().to_vec()).unwrap(), 0, "/")
     }
 
     #[test]

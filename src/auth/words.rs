@@ -130,6 +130,7 @@ fn rule(asked: &Rule, candidates: &[Candidate], lines: &mut Vec<String>) {
             lines.extend(found.map(|candidate| format!("the issuer is `{}`", candidate.issuer.name())));
         }
         Rule::Claim(demand) => lines.push(demand::in_words(demand)),
+        Rule::Own(own) => lines.push(format!("the path is {} or below it", own.as_str())),
         Rule::Scopes(scopes) => lines.push(format!("scopes granted: {}", scopes.join(" "))),
         Rule::AnyScope(scopes) => lines.push(format!("one of these scopes granted: {}", scopes.join(" "))),
     }

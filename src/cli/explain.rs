@@ -87,7 +87,7 @@ fn explained(path: &Path, arguments: &Explain) -> Result<String, ExplainError> {
             writeln!(text, "route     none for this method: answered 405, Allow: {}", allow.join(", "))
                 .expect("a string takes any text");
         }
-        Ok(route) => tell(&mut text, &config, route, arguments)?,
+        Ok(route) => tell(&mut text, &config, route, &target, arguments)?,
     }
     Ok(text)
 }
@@ -100,7 +100,13 @@ fn target(arguments: &Explain, longest: usize) -> Result<Target, ExplainError> {
     Target::read(&head, secure, longest).map_err(ExplainError::Target)
 }
 
-fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) -> Result<(), ExplainError> {
+fn tell(
+    text: &mut String,
+    config: &Config,
+    route: &Route,
+    target: &Target,
+    arguments: &Explain,
+) -> Result<(), ExplainError> {
     let words = described(config, route);
     let mut fetches = Vec::new();
     let policy = policy(config, route, &mut fetches)?;
@@ -146,7 +152,7 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
             line("verdict", "only the issuer knows");
             return Ok(());
         }
-        let steps = steps(&policy, arguments, &token)?;
+        let steps = steps(&policy, target.path(), arguments, &token)?;
         for step in &steps {
             line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
         }
@@ -187,13 +193,13 @@ fn forwarded(forward: &Forwarding) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn steps(policy: &Policy, arguments: &Explain, token: &str) -> Result<Vec<Step>, ExplainError> {
+fn steps(policy: &Policy, path: &str, arguments: &Explain, token: &str) -> Result<Vec<Step>, ExplainError> {
     let now = UnixSeconds::now();
     if !arguments.introspect {
-        return Ok(explain_token(policy, &arguments.method, token, now));
+        return Ok(explain_token(policy, &arguments.method, path, token, now));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExplainError::Runtime)?;
-    Ok(runtime.block_on(explain_introspected(policy, &arguments.method, token, now)))
+    Ok(runtime.block_on(explain_introspected(policy, &arguments.method, path, token, now)))
 }
 
 /// The route's policy with the keys its issuers have now; a fetch that failed is told in `failures`.

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{HELLO, Origin};
+use crate::support::token;
 use crate::support::wire::Message;
 
 const ROUTES: &str = "[upstream.other]\nendpoints = [\"OTHER\"]\n\
@@ -321,4 +323,48 @@ async fn without_internal_routes_the_answer_passes_and_its_orders_do_not() {
     let plain = Origin::always(HELLO).await;
     let gateway = Setup::before(&plain).start().await;
     assert_eq!(Client::plain(gateway.http).await.get("/").await.text(), "hello");
+}
+
+const OWN: &str = "[[route]]\nname = \"own\"\npath = \"/own/\"\nfiles = { root = \"media\" }\n\
+    auth = { issuer = \"site\", any = [{ own_path = \"/own/{folder}/\" }, { require = { is_staff = true } }] }\n\
+    [[route]]\nname = \"app-own\"\npath = \"/app-own/\"\nupstream = \"app\"\nreplace_prefix = \"/\"\n\
+    auth = { issuer = \"site\", own_path = \"/app-own/u_{id}\" }\n";
+
+#[tokio::test]
+async fn a_token_opens_its_own_path_and_no_other() {
+    let origin = Origin::hello().await;
+    let gateway = Setup::before(&origin).tables(OWN).start_in(media()).await;
+    let mut client = Client::plain(gateway.http).await;
+    for (claims, path, status) in [
+        (json!({ "folder": "sub" }), "/own/sub/file", 200),
+        (json!({ "folder": "über" }), "/own/%C3%BCber/gro%C3%9Fe.txt", 200),
+        (json!({ "folder": "sub" }), "/own/%73ub/file", 200),
+        (json!({ "folder": "sub" }), "/own/a%20b.txt", 403),
+        (json!({ "folder": "sub" }), "/own/sub2/file", 403),
+        (json!({ "folder": "sub" }), "/own/", 403),
+        (json!({ "folder": "su" }), "/own/sub/file", 403),
+        (json!({ "folder": "" }), "/own/", 403),
+        (json!({ "folder": ".." }), "/own/sub/file", 403),
+        (json!({ "folder": "sub/" }), "/own/sub/file", 403),
+        (json!({ "folder": null }), "/own/sub/file", 403),
+        (json!({ "folder": ["sub"] }), "/own/sub/file", 403),
+        (json!({ "folder": "sub" }), "/own/sub/../a%20b.txt", 400),
+        (json!({ "folder": "sub" }), "/own/sub%2Ffile", 400),
+        (json!({ "is_staff": true }), "/own/a%20b.txt", 200),
+        (json!({ "id": 7 }), "/app-own/u_7/x", 200),
+        (json!({ "id": 7 }), "/app-own/u_77", 403),
+        (json!({ "id": 7.0 }), "/app-own/u_7", 403),
+        (json!({ "id": true }), "/app-own/u_true", 403),
+    ] {
+        let token = token::bearer(&token::with(&claims));
+        for round in ["anew", "remembered"] {
+            let answer = client.get_with(path, &token).await;
+            assert_eq!(answer.status(), status, "{claims} {path}, {round}: {answer:?}");
+        }
+    }
+    let token = token::bearer(&token::with(&json!({ "folder": "sub" })));
+    let refused = client.get_with("/own/other?marked", &token).await;
+    assert!(refused.field("www-authenticate").unwrap().contains("insufficient_scope"), "{refused:?}");
+    assert!(gateway.access_line("/own/other?marked").await.contains("own_path"));
+    assert_eq!(origin.targets(), ["/u_7/x", "/u_7/x"]);
 }

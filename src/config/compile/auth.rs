@@ -41,17 +41,29 @@ pub(super) fn auth(
         any_issuer(known)
     );
     let (auth, span) = context.demand(&raw.auth, span, &missing, &remedy)?;
+    let path = match &raw.path {
+        Entry::Given(_, path) => Some(path.as_str()),
+        _ => None,
+    };
+    let whose = &Whose { label, path };
     let (read, write) = match auth {
         RawAuth::Token(table) if !table.read.is_absent() || !table.write.is_absent() => {
-            by_method(context, table, label, span, known)?
+            by_method(context, table, whose, span, known)?
         }
-        RawAuth::Token(table) => split(context, table, label, span, known)?,
+        RawAuth::Token(table) => split(context, table, whose, span, known)?,
         RawAuth::Word(word) => {
             let access = word_access(context, "auth", word, span, known)?;
             (access.clone(), access)
         }
     };
     Some(RouteAuth { read, write, forward: Forwarding::default() })
+}
+
+/// The route that is read.
+struct Whose<'r> {
+    /// How messages call it.
+    label: &'r str,
+    path: Option<&'r str>,
 }
 
 fn word_access(context: &mut Context<'_>, key: &str, word: &str, span: Span, known: &Known<'_>) -> Option<Access> {
@@ -78,7 +90,7 @@ fn word_access(context: &mut Context<'_>, key: &str, word: &str, span: Span, kno
 fn by_method(
     context: &mut Context<'_>,
     raw: &raw::TokenAuth,
-    label: &str,
+    whose: &Whose<'_>,
     span: Span,
     known: &Known<'_>,
 ) -> Option<(Access, Access)> {
@@ -87,7 +99,7 @@ fn by_method(
         context.report(Problem::error(at, format!("`{key}` beside `read` and `write`")).hint(hint));
     }
     let mut one = |key: &str, entry| {
-        let missing = format!("`auth` of {label} does not say who may {key}");
+        let missing = format!("`auth` of {} does not say who may {key}", whose.label);
         let remedy = format!("add `{key} = \"public\"` or `{key} = {{ issuer = \"{}\" }}`", any_issuer(known));
         let (auth, span) = context.demand(entry, span, &missing, &remedy)?;
         match auth {
@@ -97,7 +109,7 @@ fn by_method(
                     context.report(Problem::error(at, format!("`read` or `write` inside of `{key}`")).hint(hint));
                     return None;
                 }
-                let (read, write) = split(context, table, label, span, known)?;
+                let (read, write) = split(context, table, whose, span, known)?;
                 if read != write {
                     let message = "this permission tells reading from writing, and so do `read` and `write`";
                     let at = table.permission.span().unwrap_or(span);
@@ -118,6 +130,7 @@ fn keys_beside(raw: &raw::TokenAuth) -> impl Iterator<Item = (&'static str, Span
         ("require", raw.require.span()),
         ("scopes", raw.scopes.span()),
         ("scopes_any", raw.scopes_any.span()),
+        ("own_path", raw.own_path.span()),
         ("any", raw.any.span()),
         ("all", raw.all.span()),
         ("permission", raw.permission.span()),
@@ -136,12 +149,12 @@ fn keys_beside(raw: &raw::TokenAuth) -> impl Iterator<Item = (&'static str, Span
 fn split(
     context: &mut Context<'_>,
     raw: &raw::TokenAuth,
-    label: &str,
+    whose: &Whose<'_>,
     span: Span,
     known: &Known<'_>,
 ) -> Option<(Access, Access)> {
     let permission = context.choice(&raw.permission, "permission", &PERMISSIONS, Permission::Authenticated);
-    let mut settings = policy(context, raw, label, span, known)?;
+    let mut settings = policy(context, raw, whose, span, known)?;
     if permission == Permission::Admin {
         settings.rule = Rule::All(vec![settings.rule, Rule::Claim(Demand::equals("is_staff", true))]);
     }
@@ -158,14 +171,14 @@ fn split(
 fn policy(
     context: &mut Context<'_>,
     raw: &raw::TokenAuth,
-    label: &str,
+    whose: &Whose<'_>,
     span: Span,
     known: &Known<'_>,
 ) -> Option<PolicySettings> {
     let named = !raw.issuer.is_absent() || !raw.issuers.is_absent();
     let outer = outer_issuers(context, raw, known);
     let before = context.reported();
-    let (rule, issuers) = rule::rule(context, raw, &outer, named, known);
+    let (rule, issuers) = rule::rule(context, raw, &outer, named, whose.path, known);
     if issuers.is_empty() && (named || context.reported() > before) {
         return None; // what is wrong with the names was said
     }
@@ -174,7 +187,7 @@ fn policy(
             [] => "add a table [issuer.NAME] and name it in `issuer`".to_owned(),
             [first, ..] => format!("add `issuer = \"{first}\"`"),
         };
-        context.report(Problem::error(span, format!("`auth` of {label} names no issuer")).hint(hint));
+        context.report(Problem::error(span, format!("`auth` of {} names no issuer", whose.label)).hint(hint));
         return None;
     }
     let places = places(context, &raw.token);

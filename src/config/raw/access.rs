@@ -20,6 +20,9 @@ pub(in crate::config) struct TokenAuth {
     pub(in crate::config) scopes: Entry<Vec<Entry<String>>>,
     /// Scopes of which a token must hold one. Default: none.
     pub(in crate::config) scopes_any: Entry<Vec<Entry<String>>>,
+    /// Template of the only path that a token opens, and all below it, as "/media/{sub}/": each `{claim}` is a text or a whole number of the
+    /// token that fills one segment, or a part of it. Default: none, every path of the route.
+    pub(in crate::config) own_path: Entry<String>,
     /// Alternatives, one of which a token must meet besides the rest of this table. Default: none.
     pub(in crate::config) any: Entry<Vec<Entry<RuleTable>>>,
     /// Conditions that a token must meet besides the rest of this table; made for use inside `any`. Default: none.
@@ -60,6 +63,8 @@ pub(in crate::config) struct RuleTable {
     pub(in crate::config) scopes: Entry<Vec<Entry<String>>>,
     /// Scopes of which the token must hold one.
     pub(in crate::config) scopes_any: Entry<Vec<Entry<String>>>,
+    /// Template of the path that the request's must be, or be below.
+    pub(in crate::config) own_path: Entry<String>,
     /// Alternatives, one of which must be met as well.
     pub(in crate::config) any: Entry<Vec<Entry<RuleTable>>>,
     /// Conditions that must be met as well.
