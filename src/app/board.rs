@@ -146,12 +146,14 @@ fn published(config: &Config, publication: &Publication) -> String {
 fn policy(config: &Config, auth: &RouteAuth) -> String {
     let words = |access: &Access| match access {
         Access::Public => "public".to_owned(),
+        Access::Link(_) => "signed link".to_owned(),
         Access::Token(settings) => {
             let names: Vec<&str> = settings.issuers.iter().map(|index| &*config.issuers[*index].name).collect();
             let optional = if settings.optional { "optional " } else { "" };
             let rule = asked(&settings.rule);
             let also = if rule.is_empty() { "" } else { ", " };
-            format!("{optional}token of {}{also}{rule}", names.join(" or "))
+            let link = if settings.links.is_some() { ", or signed link" } else { "" };
+            format!("{optional}token of {}{also}{rule}{link}", names.join(" or "))
         }
     };
     let (read, write) = (words(&auth.read), words(&auth.write));

@@ -4,13 +4,15 @@
 
 use http::Method;
 
+use super::asking::Asking;
 use super::claims::Claims;
 use super::denied::Cause;
 use super::issuer::Issuer;
 use super::json::Value;
 use super::jws::Jws;
+use super::link::Links;
 use super::permit::identity_of;
-use super::policy::{Candidate, Policy, TokenPolicy};
+use super::policy::{Asked, Candidate, Policy, TokenPolicy};
 use super::settings::Demanded;
 use super::time::UnixSeconds;
 use super::verify::{Verified, check_algorithm, check_signature, check_typ};
@@ -68,9 +70,24 @@ pub fn inspect(token: &str) -> Result<Inspection, Cause> {
 /// later ones are told as far as they can be, so that one run shows all that is wrong.
 pub fn explain_token(policy: &Policy, method: &Method, path: &str, token: &str, now: UnixSeconds) -> Vec<Step> {
     match policy.asked(method) {
-        None => vec![Step { name: "policy", ok: true, detail: "public: no token is asked for".to_owned() }],
-        Some(policy) => explain(policy, path, token, now),
+        Asked::Nothing => vec![Step { name: "policy", ok: true, detail: "public: no token is asked for".to_owned() }],
+        Asked::Link(_) => {
+            vec![Step { name: "policy", ok: false, detail: "no token passes, only a signed link".to_owned() }]
+        }
+        Asked::Token(policy) => explain(policy, path, token, now),
     }
+}
+
+/// How a request without a token is judged where links pass; `None` where they don't, or where it is no link and need not be one.
+pub fn explain_link(policy: &Policy, asking: &Asking<'_>) -> Option<Step> {
+    let asked = policy.asked(asking.method);
+    let links = asked.links().filter(|_| asked.token().is_none() || Links::are_in(asking.target))?;
+    let mut trace = Trace::default();
+    let judged = links.judge(asking).map_err(Cause::Link);
+    trace.step("link", judged, |until| {
+        format!("signed with a secret of this route, good for {} more seconds", asking.now.until(*until).as_secs())
+    });
+    trace.0.pop()
 }
 
 fn explain(policy: &TokenPolicy, path: &str, token: &str, now: UnixSeconds) -> Vec<Step> {

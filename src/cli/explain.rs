@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::{fail, print, token_of};
 use crate::app::described;
 use crate::auth::{
-    Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step, UnixSeconds,
-    explain_introspected, explain_token, introspection_url,
+    Asking, Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step,
+    UnixSeconds, explain_introspected, explain_link, explain_token, introspection_url,
 };
 use crate::config::{self, Action, Config, Internal, Problems, Route};
 use crate::fetch::FetchError;
@@ -144,6 +144,12 @@ fn tell(
     if let Some(cors) = &route.cors {
         line("cors", &shown_to(cors));
     }
+    if arguments.token.is_none()
+        && let Some(step) = explain_link(&policy, &asking(&arguments.method, target))
+    {
+        line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
+        line("verdict", if step.ok { "the link passes" } else { "the link is refused" });
+    }
     if let Some(given) = &arguments.token {
         let token = token_of(given).map_err(ExplainError::Token)?;
         let url = introspection_url(&policy, &arguments.method, &token);
@@ -160,6 +166,20 @@ fn tell(
         line("verdict", if passes { "the token passes" } else { "the token is refused" });
     }
     Ok(())
+}
+
+/// The request as far as links are judged.
+fn asking<'r>(method: &'r Method, target: &'r Target) -> Asking<'r> {
+    static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+    Asking {
+        method,
+        headers: &NO_FIELDS,
+        target,
+        secure: target.scheme() == "https",
+        client_certificate: None,
+        tunnel: false,
+        now: UnixSeconds::now(),
+    }
 }
 
 /// What the route's upstream may have the gateway send.

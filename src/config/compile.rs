@@ -33,6 +33,7 @@ mod rule;
 mod secret;
 mod security;
 mod server;
+mod signed;
 mod tunnel;
 mod upstream;
 mod upstream_tls;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::entry::{Entry, Named};
 use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
-pub(super) use access::{RuleTable, TokenAuth, TokenPlaces};
+pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use upstream::{Upstream, UpstreamTls};

@@ -123,7 +123,9 @@ fn denied_code(kind: Kind) -> Code {
         Kind::Missing | Kind::InvalidToken | Kind::InvalidProof | Kind::NonceNeeded | Kind::BadRequest => {
             Code::Unauthenticated
         }
-        Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin => Code::PermissionDenied,
+        Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin | Kind::BadLink | Kind::ExpiredLink => {
+            Code::PermissionDenied
+        }
         Kind::Unavailable => Code::Unavailable,
     }
 }

@@ -46,7 +46,7 @@ pub async fn explain_introspected(
 }
 
 fn asked<'p>(policy: &'p Policy, method: &Method, token: &str) -> Option<(&'p TokenPolicy, &'p Candidate)> {
-    let policy = policy.asked(method)?;
+    let policy = policy.asked(method).token()?;
     let position = policy.introspecting(token.as_bytes()).ok()??;
     Some((policy, &policy.candidates[position]))
 }

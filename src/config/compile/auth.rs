@@ -10,7 +10,7 @@ use super::super::values::Action;
 use super::context::Context;
 use super::place::{guard, places};
 use super::route::{Known, any_issuer, reference};
-use super::{fields, link, rule};
+use super::{fields, link, rule, signed};
 use crate::auth::{Access, Demand, Forwarding, PolicySettings, RouteAuth, Rule};
 
 /// What may be asked besides having a token, in the words of Django REST framework.
@@ -135,6 +135,7 @@ fn keys_beside(raw: &raw::TokenAuth) -> impl Iterator<Item = (&'static str, Span
         ("all", raw.all.span()),
         ("permission", raw.permission.span()),
         ("optional", raw.optional.span()),
+        ("signed_links", raw.signed_links.span()),
         ("token", raw.token.span()),
         ("check_origin", raw.check_origin.span()),
         ("origins", raw.origins.span()),
@@ -153,8 +154,13 @@ fn split(
     span: Span,
     known: &Known<'_>,
 ) -> Option<(Access, Access)> {
+    let links = signed::signed_links(context, &raw.signed_links, whose.label);
+    if !raw.signed_links.is_absent() && keys_beside(raw).all(|(key, _)| key == "signed_links") {
+        let access = Access::Link(links?);
+        return Some((access.clone(), access));
+    }
     let permission = context.choice(&raw.permission, "permission", &PERMISSIONS, Permission::Authenticated);
-    let mut settings = policy(context, raw, whose, span, known)?;
+    let mut settings = PolicySettings { links, ..policy(context, raw, whose, span, known)? };
     if permission == Permission::Admin {
         settings.rule = Rule::All(vec![settings.rule, Rule::Claim(Demand::equals("is_staff", true))]);
     }
@@ -195,6 +201,7 @@ fn policy(
         issuers,
         rule,
         optional: context.flag(&raw.optional, false),
+        links: None,
         guard: guard(context, raw, &places),
         places,
         resource_metadata: link::resource_metadata(context, &raw.resource_metadata),
@@ -230,6 +237,9 @@ pub(super) fn forwarding(
         if auth.is_some_and(RouteAuth::is_public) {
             let problem = Problem::error(span, format!("`{key}` on a public route, which has no token"));
             context.report(problem.hint("remove it, or demand a token with `auth = { issuer = \"...\" }`"));
+        } else if auth.is_some_and(|auth| auth.policies().next().is_none()) {
+            let problem = Problem::error(span, format!("`{key}` on a route of signed links, which name nobody"));
+            context.report(problem.hint("remove it, or take tokens too: add an `issuer` beside `signed_links`"));
         }
         if matches!(action, Some(Action::Files(_) | Action::Redirect { .. } | Action::Publish(_))) {
             let problem = Problem::error(span, format!("`{key}` on a route that forwards nothing"));
