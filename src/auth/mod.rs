@@ -1,6 +1,6 @@
 //! Authorization: from a bearer token to a [`Permit`], or a typed refusal.
 //!
-//! Owns everything a JWT says about a request: where the token stands (RFC 6750), its form (RFC 7515), the keys that may have
+//! Owns signed links, and everything a JWT says about a request: where the token stands (RFC 6750), its form (RFC 7515), the keys that may have
 //! signed it (RFC 7517, 7518), its claims (RFC 7519) and what a route asks of them. Knows no status codes and no routes. The judge knows no
 //! files, no sockets and no clock either, the time is an argument; what is fetched, asked for or kept on disk comes from `remote`,
 //! `introspect` and `revoke`.
