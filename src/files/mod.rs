@@ -11,6 +11,7 @@ mod answer;
 mod buffers;
 mod cache;
 mod error;
+mod internal;
 mod load;
 mod media_type;
 mod open;
@@ -21,6 +22,7 @@ mod site;
 mod stream;
 
 pub use error::FilesError;
+pub use internal::{InternalRoot, InternalRoots, NoRoot, absolute};
 pub use settings::*;
 pub use site::Site;
 pub use stream::TransferError;
