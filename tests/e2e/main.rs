@@ -31,6 +31,7 @@ mod introspection;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod listing;
 mod places;
 mod policies;
 mod pool;
