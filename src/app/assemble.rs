@@ -372,6 +372,7 @@ impl Bench<'_> {
             boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
                 .believing(self.config.server.trusted_fields),
             limits: self.config.limits,
+            pages: self.config.server.error_pages.clone(),
             unmatched: self.metrics.route(self.number, NO_ROUTE),
         }
     }
@@ -395,6 +396,7 @@ impl Bench<'_> {
             },
             response_headers: own_copies(&route.response_headers),
             default_headers: own_copies(&route.default_headers),
+            pages: route.error_pages.clone(),
             cors: route.cors.as_ref().map(Cors::new),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),

@@ -63,6 +63,8 @@ pub struct Server {
     pub dpop_window_secs: u64,
     /// What becomes of a host that no route names.
     pub unknown_host: route::UnknownHost,
+    /// What a browser is shown of a failure that has no route.
+    pub error_pages: Vec<serve::ErrorPage>,
 }
 
 /// One address clients connect to.
@@ -117,6 +119,8 @@ pub struct Route {
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Fields set on every answer that has not got them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What a browser is shown of a failure, one page a status; those of [`Server`] included.
+    pub error_pages: Vec<serve::ErrorPage>,
     /// What scripts of other origins may do, if the gateway says it.
     pub cors: Option<CorsSettings>,
     /// Bytes a request body may have.

@@ -1,6 +1,7 @@
 //! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins, bodies
 //! and WebSockets.
 
+pub mod accept;
 mod body;
 pub mod boundary;
 mod client_body;

@@ -20,6 +20,7 @@ mod http3;
 mod ids;
 mod interim;
 mod lapse;
+mod pages;
 mod panics;
 mod passage;
 mod piece;

@@ -68,6 +68,7 @@ fn replace_prefix(context: &mut Context<'_>, raw: &raw::Route) -> Option<Box<str
 
 pub(super) fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, span: Span) -> Option<SiteSettings> {
     let index = if raw.index.is_absent() { vec!["index.html".into()] } else { index(context, &raw.index) };
+    let listing = context.flag(&raw.listing, false);
     let cache_control = context
         .text(&raw.cache_control, "cache_control")
         .and_then(|(text, span)| fields::value_of(context, text, span));
@@ -81,7 +82,8 @@ pub(super) fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, sp
         context
             .report(Problem::error(span, "`root` is empty").hint("name the directory; \".\" is the one of this file"));
     }
-    Some(SiteSettings { root: context.path(root), index, cache_control, cache_file_bytes, cache_total_bytes })
+    let root = context.path(root);
+    Some(SiteSettings { root, index, listing, cache_control, cache_file_bytes, cache_total_bytes })
 }
 
 fn index(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Box<str>> {
