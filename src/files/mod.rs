@@ -13,6 +13,7 @@ mod error;
 mod load;
 mod media_type;
 mod open;
+pub mod precompress;
 mod range;
 mod resolve;
 mod settings;
