@@ -374,6 +374,7 @@ impl Bench<'_> {
             response_headers: own_copies(&route.response_headers),
             default_headers: own_copies(&route.default_headers),
             cors: route.cors.as_ref().map(Cors::new),
+            compress: route.compress.clone(),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }

@@ -11,6 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Limits;
 use super::activity::Activity;
+use super::compress::Wanted;
 use super::failure::Failure;
 use super::ids::RequestIds;
 use super::passage::Begun;
@@ -125,11 +126,15 @@ impl Exchange {
         Ok(())
     }
 
-    /// Notes which route the request takes, and whom its answer may be shown to.
+    /// Notes which route the request takes, and whom and how its answer may be shown to.
     pub(super) fn take_route(&self, route: &Arc<Route>) {
         self.notes.write(|story| {
             story.in_flight = Some(route.meter.begin());
             story.shown_to = route.cors.as_ref().and_then(|cors| cors.admitted(&self.head.headers));
+            story.wanted = route
+                .compress
+                .as_ref()
+                .map(|settings| Wanted::read(settings, &self.head, self.connection.client_certificate.is_some()));
             story.route = Some(Arc::clone(route));
         });
     }
@@ -225,6 +230,8 @@ pub(super) struct Story {
     pub(super) in_flight: Option<Held>,
     /// The origin whose scripts may see the answer.
     pub(super) shown_to: Option<HeaderValue>,
+    /// How the answer may come, on a route that compresses.
+    pub(super) wanted: Option<Wanted>,
     /// Whether the answer is in no shared cache, whatever the upstream and the route say.
     pub(super) private: bool,
     /// Whether the answer is in no shared cache unless the upstream or the route says so.
@@ -254,6 +261,7 @@ impl Notes {
             route: None,
             in_flight: None,
             shown_to: None,
+            wanted: None,
             private: false,
             personal: false,
             subject: None,

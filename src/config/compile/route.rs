@@ -10,7 +10,7 @@ use super::super::suggest;
 use super::super::values::Route;
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, cors, fields, hosts, overlap, path, security, tunnel};
+use super::{action, auth, compress, cors, fields, hosts, overlap, path, security, tunnel};
 use crate::auth::RouteAuth;
 
 /// What routes may refer to.
@@ -73,6 +73,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let tunnels = tunnel::tunnels(context, raw);
     let default_headers = security::security_headers(context, &raw.security_headers);
     let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
+    let compress = compress::compress(context, raw, &label);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
@@ -102,6 +103,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         response_headers,
         default_headers,
         cors,
+        compress,
         body_bytes,
         tunnels,
     };
