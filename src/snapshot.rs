@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::auth::{Authority, Identity, Policy};
 use crate::files::{InternalRoots, Site};
 use crate::http::Boundary;
+use crate::http::compress::CompressSettings;
 use crate::http::cors::Cors;
 use crate::observe::{AuthMeter, RouteMeter};
 use crate::route::Router;
@@ -60,6 +61,8 @@ pub struct Route {
     pub pages: Vec<ErrorPage>,
     /// What scripts of other origins may do, if the gateway says it.
     pub cors: Option<Cors>,
+    /// Which of its answers are compressed, if any.
+    pub compress: Option<CompressSettings>,
     /// Counts its requests.
     pub meter: RouteMeter,
     /// Counts its decisions.

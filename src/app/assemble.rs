@@ -398,6 +398,7 @@ impl Bench<'_> {
             default_headers: own_copies(&route.default_headers),
             pages: route.error_pages.clone(),
             cors: route.cors.as_ref().map(Cors::new),
+            compress: route.compress.clone(),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }

@@ -6,6 +6,7 @@
 
 mod action;
 mod auth;
+mod compress;
 mod context;
 mod cors;
 mod demand;

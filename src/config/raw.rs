@@ -7,16 +7,18 @@
 mod access;
 mod actions;
 mod browsers;
+mod compress;
 mod upstream;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
-use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
+use super::shapes::{Auth, ClaimValue, Compress, Publish, Seconds, SecretSource, Workers};
 pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
+pub(super) use compress::CompressTable;
 pub(super) use upstream::{Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
@@ -382,6 +384,8 @@ pub(super) struct Route {
     pub(super) error_pages: Entry<Named<String>>,
     /// What scripts of other origins may do. Default: the gateway says nothing of it, the upstream may.
     pub(super) cors: Entry<Cors>,
+    /// Whether answers are compressed: `true`, or a table that says which and how. Default: false. An upstream that compresses itself wins.
+    pub(super) compress: Entry<Compress>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
     /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::http::boundary::TrustedFields;
+use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
 use crate::{auth, files, listen, observe, route, serve, tls, upstream};
 
@@ -123,6 +124,8 @@ pub struct Route {
     pub error_pages: Vec<serve::ErrorPage>,
     /// What scripts of other origins may do, if the gateway says it.
     pub cors: Option<CorsSettings>,
+    /// Which answers are compressed, if any.
+    pub compress: Option<CompressSettings>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
     /// What its tunnels may do.

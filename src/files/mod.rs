@@ -18,6 +18,7 @@ mod lists;
 mod load;
 mod media_type;
 mod open;
+pub mod precompress;
 mod range;
 mod resolve;
 mod settings;

@@ -1,11 +1,12 @@
-//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins, bodies
-//! and WebSockets.
+//! HTTP correctness, without policy: targets, framing, hop-by-hop fields, the trust boundary, preconditions, other origins, content
+//! codings, bodies and WebSockets.
 
 pub mod accept;
 mod body;
 pub mod boundary;
 mod client_body;
 pub mod coding;
+pub mod compress;
 pub mod conditional;
 pub mod cors;
 mod field;

@@ -9,6 +9,7 @@
 
 mod book;
 mod cells;
+mod compression;
 mod family;
 mod meters;
 mod numbers;
@@ -30,6 +31,8 @@ use super::spools::Spools;
 use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
+pub use compression::{CODINGS, CompressionMeter};
+use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
 pub use family::{Family, Kind};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
@@ -210,6 +213,10 @@ pub const FAMILIES: &[&Family] = &[
     &REQUESTS_IN_FLIGHT,
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
+    &COMPRESS_RESPONSES,
+    &COMPRESS_INPUT_BYTES,
+    &COMPRESS_OUTPUT_BYTES,
+    &COMPRESS_SKIPPED,
     &GRPC_CALLS,
     &TUNNELS_OPEN,
     &TUNNELS_ENDED,
@@ -485,6 +492,7 @@ fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
     sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
     tunnels::read(sheet, route, shards);
+    compression::read(sheet, route, shards);
 }
 
 fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {

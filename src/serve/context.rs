@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::activity::Activity;
+use super::compress::Wanted;
 use super::failure::Failure;
 use super::ids::RequestIds;
 use super::passage::Begun;
@@ -139,12 +140,16 @@ impl Exchange {
         });
     }
 
-    /// Notes which route the request takes, and whom its answer may be shown to.
+    /// Notes which route the request takes, and whom and how its answer may be shown to.
     pub(super) fn take_route(&self, route: &Arc<Route>) {
         self.note_taste(&route.pages);
         self.notes.write(|story| {
             story.in_flight = Some(route.meter.begin());
             story.shown_to = route.cors.as_ref().and_then(|cors| cors.admitted(&self.head.headers));
+            story.wanted = route
+                .compress
+                .as_ref()
+                .map(|settings| Wanted::read(settings, &self.head, self.connection.client_certificate.is_some()));
             story.route = Some(Arc::clone(route));
         });
     }
@@ -233,6 +238,8 @@ pub(super) struct Story {
     pub(super) shown_to: Option<HeaderValue>,
     /// Whether the client asked for what a browser shows; `None` where there is nothing to show it.
     pub(super) takes_page: Option<bool>,
+    /// How the answer may come, on a route that compresses.
+    pub(super) wanted: Option<Wanted>,
     /// Whether the answer is in no shared cache, whatever the upstream and the route say.
     pub(super) private: bool,
     /// Whether the answer is in no shared cache unless the upstream or the route says so.
@@ -263,6 +270,7 @@ impl Notes {
             in_flight: None,
             shown_to: None,
             takes_page: None,
+            wanted: None,
             private: false,
             personal: false,
             subject: None,

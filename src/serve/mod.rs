@@ -6,6 +6,7 @@
 mod act;
 mod activity;
 mod calls;
+mod compress;
 mod connection;
 mod context;
 mod dispatch;

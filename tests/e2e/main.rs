@@ -13,6 +13,7 @@ mod auth;
 mod bodies;
 mod boundary;
 mod cli;
+mod compress;
 mod cors;
 mod error_pages;
 mod flood;

@@ -10,7 +10,7 @@ use super::super::suggest;
 use super::super::values::{Internal, Route};
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, cors, error_pages, fields, hosts, internal, overlap, path, security, tunnel};
+use super::{action, auth, compress, cors, error_pages, fields, hosts, internal, overlap, path, security, tunnel};
 use crate::auth::RouteAuth;
 use crate::serve::ErrorPage;
 
@@ -91,6 +91,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let default_headers = security::security_headers(context, &raw.security_headers);
     let error_pages = error_pages::of_route(context, &raw.error_pages, &known.error_pages);
     let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
+    let compress = compress::compress(context, raw, &label);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
@@ -110,6 +111,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         default_headers,
         error_pages,
         cors,
+        compress,
         body_bytes,
         tunnels,
     };

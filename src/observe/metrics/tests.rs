@@ -33,6 +33,7 @@ fn exercised() -> Arc<Metrics> {
     route.finish(&Method::GET, 200, Duration::from_millis(3), 1, 2);
     route.called(14);
     route.tunnel().ended(TunnelCause::Closed);
+    route.compressed("br").moved(100, 20);
     metrics.auth(0, "api").permitted();
     metrics.endpoint(0, "web", "127.0.0.1:8000").reused();
     metrics.listener(0, "https").handshake(Handshake::Done(TlsVersion::Tls13));
