@@ -1,7 +1,7 @@
 //! Clients that send or take slowly, before servers that serve one request at a time: they hold nothing there, and get what they would
 //! have got.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,8 +18,11 @@ use crate::support::{eventually, h2, tls, within};
 const LARGE: usize = 24_000_000;
 const APP: [&str; 1] = ["upstream=\"app\""];
 
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
+/// Made once: it takes a while in a build for tests.
+static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| (0..=250).cycle().take(LARGE).collect());
+
+fn pattern(length: usize) -> &'static [u8] {
+    &PATTERN[..length]
 }
 
 /// A gateway before a server that serves one request at a time.
@@ -320,7 +323,7 @@ async fn broken_off(stalls: bool) -> Origin {
             return;
         }
         conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n")).await;
-        conn.send(&pattern(LARGE)[..LARGE / 4 * 3]).await;
+        conn.send(pattern(LARGE / 4 * 3)).await;
         if stalls {
             conn.until_closed().await;
         }
@@ -331,6 +334,7 @@ async fn broken_off(stalls: bool) -> Origin {
 #[tokio::test]
 async fn a_truncated_response_stays_truncated() {
     for (stalls, stage) in [(false, "stage=\"reset\""), (true, "stage=\"read_timeout\"")] {
+        LazyLock::force(&PATTERN); // no part of the pauses here
         let origin = broken_off(stalls).await;
         let gateway = before(&origin, "read_timeout_secs = 1").start().await;
         let mut slow = unread(&gateway, "/broken").await;
