@@ -11,6 +11,7 @@ mod book;
 mod cells;
 mod compression;
 mod family;
+mod kept;
 mod meters;
 mod numbers;
 mod sheet;
@@ -127,7 +128,16 @@ const SPOOL_BYTES: Family =
     Family::gauge("portcullis_spool_bytes", "Bytes of spooled request bodies on disk now, by upstream.", &["upstream"]);
 const SPOOLED_REQUESTS: Family = Family::counter(
     "portcullis_spooled_requests_total",
-    "Requests whose body was spooled, because its length had to be known, by upstream.",
+    "Requests whose body was spooled: read whole before it was passed on, by upstream.",
+    &["upstream"],
+);
+const BUFFERED_BYTES: Family =
+    Family::gauge("portcullis_buffered_response_bytes", "Bytes of responses on disk for slow clients.", &["upstream"]);
+const BUFFERED_RESPONSES: Family =
+    Family::counter("portcullis_buffered_responses_total", "Responses read ahead of slow clients.", &["upstream"]);
+const BUFFERED_WRITTEN: Family = Family::counter(
+    "portcullis_buffered_response_written_bytes_total",
+    "Bytes of responses that were written to disk for slow clients, by upstream.",
     &["upstream"],
 );
 const TLS_HANDSHAKES: Family = Family::counter(
@@ -239,6 +249,9 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_WAITING,
     &SPOOL_BYTES,
     &SPOOLED_REQUESTS,
+    &BUFFERED_BYTES,
+    &BUFFERED_RESPONSES,
+    &BUFFERED_WRITTEN,
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
@@ -466,10 +479,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
-        for spool in self.spools.status() {
-            sheet.put(&SPOOL_BYTES, &[&spool.upstream], spool.disk_bytes);
-            sheet.put(&SPOOLED_REQUESTS, &[&spool.upstream], spool.bodies);
-        }
+        self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));

@@ -25,5 +25,5 @@ pub use metrics::{
     RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure, Vocabulary, WorkerMeter,
 };
 pub use settings::*;
-pub use spools::{SpoolStatus, Spools};
+pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

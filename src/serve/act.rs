@@ -186,17 +186,14 @@ pub(super) async fn proxy(
     arrive(upstream.forward(request, &behalf).await, &watch, notes)
 }
 
-/// The request when it may leave: its body is read ahead, and what the gateway says of it is signed.
+/// The request when it may leave: as much of its body is there as must be, and what the gateway says of it is signed.
 pub(super) async fn depart(
     upstream: &Upstream,
     outgoing: Outgoing<'_>,
 ) -> Result<(Request<RequestBody>, OnBehalf), Failure> {
     let Outgoing { mut request, behalf, statement } = outgoing;
     let watch = request.body().watch();
-    match upstream.spool().filter(|_| request.body().size_hint().exact().is_none()) {
-        Some(spool) => request.body_mut().spool(spool).await?,
-        None => request.body_mut().read_ahead().await,
-    }
+    upstream.gather(request.body_mut()).await?;
     if !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
         return Err(Failure::of_upstream(UpstreamFailure::RequestBody, watch.fate()));
     }

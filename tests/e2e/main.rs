@@ -12,6 +12,7 @@ mod answers;
 mod auth;
 mod bodies;
 mod boundary;
+mod buffer;
 mod cli;
 mod compress;
 mod cors;
