@@ -19,6 +19,7 @@ use super::identity::{Identity, Statement};
 use super::issuer::Issuer;
 use super::json::Value;
 use super::link;
+use super::path::ClaimPath;
 use super::place::{self, Found};
 use super::policy::TokenPolicy;
 use super::revoke::{DenyList, digest_of, token_digest};
@@ -91,6 +92,11 @@ impl Permit {
     /// The subject of the token, as its issuer's `subject_claim` names it; a number reads as it was written.
     pub fn subject(&self) -> Option<&str> {
         self.granted()?.verified.subject.as_deref()
+    }
+
+    /// What the token says at a place, a number as it was written; nothing of what is no text, number or truth value.
+    pub fn claim(&self, path: &ClaimPath) -> Option<Cow<'_, str>> {
+        text_of(self.granted()?.verified.claims.at(path)?)
     }
 
     /// The issuer of the token.

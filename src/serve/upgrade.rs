@@ -128,8 +128,8 @@ impl Wanted {
         if let Err(error) = websocket::check_switch(&switched.head.headers, &self.key) {
             return Err(switched.refused(error));
         }
-        let Switched { head, stream, endpoint, connect, first_byte } = *switched;
-        Ok(Forwarded { response: Ok((head.headers, stream)), endpoint, connect, first_byte })
+        let Switched { head, stream, endpoint, connect, first_byte, binds } = *switched;
+        Ok(Forwarded { response: Ok((head.headers, stream)), endpoint, connect, first_byte, binds })
     }
 
     /// An answer like any other, but that to a CONNECT every 2xx would open a tunnel (RFC 8441 section 5).

@@ -22,7 +22,7 @@ use super::multiplex::{StreamLease, Trunks};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
-use super::{Address, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
+use super::{Address, OnBehalf, Presence, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
 use crate::observe::{EndpointMeter, Held, UpstreamFailure as Stage};
 use crate::shutdown::Tasks;
@@ -38,12 +38,15 @@ const LOOK_BEHIND: u32 = 8;
 pub(super) struct Shared {
     pub(super) permits: Arc<Semaphore>,
     pub(super) keep_alive: KeepAlive,
+    /// Outlives the rest, which is about connections.
+    pub(super) presence: Arc<Presence>,
     wanted: Arc<Notify>,
 }
 
 impl Shared {
-    pub(super) fn new(settings: &UpstreamSettings) -> Arc<Self> {
+    pub(super) fn new(settings: &UpstreamSettings, presence: Arc<Presence>) -> Arc<Self> {
         Arc::new(Self {
+            presence,
             permits: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
             keep_alive: KeepAlive::new(settings.keep_alive, Instant::now()),
             wanted: Arc::new(Notify::new()),
@@ -179,6 +182,16 @@ impl Endpoint {
     /// Requests of this worker that hold a lease.
     pub(super) fn leased(&self) -> usize {
         self.leased.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is the one that is shared as `shared`.
+    pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
+    /// What is known of its address.
+    pub(super) fn presence(&self) -> &Presence {
+        &self.shared.presence
     }
 
     /// A carrier that meets `need`. A uwsgi `packet` opens a connection of its own.

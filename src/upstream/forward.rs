@@ -20,7 +20,7 @@ use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::interim::OnInterim;
 use super::multiplex::StreamLease;
-use super::{Upstream, UpstreamFailure, Wire, buffer, multiplex, uwsgi, whoami};
+use super::{Affinity, Upstream, UpstreamFailure, Wire, buffer, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, RequestBody, hop};
 use crate::proxy_protocol;
@@ -43,6 +43,8 @@ pub struct OnBehalf {
     pub local: SocketAddr,
     /// Who is told of interim responses, if the client can be.
     pub interim: Option<OnInterim>,
+    /// What endpoints are chosen by, where that is a claim.
+    pub affinity: Option<Affinity>,
 }
 
 impl OnBehalf {
@@ -63,19 +65,21 @@ pub struct Forwarded<T = Response<Body>> {
     pub connect: Duration,
     /// Time from then to the response's head.
     pub first_byte: Duration,
+    /// Whether it gives its client, and nobody else, the cookie of this endpoint.
+    pub binds: bool,
 }
 
 impl<T> Forwarded<T> {
     /// The same with something else in the place of the response.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
-        let Self { response, endpoint, connect, first_byte } = self;
-        Forwarded { response: change(response), endpoint, connect, first_byte }
+        let Self { response, endpoint, connect, first_byte, binds } = self;
+        Forwarded { response: change(response), endpoint, connect, first_byte, binds }
     }
 }
 
 impl Forwarded {
     fn new(response: Response<Body>, endpoint: Arc<str>, connect: Duration, begun: Instant) -> Self {
-        Self { response, endpoint, connect, first_byte: begun.elapsed().saturating_sub(connect) }
+        Self { response, endpoint, connect, first_byte: begun.elapsed().saturating_sub(connect), binds: false }
     }
 }
 
@@ -126,15 +130,20 @@ impl Upstream {
             None if repeatable => Need::Any,
             None => Need::Trusted,
         };
-        let mut endpoint = self.pick(None);
+        let wish = self.members.wish(&mut request, behalf);
+        let mut at = self.members.pick(wish, None);
         for attempt in 1.. {
+            let endpoint = self.members.at(at);
             let answered = self.attempt(endpoint, request, need, repeatable, &watch, behalf).await;
             let failed = match answered {
-                Ok(answered) => return Ok(answered),
+                Ok(mut answered) => {
+                    answered.binds = self.members.keep(wish, at, behalf.secure, answered.response.headers_mut());
+                    return Ok(answered);
+                }
                 Err(failed) => failed,
             };
             let again =
-                failed.request.filter(|_| attempt < ATTEMPTS && (!failed.unreachable || self.endpoints.len() > 1));
+                failed.request.filter(|_| attempt < ATTEMPTS && (!failed.unreachable || self.members.len() > 1));
             // An idle connection that was closed meanwhile is a retry, but no failure of the endpoint.
             if let Some(stage) = failed.failure.stage().filter(|_| again.is_none() || failed.unreachable) {
                 endpoint.meter.failed(stage);
@@ -144,24 +153,13 @@ impl Upstream {
             };
             endpoint.meter.retried();
             if failed.unreachable {
-                endpoint = self.pick(Some(endpoint));
+                at = self.members.pick(wish, Some(at));
             } else {
                 need = Need::Fresh;
             }
             request = unsent;
         }
         unreachable!("the loop ends by its bound on attempts")
-    }
-
-    /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
-    pub(super) fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
-        let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let count = self.endpoints.len();
-        (0..count)
-            .map(|at| &self.endpoints[(first.wrapping_add(at)) % count])
-            .filter(|endpoint| count == 1 || not.is_none_or(|not| !std::ptr::eq(*endpoint, not)))
-            .min_by_key(|endpoint| endpoint.leased())
-            .expect("an upstream has at least one endpoint: `config` refuses an empty list")
     }
 
     async fn attempt(

@@ -4,6 +4,9 @@
 //! client is, what a permit is and how a failure is answered.
 
 mod address;
+mod affinity;
+mod balance;
+mod balance_settings;
 mod body;
 mod buffer;
 mod connect;
@@ -12,7 +15,9 @@ mod failure;
 mod forward;
 mod interim;
 mod keepalive;
+mod members;
 mod multiplex;
+mod presence;
 mod settings;
 mod slot;
 mod stream;
@@ -22,12 +27,15 @@ mod uwsgi;
 mod whoami;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 pub use address::{Address, AddressError, Place, Wire};
+pub use affinity::Affinity;
+pub use balance_settings::{Balance, HashOn, Rank, SealSecret, StickySettings};
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
 pub use interim::{Interim, OnInterim};
+pub use presence::Presence;
 pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
 pub use upgrade::{Switched, TunnelEnd, Upgrade};
@@ -37,11 +45,14 @@ use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;
 use buffer::Buffers;
 use endpoint::{Endpoint, Shared};
+use members::Members;
 
-/// What the whole process shares about one upstream: permits, learned keep-alive. Survives reloads that leave its settings alone.
+/// What the whole process shares about one upstream: permits, learned keep-alive. What belongs to one endpoint survives reloads that keep
+/// the endpoint and how it is connected to.
 #[derive(Debug)]
 pub struct Group {
     settings: Arc<UpstreamSettings>,
+    /// Parallel to the settings' endpoints.
     shared: Vec<Arc<Shared>>,
     /// There if an endpoint wants it.
     tls: Option<TlsClient>,
@@ -55,8 +66,7 @@ pub struct Group {
 #[derive(Debug)]
 pub struct Upstream {
     settings: Arc<UpstreamSettings>,
-    endpoints: Vec<Endpoint>,
-    turn: AtomicUsize,
+    members: Members,
     spool: Option<Spool>,
     buffers: Option<Arc<Buffers>>,
 }
@@ -74,7 +84,7 @@ impl Upstream {
 
     /// Whether all endpoints take many requests on one connection, so that one which lasts holds little.
     pub fn converses(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http2)
+        self.members.endpoints().all(|endpoint| endpoint.address.wire == Wire::Http2)
     }
 
     /// Takes as much of a request's body as must be there before a connection is leased: a client that sends slowly keeps itself waiting
@@ -102,7 +112,9 @@ impl Upstream {
 impl Group {
     /// A group whose endpoints nothing is known of yet.
     pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamTlsProblem> {
-        let shared = settings.endpoints.iter().map(|_| Shared::new(&settings)).collect();
+        let now = Instant::now();
+        let fresh = |_: &Address| Shared::new(&settings, Arc::new(Presence::new(now)));
+        let shared = settings.endpoints.iter().map(fresh).collect();
         let wants_tls = settings.endpoints.iter().any(|address| address.tls);
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
         let spool = settings.spools().then(|| Spool::new(settings.spool.clone()));
@@ -110,7 +122,8 @@ impl Group {
         Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer })
     }
 
-    /// What is kept for the upstream that had this name before counts for this one.
+    /// What is known and kept for the upstream that had this name before counts for this one. An endpoint that stays keeps its presence, and
+    /// its connections too if nothing changed about how they are made; one that is new warms up.
     #[must_use]
     pub fn continuing(self, before: &Self) -> Self {
         let continuing = |now: Option<Spool>, before: &Option<Spool>| match (now, before) {
@@ -119,7 +132,25 @@ impl Group {
         };
         let spool = continuing(self.spool, &before.spool);
         let buffer = continuing(self.buffer, &before.buffer);
-        Self { spool, buffer, ..self }
+        let (now, alike) = (Instant::now(), self.settings.connects_like(&before.settings));
+        let shared = self.settings.endpoints.iter().map(|address| match before.shared_of(address) {
+            Some(same) if alike => Arc::clone(same),
+            Some(same) => Shared::new(&self.settings, Arc::clone(&same.presence)),
+            None => Shared::new(&self.settings, Arc::new(Presence::added(now))),
+        });
+        let shared = shared.collect();
+        let tls = if alike && before.tls.is_some() { before.tls.clone() } else { self.tls };
+        Self { spool, buffer, shared, tls, settings: self.settings }
+    }
+
+    fn shared_of(&self, address: &Address) -> Option<&Arc<Shared>> {
+        let at = self.settings.endpoints.iter().position(|known| known == address)?;
+        self.shared.get(at)
+    }
+
+    /// Its endpoints, and what is known of each whatever connections there are.
+    pub fn presences(&self) -> impl Iterator<Item = (&Address, &Arc<Presence>)> {
+        self.settings.endpoints.iter().zip(self.shared.iter().map(|shared| &shared.presence))
     }
 
     /// Where requests' bodies are kept until they are whole, if any are.
@@ -137,17 +168,25 @@ impl Group {
         &self.settings
     }
 
-    /// The group as one worker will use it; connections and slow clients' responses have their tasks on `tasks`, `meter` gives each endpoint its meter.
-    pub fn on_worker(&self, tasks: &Tasks, meter: impl Fn(&Address) -> EndpointMeter) -> Upstream {
-        let endpoints = self.settings.endpoints.iter().zip(&self.shared);
+    /// The group as one worker will use it; connections and slow clients' responses have their tasks on `tasks`, `meter` gives each endpoint
+    /// its meter. What the same worker had `before` of endpoints that continue is used on, with all connections.
+    pub fn on_worker(
+        &self,
+        tasks: &Tasks,
+        meter: impl Fn(&Address) -> EndpointMeter,
+        before: Option<&Upstream>,
+    ) -> Upstream {
         let endpoint = |(address, shared): (&Address, &Arc<Shared>)| {
-            let tls = self.tls.clone().filter(|_| address.tls);
-            Endpoint::new(address.clone(), tls, Arc::clone(shared), meter(address), tasks.clone())
+            let known = before.and_then(|before| before.members.endpoints().find(|endpoint| endpoint.is_of(shared)));
+            known.cloned().unwrap_or_else(|| {
+                let tls = self.tls.clone().filter(|_| address.tls);
+                Arc::new(Endpoint::new(address.clone(), tls, Arc::clone(shared), meter(address), tasks.clone()))
+            })
         };
+        let endpoints = self.settings.endpoints.iter().zip(&self.shared).map(endpoint).collect();
         Upstream {
             settings: Arc::clone(&self.settings),
-            endpoints: endpoints.map(endpoint).collect(),
-            turn: AtomicUsize::new(0),
+            members: Members::new(endpoints, Arc::clone(&self.settings)),
             spool: self.spool.clone(),
             buffers: self.buffer.clone().map(|spool| Arc::new(Buffers::new(spool, tasks.clone()))),
         }
