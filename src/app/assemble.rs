@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use super::drains::Known;
 use super::publish::documents;
 use crate::auth::{
     Authority, ClaimPath, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys,
@@ -156,6 +157,17 @@ impl Assembly {
             });
             status.collect()
         }
+    }
+
+    /// The endpoints of all upstreams.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = Known> {
+        self.groups.iter().flat_map(|group| {
+            group.presences().map(|(address, presence)| Known {
+                upstream: group.settings().name.clone(),
+                endpoint: address.to_string().into(),
+                presence: Arc::clone(presence),
+            })
+        })
     }
 
     /// The issuers, in the order of the configuration.

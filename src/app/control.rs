@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
+use super::drains::DrainDesk;
 use super::quic::{Addresses, Change};
 use super::revocation::RevocationDesk;
 use super::upkeep::{self, Upkeep};
@@ -55,6 +56,7 @@ pub(super) struct Control {
     admin: CancellationToken,
     upkeep: Upkeep,
     revocations: Arc<RevocationDesk>,
+    drains: Arc<DrainDesk>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
@@ -75,7 +77,8 @@ impl Control {
     ) -> Result<Self, AppError> {
         let board = Arc::new(Board::new(metrics.key_sets().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
-        let admin = serve_admin(&config, &metrics, &board, &revocations)?;
+        let drains = Arc::new(DrainDesk::default());
+        let admin = serve_admin(&config, &metrics, &board, (&revocations, &drains))?;
         let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
         let quic = Addresses::default().change(&config.listeners, &bound, config.server.workers)?;
         for address in inherited.unclaimed() {
@@ -119,6 +122,7 @@ impl Control {
             admin,
             upkeep: Upkeep::default(),
             revocations,
+            drains,
             list_refused: None,
             refused: None,
             waiting: String::new(),
@@ -370,6 +374,7 @@ impl Control {
         self.upkeep.keep_fresh(self.assembly.remotes());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
+        self.drains.know(self.assembly.endpoints());
         self.board.published(self.generation, self.config(), certificates);
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(
@@ -404,7 +409,7 @@ fn serve_admin(
     config: &Config,
     metrics: &Arc<Metrics>,
     board: &Arc<Board>,
-    revocations: &Arc<RevocationDesk>,
+    (revocations, drains): (&Arc<RevocationDesk>, &Arc<DrainDesk>),
 ) -> Result<CancellationToken, AppError> {
     let stop = CancellationToken::new();
     if let Some(address) = config.admin {
@@ -414,7 +419,7 @@ fn serve_admin(
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let board = Arc::clone(board);
         let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
-        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _));
+        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _).draining(Arc::clone(drains) as _));
         let tasks = TaskTracker::new();
         tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
     }

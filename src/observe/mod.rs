@@ -14,8 +14,8 @@ mod tracing;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
 pub use admin::{
-    Admin, CertificateStatus, EndpointStatus, ListenerStatus, Refused, ReloadStatus, Revocations, RouteStatus, Status,
-    StatusSource, Why,
+    Admin, CertificateStatus, Drains, EndpointStatus, ListenerStatus, Refused, ReloadStatus, Revocations, RouteStatus,
+    Status, StatusSource, Why,
 };
 pub use chain::Chain;
 pub use key_sets::{KeySetStatus, KeySets};

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::support::client::{Client, get};
-use crate::support::eventually;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
 use crate::support::port::Port;
 use crate::support::token::{self, bearer};
 use crate::support::wire::Message;
+use crate::support::{eventually, scrape};
 
 /// Origins that all answer.
 async fn origins(count: usize) -> Vec<Origin> {
@@ -80,23 +80,20 @@ async fn an_endpoint_that_is_busy_is_spared() {
     let (busy, gate) = Origin::gated().await;
     let quick = Origin::hello().await;
     let gateway = Setup::endpoints([busy.endpoint(), quick.endpoint()]).start().await;
-    let mut waiting = Client::plain(gateway.http).await;
     // Until one waits at the first, requests may go to either.
+    let mut clients = Vec::new();
     while busy.requests().is_empty() {
-        waiting.send(get("/")).await;
-        let answered = eventually("a request somewhere", || async {
-            let quick = quick.requests().len();
-            (busy.requests().len() + quick > 0).then_some(busy.requests().is_empty())
-        });
-        if answered.await {
-            waiting.answer().await;
-        }
+        let mut client = Client::plain(gateway.http).await;
+        client.send(get("/")).await;
+        clients.push(client);
+        let arrived = || async { (busy.requests().len() + quick.requests().len() == clients.len()).then_some(()) };
+        eventually("a request somewhere", arrived).await;
     }
     let before = quick.requests().len();
     ask(&gateway, 40, "").await;
     assert_eq!((busy.requests().len(), quick.requests().len() - before), (1, 40));
     gate.add_permits(1);
-    assert_eq!(waiting.answer().await.status(), 200);
+    assert_eq!(clients.pop().unwrap().answer().await.status(), 200);
 }
 
 #[tokio::test]
@@ -284,4 +281,69 @@ async fn a_new_endpoint_begins_with_little_where_it_is_to_start_slowly() {
     gateway.until_generation(2).await;
     ask(&gateway, 110, "").await;
     assert_eq!(counts(&origins), [100, 10], "a tenth of its weight");
+}
+
+/// What the admin listener answers to an order about an endpoint.
+async fn order(gateway: &Gateway, origin: &Origin, order: &str) -> Message {
+    let path = format!("/upstreams/app/endpoints/{}/{order}", origin.endpoint());
+    let request = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", gateway.admin);
+    Client::plain(gateway.admin).await.ask(request).await
+}
+
+#[tokio::test]
+async fn a_drained_endpoint_finishes_what_it_has_and_gets_nothing_until_it_is_put_back() {
+    let (leaving, gate) = Origin::gated().await;
+    let staying = Origin::hello().await;
+    let keys = "balance = \"round-robin\"";
+    let gateway = Setup::endpoints([leaving.endpoint(), staying.endpoint()]).upstream(keys).start().await;
+    let mut waiting = Client::plain(gateway.http).await;
+    waiting.send(get("/")).await;
+    eventually("a request at the endpoint", || async { (leaving.requests().len() == 1).then_some(()) }).await;
+
+    let answer = order(&gateway, &leaving, "drain").await;
+    assert_eq!((answer.status(), answer.json()["drained"].as_bool()), (200, Some(true)));
+    ask(&gateway, 20, "").await;
+    assert_eq!((leaving.requests().len(), staying.requests().len()), (1, 20));
+    gateway.edit(|text| text.replace(keys, &format!("{keys}\nread_timeout_secs = 59\nmax_connections = 9")));
+    gateway.until_generation(2).await;
+    ask(&gateway, 20, "").await;
+    assert_eq!((leaving.requests().len(), staying.requests().len()), (1, 40), "a reload forgets nothing");
+    let page = scrape::ask(gateway.admin, "/").await.text();
+    assert!(page.contains("drained") && page.contains("in use"), "{page}");
+
+    gate.add_permits(100);
+    assert_eq!(waiting.answer().await.status(), 200, "what it had is finished");
+    assert_eq!(order(&gateway, &leaving, "undrain").await.status(), 200);
+    ask(&gateway, 20, "").await;
+    assert_eq!((leaving.requests().len(), staying.requests().len()), (11, 50));
+}
+
+#[tokio::test]
+async fn the_last_endpoint_can_not_be_drained_nor_one_that_is_not_there() {
+    let origins = origins(2).await;
+    let gateway = before(&origins).start().await;
+    assert_eq!(order(&gateway, &origins[0], "drain").await.status(), 200);
+    let refused = order(&gateway, &origins[1], "drain").await;
+    assert_eq!(refused.status(), 409);
+    assert!(refused.text().contains("the last endpoint of `app` in use"), "{}", refused.text());
+    assert_eq!(order(&gateway, &Origin::hello().await, "drain").await.status(), 404);
+    ask(&gateway, 10, "").await;
+    assert_eq!(counts(&origins), [0, 10]);
+    let listing = format!("GET /upstreams HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.admin);
+    let list = Client::plain(gateway.admin).await.ask(listing).await.json();
+    let drained = |at: usize| list["endpoints"][at]["drained"].as_bool();
+    assert_eq!((drained(0), drained(1)), (Some(true), Some(false)));
+}
+
+#[tokio::test]
+async fn a_client_bound_to_an_endpoint_that_is_drained_is_bound_to_another() {
+    let origins = origins(2).await;
+    let gateway = before(&origins).upstream(STICKY).start().await;
+    let mut client = Client::plain(gateway.http).await;
+    let cookie = bound(&client.get("/").await).unwrap();
+    let home = counts(&origins).iter().position(|count| *count == 1).unwrap();
+    assert_eq!(order(&gateway, &origins[home], "drain").await.status(), 200);
+    let answer = client.get_with("/", &format!("Cookie: {cookie}\r\n")).await;
+    assert!(bound(&answer).is_some_and(|given| given != cookie));
+    assert_eq!(counts(&origins)[1 - home], 1);
 }

@@ -99,10 +99,10 @@ fn route_numbers(page: &mut String, numbers: Option<&RouteNumbers>) {
 }
 
 fn endpoints_table(page: &mut String, endpoints: &[EndpointStatus], numbers: &Endpoints) {
-    open(page, "Upstreams", &["upstream", "endpoint"], &["open", "leased", "slots", "waiting", "errors"]);
+    open(page, "Upstreams", &["upstream", "endpoint", "use"], &["open", "leased", "slots", "waiting", "errors"]);
     for at in endpoints {
         let numbers = numbers.get(&(at.upstream.clone(), at.endpoint.clone())).copied().unwrap_or_default();
-        row(page, &[&at.upstream, &at.endpoint], |page| {
+        row(page, &[&at.upstream, &at.endpoint, if at.drained { "drained" } else { "in use" }], |page| {
             cell(page, Tone::Plain, numbers.open);
             cell(page, Tone::Plain, numbers.leased);
             cell(page, Tone::Plain, at.slots);
@@ -309,7 +309,7 @@ mod tests {
                 policy: evil.into(),
                 action: evil.into(),
             }],
-            endpoints: vec![EndpointStatus { upstream: evil.into(), endpoint: evil.into(), slots: 1 }],
+            endpoints: vec![EndpointStatus { upstream: evil.into(), endpoint: evil.into(), slots: 1, drained: true }],
             ..Status::default()
         };
         assert!(!render(&status, &Routes::new(), &Endpoints::new(), UNIX_EPOCH).contains("<script"));
