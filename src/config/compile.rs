@@ -11,6 +11,7 @@ mod cors;
 mod demand;
 mod fetch;
 mod fields;
+mod files;
 mod hosts;
 mod hsts;
 mod identity;

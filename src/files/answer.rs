@@ -15,6 +15,7 @@ use super::media_type;
 use super::open::Identity;
 use super::range::{self, Ranged, Span};
 use crate::http::Body;
+use crate::http::coding::Coding;
 use crate::http::conditional::{self, Validators, Verdict, evaluate, range_applies};
 
 /// Everything an answer says about a file but its bytes, made once a file.
@@ -56,6 +57,22 @@ impl Representation {
         Self { size, validators, headers }
     }
 
+    /// The same contents in a coding: another representation, with a tag of its own (section 8.8.3.3).
+    pub(super) fn coded(mut self, coding: Coding) -> Self {
+        let tag = self.validators.etag.as_bytes();
+        let tag = [&tag[..tag.len() - 1], b"-", coding.name().as_bytes(), b"\""].concat();
+        self.validators.etag = HeaderValue::from_bytes(&tag).expect("a tag and a name are a value");
+        self.headers.insert(header::ETAG, self.validators.etag.clone());
+        self.headers.insert(header::CONTENT_ENCODING, coding.value());
+        self
+    }
+
+    /// One of several between which `Accept-Encoding` decides: whichever is sent, caches must know (section 12.5.5).
+    pub(super) fn varying(mut self) -> Self {
+        self.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        self
+    }
+
     /// What to send for this request, a GET or HEAD. Ranges are for GET alone (section 14.2).
     pub(super) fn plan(&self, method: &Method, headers: &HeaderMap) -> Result<Plan, FilesError> {
         match evaluate(headers, &self.validators) {
@@ -88,8 +105,8 @@ impl Representation {
 
     /// What a 304 repeats of a 200 (section 15.4.5); `Date` is hyper's.
     fn reminder(&self) -> HeaderMap {
-        const REPEATED: [HeaderName; 4] =
-            [header::ETAG, header::LAST_MODIFIED, header::CACHE_CONTROL, header::X_CONTENT_TYPE_OPTIONS];
+        const REPEATED: [HeaderName; 5] =
+            [header::ETAG, header::LAST_MODIFIED, header::CACHE_CONTROL, header::VARY, header::X_CONTENT_TYPE_OPTIONS];
         let mut headers = HeaderMap::with_capacity(REPEATED.len());
         for name in REPEATED {
             if let Some(value) = self.headers.get(&name) {

@@ -18,6 +18,7 @@ mod resolve;
 mod settings;
 mod site;
 mod stream;
+mod variants;
 
 pub use error::FilesError;
 pub use settings::*;

@@ -13,6 +13,8 @@ pub struct SiteSettings {
     pub index: Vec<Box<str>>,
     /// `Cache-Control` of 200, 206 and 304 answers; `None` sends none.
     pub cache_control: Option<HeaderValue>,
+    /// Whether a file's precompressed siblings are sent to clients that take them.
+    pub precompressed: bool,
     /// Files up to this many bytes are answered from memory.
     pub cache_file_bytes: u64,
     /// How many bytes of files this site keeps in memory, per worker: contents, paths and headers. Zero keeps none.

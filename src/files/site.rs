@@ -13,15 +13,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::answer::{Representation, redirect_to_slash};
-use super::cache::{Entry, Lookup, Memory};
+use super::cache::{Entry, Held, Lookup, Memory};
 use super::error::FilesError;
-use super::load::{Loaded, Terms, load};
+use super::load::{Loaded, State, Terms, load};
 use super::open::{Identity, Opened, Root};
 use super::range::Span;
 use super::resolve::{admits, resolve};
 use super::settings::SiteSettings;
 use super::stream::FileStream;
-use crate::http::Body;
+use super::variants::Variants;
+use crate::http::coding::Coding;
+use crate::http::{Body, own_value};
 
 /// A directory that answers GET and HEAD.
 ///
@@ -31,6 +33,7 @@ pub struct Site {
     root: Arc<Root>,
     index: Arc<[Box<str>]>,
     cache_control: Option<HeaderValue>,
+    precompressed: bool,
     small_bytes: u64,
     memory: Memory,
     visits: Arc<Semaphore>,
@@ -54,7 +57,9 @@ impl Site {
         Ok(Self {
             root: Arc::new(Root::open(settings.root, now)?),
             index: settings.index.into(),
-            cache_control: settings.cache_control,
+            // Answers count references to it, and the settings are every worker's.
+            cache_control: settings.cache_control.as_ref().map(own_value),
+            precompressed: settings.precompressed,
             small_bytes: settings.cache_file_bytes,
             memory: Memory::new(settings.cache_total_bytes, now),
             visits: Arc::new(Semaphore::new(VISITS_AT_ONCE)),
@@ -110,8 +115,9 @@ impl Site {
             }
             turn
         };
-        let known = held.as_ref().and_then(|entry| entry.known());
-        let terms = Terms { small_bytes: self.small_bytes, known, now: asked.now };
+        let known = held.as_ref().and_then(|entry| entry.known().cloned());
+        let Self { small_bytes, precompressed, .. } = *self;
+        let terms = Terms { small_bytes, precompressed, known, now: asked.now };
         // Taken before the file is looked at: a change after this moment must not count as settled.
         let wall = SystemTime::now();
         let loaded = self.load(turn, asked.path, terms).await?;
@@ -126,21 +132,24 @@ impl Site {
         held: Option<Arc<Entry>>,
         loaded: Loaded,
     ) -> Result<Response<Body>, FilesError> {
-        let represent =
-            |identity: &Identity, name: &str| Representation::new(identity, name, self.cache_control.as_ref(), wall);
         match (loaded, held) {
             (Loaded::Unchanged, Some(entry)) => {
                 self.memory.confirm(&entry, asked.now);
                 asked.remembered(&entry)
             }
-            (Loaded::Small { identity, path, content }, _) => {
-                let (representation, settled) = (represent(&identity, &path), identity.settled(wall));
-                let entry = self.memory.keep(asked.path, asked.now, representation, content, identity, settled);
-                asked.remembered(&entry)
+            (Loaded::Small { files, path }, _) => {
+                let state = State { files: files.as_ref().map(|_, file| file.identity) };
+                let varies = files.vary();
+                let variants = files.map(|coding, file| {
+                    let representation = self.represent(&file.identity, &path, coding, varies, wall);
+                    Held { representation, content: file.content }
+                });
+                let settled = state.settled(wall);
+                asked.remembered(&self.memory.keep(asked.path, asked.now, variants, state, settled))
             }
-            (Loaded::Large(opened), _) => {
+            (Loaded::Large(files), _) => {
                 self.memory.forget(asked.path);
-                asked.streamed(&represent(&opened.identity, &opened.path), opened)
+                self.stream(asked, files, wall)
             }
             (Loaded::Directory, _) => {
                 self.memory.forget(asked.path);
@@ -151,6 +160,33 @@ impl Site {
                 Err(FilesError::NotFound)
             }
         }
+    }
+
+    fn stream(
+        &self,
+        asked: Asked<'_>,
+        files: Variants<Opened>,
+        wall: SystemTime,
+    ) -> Result<Response<Body>, FilesError> {
+        let varies = files.vary();
+        let (coding, opened) = files.into_chosen(asked.headers);
+        asked.streamed(&self.represent(&opened.identity, &opened.path, coding, varies, wall), opened)
+    }
+
+    fn represent(
+        &self,
+        identity: &Identity,
+        path: &str,
+        coding: Option<Coding>,
+        varies: bool,
+        wall: SystemTime,
+    ) -> Representation {
+        let plain = Representation::new(identity, path, self.cache_control.as_ref(), wall);
+        let representation = match coding {
+            Some(coding) => plain.coded(coding),
+            None => plain,
+        };
+        if varies { representation.varying() } else { representation }
     }
 
     async fn wait_for_turn(&self) -> Result<OwnedSemaphorePermit, FilesError> {
@@ -166,7 +202,7 @@ impl Site {
         let visit = spawn_blocking(move || {
             let _turn = turn;
             // `Wanted` borrows, so the thread makes its own from the path it owns.
-            resolve(&path).map_or(Ok(Loaded::Missing), |wanted| load(&root, wanted, &index, terms))
+            resolve(&path).map_or(Ok(Loaded::Missing), |wanted| load(&root, wanted, &index, &terms))
         });
         visit.await.map_err(io::Error::other).flatten().map_err(FilesError::Io)
     }
@@ -183,8 +219,9 @@ struct Asked<'r> {
 
 impl Asked<'_> {
     fn remembered(self, entry: &Entry) -> Result<Response<Body>, FilesError> {
-        let plan = entry.representation.plan(self.method, self.headers)?;
-        Ok(entry.representation.answer(self.method, plan, |span| Body::full(entry.content.slice(within(span)))))
+        let Held { representation, content } = entry.variants.choose(self.headers);
+        let plan = representation.plan(self.method, self.headers)?;
+        Ok(representation.answer(self.method, plan, |span| Body::full(content.slice(within(span)))))
     }
 
     fn streamed(self, representation: &Representation, opened: Opened) -> Result<Response<Body>, FilesError> {

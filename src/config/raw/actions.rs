@@ -16,7 +16,10 @@ pub(in crate::config) struct Files {
     pub(in crate::config) index: Entry<Vec<Entry<String>>>,
     /// `Cache-Control` of the answers. Default: none is sent.
     pub(in crate::config) cache_control: Entry<String>,
-    /// Files up to this many bytes are answered from memory, 0 to 16777216. Default: 65536.
+    /// Whether a file's precompressed siblings, named like it with `.zst`, `.br` or `.gz`, are sent to clients that take them. Default:
+    /// true. A sibling that is older than the file is left alone.
+    pub(in crate::config) precompressed: Entry<bool>,
+    /// Files up to this many bytes are answered from memory, 0 to 16777216. Default: 65536. A file with siblings is, if all of them are.
     pub(in crate::config) cache_file_bytes: Entry<i64>,
     /// Bytes of file contents kept in memory by each worker, 0 to 68719476736. Default: 67108864. 0 keeps none.
     pub(in crate::config) cache_total_bytes: Entry<i64>,

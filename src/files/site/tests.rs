@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod variants;
+
 const SMALL: u64 = 1024;
 
 struct House {
@@ -53,6 +55,20 @@ impl House {
         text(self.get_at(after_ms, path).await.unwrap()).await
     }
 
+    async fn get_with(&self, after_ms: u64, path: &str, lines: &[(header::HeaderName, &str)]) -> Response<Body> {
+        let value = |value: &str| HeaderValue::from_str(value).unwrap();
+        let headers = lines.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+        let now = self.start + Duration::from_millis(after_ms);
+        self.site.answer_at(now, &Method::GET, path, &headers).await.unwrap()
+    }
+
+    /// Writes a file that was last changed a minute ago.
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.path(name), contents).unwrap();
+        let file = OpenOptions::new().write(true).open(self.path(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    }
+
     async fn ask(&self, method: Method, path: &str, name: header::HeaderName, value: &str) -> Response<Body> {
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]);
         self.site.answer(&method, path, &headers).await.unwrap()
@@ -64,6 +80,7 @@ fn settings(root: PathBuf) -> SiteSettings {
         root,
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
+        precompressed: true,
         cache_file_bytes: SMALL,
         cache_total_bytes: 1 << 20,
     }
@@ -255,7 +272,10 @@ async fn an_unchanged_file_is_confirmed_and_keeps_its_contents() {
     let identity = Identity::of(&fs::File::open(house.path("a.css")).unwrap()).unwrap();
     let wall = SystemTime::now();
     let representation = Representation::new(&identity, "a.css", None, wall);
-    let settled = house.site.memory.keep("a.css", house.start, representation, read.content.clone(), identity, true);
+    let content = read.variants.choose(&HeaderMap::new()).content.clone();
+    let state = State { files: Variants::new(identity, Vec::new()) };
+    let held = Variants::new(Held { representation, content }, Vec::new());
+    let settled = house.site.memory.keep("a.css", house.start, held, state, true);
     assert_eq!(house.text_at(5_000, "a.css").await, "body{}");
     let later = house.start + Duration::from_secs(5);
     let Lookup::Fresh(confirmed) = house.site.memory.look_up("a.css", later) else { panic!("not confirmed") };
