@@ -42,6 +42,13 @@ impl Sources for World {
         if path.ends_with("missing") { Err(io::Error::from_raw_os_error(2)) } else { Ok(!path.ends_with("a-file")) }
     }
 
+    fn manifest(&self, _root: &Path, name: &str) -> io::Result<()> {
+        match name {
+            "missing.json" => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such file")),
+            _ => Ok(()),
+        }
+    }
+
     fn takes_files(&self, directory: &Path) -> io::Result<()> {
         if directory.ends_with("read-only") { Err(io::Error::from_raw_os_error(30)) } else { Ok(()) }
     }

@@ -151,7 +151,7 @@ mod tests {
         let identity = Identity { device: 1, inode: 1, size: len as u64, modified: (1, 1), changed: (1, 1) };
         let representation = Representation::new(&identity, path, None, UNIX_EPOCH);
         let variants = Variants::new(Held { representation, content: Bytes::from(vec![0; len]) }, Vec::new());
-        let state = State { files: Variants::new(identity, Vec::new()) };
+        let state = State { files: Variants::new(identity, Vec::new()), hashed: false };
         memory.keep(path, now, variants, state, settled);
     }
 

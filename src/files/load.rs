@@ -6,10 +6,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::manifest::Names;
 use super::open::{Found, Identity, Opened, Root, Visit};
 use super::resolve::Wanted;
 use super::variants::{Variants, counts};
@@ -21,9 +23,9 @@ pub(super) enum Loaded {
     /// The file is as the caller knows it.
     Unchanged,
     /// A small file, whole, with its siblings.
-    Small { files: Variants<Small>, path: String },
+    Small { files: Variants<Small>, path: String, hashed: bool },
     /// A file to be streamed.
-    Large(Variants<Opened>),
+    Large { files: Variants<Opened>, hashed: bool },
     /// A directory, asked for without the slash at its end.
     Directory,
     /// Nothing that is served.
@@ -41,6 +43,8 @@ pub(super) struct Small {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) files: Variants<Identity>,
+    /// Whether its name is one that carries a digest of the contents.
+    pub(super) hashed: bool,
 }
 
 impl State {
@@ -55,12 +59,20 @@ impl State {
 pub(super) struct Terms {
     /// A file is read whole if it and each of its siblings has no more bytes than this.
     pub(super) small_bytes: u64,
+    /// The names that carry a digest, as of now.
+    pub(super) names: Option<Arc<Names>>,
     /// Whether precompressed siblings are looked for.
     pub(super) precompressed: bool,
     /// The state whose contents the caller has already, if they can be trusted not to have changed unseen.
     pub(super) known: Option<State>,
     /// When the request came.
     pub(super) now: Instant,
+}
+
+impl Terms {
+    fn is_hashed(&self, path: &str) -> bool {
+        self.names.as_ref().is_some_and(|names| names.contains(path))
+    }
 }
 
 /// Opens what `wanted` names and reads it if it is small and not known.
@@ -77,17 +89,21 @@ pub(super) fn load(root: &Root, wanted: Wanted<'_>, index: &[Box<str>], terms: &
             Found::Missing => return Ok(Loaded::Missing),
         };
         let siblings = if terms.precompressed { siblings(&visit, &opened)? } else { Vec::new() };
+        let path = opened.path.clone();
         let files = Variants::new(opened, siblings);
-        let state = State { files: files.as_ref().map(|_, file| file.identity) };
+        let state = State { files: files.as_ref().map(|_, file| file.identity), hashed: terms.is_hashed(&path) };
         if terms.known.as_ref() == Some(&state) {
             return Ok(Loaded::Unchanged);
         }
-        if let Some(loaded) = read_small(files, terms.small_bytes)? {
+        if let Some(loaded) = read_small(files, path, state.hashed, terms.small_bytes)? {
             return Ok(loaded);
         }
     }
     Ok(match visit.find(wanted, index)? {
-        Found::File(opened) => Loaded::Large(Variants::new(opened, Vec::new())),
+        Found::File(opened) => {
+            let hashed = terms.is_hashed(&opened.path);
+            Loaded::Large { files: Variants::new(opened, Vec::new()), hashed }
+        }
         Found::Directory => Loaded::Directory,
         Found::Missing => Loaded::Missing,
     })
@@ -103,7 +119,7 @@ fn siblings(visit: &Visit<'_>, opened: &Opened) -> io::Result<Vec<(Coding, Opene
 }
 
 /// `None` when one of the files changed meanwhile: it was written, or lost its name, both of which its identity feels.
-fn read_small(files: Variants<Opened>, small_bytes: u64) -> io::Result<Option<Loaded>> {
+fn read_small(files: Variants<Opened>, path: String, hashed: bool, small_bytes: u64) -> io::Result<Option<Loaded>> {
     let small = files.iter().all(|file| file.identity.size <= small_bytes);
     let mut contents = Vec::new();
     for file in files.iter().filter(|_| small) {
@@ -117,17 +133,14 @@ fn read_small(files: Variants<Opened>, small_bytes: u64) -> io::Result<Option<Lo
         }
     }
     if !small {
-        return Ok(Some(Loaded::Large(files)));
+        return Ok(Some(Loaded::Large { files, hashed }));
     }
-    let mut path = String::new();
     let mut contents = contents.into_iter();
-    let files = files.map(|coding, opened| {
-        if coding.is_none() {
-            path = opened.path;
-        }
-        Small { identity: opened.identity, content: contents.next().expect("each file was read once") }
+    let files = files.map(|_, opened| {
+        let content = contents.next().expect("each file was read once, in this order");
+        Small { identity: opened.identity, content }
     });
-    Ok(Some(Loaded::Small { files, path }))
+    Ok(Some(Loaded::Small { files, path, hashed }))
 }
 
 /// `None` when the file has become shorter than `size`.
@@ -150,13 +163,13 @@ mod tests {
     use super::*;
 
     fn visit(root: &Root, path: &str, small_bytes: u64, known: Option<State>) -> Loaded {
-        let terms = Terms { small_bytes, precompressed: true, known, now: Instant::now() };
+        let terms = Terms { small_bytes, names: None, precompressed: true, known, now: Instant::now() };
         load(root, Wanted::File(path), &[], &terms).unwrap()
     }
 
     fn state(loaded: &Loaded) -> State {
         let Loaded::Small { files, .. } = loaded else { panic!("not small: {loaded:?}") };
-        State { files: files.as_ref().map(|_, file| file.identity) }
+        State { files: files.as_ref().map(|_, file| file.identity), hashed: false }
     }
 
     fn contents(loaded: &Loaded) -> Vec<String> {
@@ -185,7 +198,7 @@ mod tests {
         let (directory, root) = root_with(&[("ten", "0123456789"), ("none", "")]);
         let small = visit(&root, "ten", 10, None);
         assert_eq!(contents(&small), ["0123456789"]);
-        assert!(matches!(visit(&root, "ten", 9, None), Loaded::Large(_)));
+        assert!(matches!(visit(&root, "ten", 9, None), Loaded::Large { .. }));
         assert_eq!(contents(&visit(&root, "none", 0, None)), [""]);
         assert!(matches!(visit(&root, "ten", 10, Some(state(&small))), Loaded::Unchanged));
         fs::write(directory.path().join("ten"), "01234567890").unwrap();
@@ -200,15 +213,30 @@ mod tests {
         std::os::unix::fs::symlink("/etc/hostname", directory.path().join("b.gz")).unwrap();
         assert_eq!(contents(&visit(&root, "a", 10, None)), ["plain", "zst", "gz"]);
         assert_eq!(contents(&visit(&root, "b", 10, None)), ["b"]);
-        let terms = Terms { small_bytes: 10, precompressed: false, known: None, now: Instant::now() };
+        let terms = Terms { small_bytes: 10, names: None, precompressed: false, known: None, now: Instant::now() };
         assert_eq!(contents(&load(&root, Wanted::File("a"), &[], &terms).unwrap()), ["plain"]);
     }
 
     #[test]
     fn one_large_variant_makes_a_file_large() {
         let (_directory, root) = root_with(&[("a", "plain"), ("a.gz", "larger than that")]);
-        let Loaded::Large(files) = visit(&root, "a", 10, None) else { panic!("not large") };
+        let Loaded::Large { files, .. } = visit(&root, "a", 10, None) else { panic!("not large") };
         assert_eq!(files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a", "a"]);
+    }
+
+    #[test]
+    fn a_name_that_the_manifest_begins_or_ceases_to_list_is_a_change() {
+        let (_directory, root) = root_with(&[("a.1.css", "plain"), ("docs.html", "page")]);
+        let now = Instant::now();
+        let load = |names: &[&str], known| {
+            let names = Some(Arc::new(names.iter().map(|name| Box::from(*name)).collect()));
+            let terms = Terms { small_bytes: 10, names, precompressed: true, known, now };
+            load(&root, Wanted::File("a.1.css"), &[], &terms).unwrap()
+        };
+        let Loaded::Small { hashed: true, files, .. } = load(&["a.1.css"], None) else { panic!("not listed") };
+        let listed = State { files: files.as_ref().map(|_, file| file.identity), hashed: true };
+        assert!(matches!(load(&["a.1.css", "b"], Some(listed.clone())), Loaded::Unchanged));
+        assert!(matches!(load(&["a.css"], Some(listed)), Loaded::Small { hashed: false, .. }));
     }
 
     #[test]
@@ -234,20 +262,21 @@ mod tests {
             Found::File(opened) => opened,
             other => panic!("{other:?}"),
         };
+        let read = |files, small_bytes| read_small(files, String::new(), false, small_bytes);
         let alone = || Variants::new(found(), Vec::new());
         let older = || Identity { device: 1, inode: 1, size: 1, modified: (0, 0), changed: (0, 0) };
         let (shrunk, beside) = (alone(), root.visit(Instant::now()));
         let streamed = Variants::new(found(), siblings(&beside, &found()).unwrap());
         fs::write(directory.path().join("f"), "short").unwrap();
-        assert!(read_small(shrunk, 100).unwrap().is_none());
-        assert!(read_small(streamed, 1).unwrap().is_none());
+        assert!(read(shrunk, 100).unwrap().is_none());
+        assert!(read(streamed, 1).unwrap().is_none());
         let (replaced, large) = (alone(), alone());
         let streamed = Variants::new(found(), siblings(&beside, &Opened { identity: older(), ..found() }).unwrap());
         assert!(streamed.vary());
         fs::write(directory.path().join("new"), "short").unwrap();
         fs::rename(directory.path().join("new"), directory.path().join("f")).unwrap();
-        assert!(read_small(replaced, 100).unwrap().is_none());
-        assert!(read_small(streamed, 1).unwrap().is_none(), "new siblings never go with an old file");
-        assert!(matches!(read_small(large, 1).unwrap(), Some(Loaded::Large(_))));
+        assert!(read(replaced, 100).unwrap().is_none());
+        assert!(read(streamed, 1).unwrap().is_none(), "new siblings never go with an old file");
+        assert!(matches!(read(large, 1).unwrap(), Some(Loaded::Large { .. })));
     }
 }

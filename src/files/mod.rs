@@ -11,6 +11,7 @@ mod answer;
 mod cache;
 mod error;
 mod load;
+mod manifest;
 mod media_type;
 mod open;
 mod range;
@@ -21,6 +22,8 @@ mod stream;
 mod variants;
 
 pub use error::FilesError;
+pub use manifest::{Manifest, check_manifest};
+pub use resolve::is_file_path;
 pub use settings::*;
 pub use site::Site;
 pub use stream::TransferError;

@@ -116,6 +116,11 @@ impl Root {
         Ok(Self { path, held: Mutex::new(Held { directory: Arc::new(directory), since: now }), beneath })
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The root as it is now, for several looks below the same directory.
     pub(super) fn visit(&self, now: Instant) -> Visit<'_> {
         Visit { root: self, directory: self.directory(now) }

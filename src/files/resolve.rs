@@ -27,6 +27,11 @@ pub(super) fn resolve(path: &str) -> Option<Wanted<'_>> {
     harmless.then(|| wanted(inner))
 }
 
+/// Whether `path` is one under which a file could be served: what an operator names below a root is held to the same rules.
+pub fn is_file_path(path: &str) -> bool {
+    matches!(resolve(path), Some(Wanted::File(_)))
+}
+
 /// A segment is refused when it is empty, a dotfile (which `.` and `..` are too), or holds a NUL, where C would end the
 /// name, or a backslash, where another system would end the segment.
 pub(super) fn admits(segment: &str, first: bool) -> bool {

@@ -16,6 +16,7 @@ use super::answer::{Representation, redirect_to_slash};
 use super::cache::{Entry, Held, Lookup, Memory};
 use super::error::FilesError;
 use super::load::{Loaded, State, Terms, load};
+use super::manifest::Manifest;
 use super::open::{Identity, Opened, Root};
 use super::range::Span;
 use super::resolve::{admits, resolve};
@@ -33,10 +34,18 @@ pub struct Site {
     root: Arc<Root>,
     index: Arc<[Box<str>]>,
     cache_control: Option<HeaderValue>,
+    hashed: Option<Hashed>,
     precompressed: bool,
     small_bytes: u64,
     memory: Memory,
     visits: Arc<Semaphore>,
+}
+
+/// How the files that a manifest lists are answered.
+#[derive(Debug)]
+struct Hashed {
+    manifest: Arc<Manifest>,
+    cache_control: HeaderValue,
 }
 
 /// How many blocking threads one site of one worker may hold for opening files. A file system that hangs stops this
@@ -46,10 +55,12 @@ const VISITS_AT_ONCE: usize = 16;
 impl Site {
     /// Opens the root. It must be a directory now; when it is replaced later, that is seen within a second.
     ///
+    /// `manifest` is the one that the settings name, if they name one.
+    ///
     /// # Errors
     ///
     /// What the file system says of the root, or `InvalidInput` for an index name that is no plain file name.
-    pub fn open(settings: SiteSettings) -> io::Result<Self> {
+    pub fn open(settings: SiteSettings, manifest: Option<Arc<Manifest>>) -> io::Result<Self> {
         if let Some(name) = settings.index.iter().find(|name| !admits(name, false)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is no plain file name")));
         }
@@ -57,8 +68,11 @@ impl Site {
         Ok(Self {
             root: Arc::new(Root::open(settings.root, now)?),
             index: settings.index.into(),
-            // Answers count references to it, and the settings are every worker's.
+            // Answers count references to these, and the settings are every worker's.
             cache_control: settings.cache_control.as_ref().map(own_value),
+            hashed: manifest
+                .zip(settings.manifest.as_ref())
+                .map(|(manifest, settings)| Hashed { manifest, cache_control: own_value(&settings.cache_control) }),
             precompressed: settings.precompressed,
             small_bytes: settings.cache_file_bytes,
             memory: Memory::new(settings.cache_total_bytes, now),
@@ -117,7 +131,7 @@ impl Site {
         };
         let known = held.as_ref().and_then(|entry| entry.known().cloned());
         let Self { small_bytes, precompressed, .. } = *self;
-        let terms = Terms { small_bytes, precompressed, known, now: asked.now };
+        let terms = Terms { small_bytes, names: None, precompressed, known, now: asked.now };
         // Taken before the file is looked at: a change after this moment must not count as settled.
         let wall = SystemTime::now();
         let loaded = self.load(turn, asked.path, terms).await?;
@@ -137,19 +151,20 @@ impl Site {
                 self.memory.confirm(&entry, asked.now);
                 asked.remembered(&entry)
             }
-            (Loaded::Small { files, path }, _) => {
-                let state = State { files: files.as_ref().map(|_, file| file.identity) };
+            (Loaded::Small { files, path, hashed }, _) => {
+                let state = State { files: files.as_ref().map(|_, file| file.identity), hashed };
                 let varies = files.vary();
                 let variants = files.map(|coding, file| {
-                    let representation = self.represent(&file.identity, &path, coding, varies, wall);
+                    let manner = Manner { coding, varies, hashed };
+                    let representation = self.represent(&file.identity, &path, manner, wall);
                     Held { representation, content: file.content }
                 });
                 let settled = state.settled(wall);
                 asked.remembered(&self.memory.keep(asked.path, asked.now, variants, state, settled))
             }
-            (Loaded::Large(files), _) => {
+            (Loaded::Large { files, hashed }, _) => {
                 self.memory.forget(asked.path);
-                self.stream(asked, files, wall)
+                self.stream(asked, files, hashed, wall)
             }
             (Loaded::Directory, _) => {
                 self.memory.forget(asked.path);
@@ -166,22 +181,19 @@ impl Site {
         &self,
         asked: Asked<'_>,
         files: Variants<Opened>,
+        hashed: bool,
         wall: SystemTime,
     ) -> Result<Response<Body>, FilesError> {
         let varies = files.vary();
         let (coding, opened) = files.into_chosen(asked.headers);
-        asked.streamed(&self.represent(&opened.identity, &opened.path, coding, varies, wall), opened)
+        let manner = Manner { coding, varies, hashed };
+        asked.streamed(&self.represent(&opened.identity, &opened.path, manner, wall), opened)
     }
 
-    fn represent(
-        &self,
-        identity: &Identity,
-        path: &str,
-        coding: Option<Coding>,
-        varies: bool,
-        wall: SystemTime,
-    ) -> Representation {
-        let plain = Representation::new(identity, path, self.cache_control.as_ref(), wall);
+    fn represent(&self, identity: &Identity, path: &str, manner: Manner, wall: SystemTime) -> Representation {
+        let Manner { coding, varies, hashed } = manner;
+        let hashed = self.hashed.as_ref().filter(|_| hashed).map(|hashed| &hashed.cache_control);
+        let plain = Representation::new(identity, path, hashed.or(self.cache_control.as_ref()), wall);
         let representation = match coding {
             Some(coding) => plain.coded(coding),
             None => plain,
@@ -198,14 +210,26 @@ impl Site {
     async fn load(&self, turn: OwnedSemaphorePermit, path: &str, terms: Terms) -> Result<Loaded, FilesError> {
         let root = Arc::clone(&self.root);
         let index = Arc::clone(&self.index);
+        let manifest = self.hashed.as_ref().map(|hashed| Arc::clone(&hashed.manifest));
         let path = path.to_owned();
         let visit = spawn_blocking(move || {
             let _turn = turn;
+            let terms = Terms { names: manifest.map(|manifest| manifest.names(terms.now)), ..terms };
             // `Wanted` borrows, so the thread makes its own from the path it owns.
             resolve(&path).map_or(Ok(Loaded::Missing), |wanted| load(&root, wanted, &index, &terms))
         });
         visit.await.map_err(io::Error::other).flatten().map_err(FilesError::Io)
     }
+}
+
+/// What a file is besides its contents.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    coding: Option<Coding>,
+    /// Whether there are other codings of it.
+    varies: bool,
+    /// Whether its name says which contents it has.
+    hashed: bool,
 }
 
 /// One request, as far as a site sees it.

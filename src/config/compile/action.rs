@@ -22,6 +22,7 @@ pub(super) fn action(
     label: &str,
     span: Span,
     known: &Known<'_>,
+    guarded: bool,
 ) -> Option<Action> {
     exactly_one(context, raw, label, span);
     let replace_prefix = replace_prefix(context, raw);
@@ -29,7 +30,7 @@ pub(super) fn action(
         .take(&raw.upstream)
         .and_then(|(name, span)| reference(context, name, span, "upstream", &known.upstreams))
         .map(|upstream| Action::Upstream { upstream, replace_prefix });
-    let files = context.take(&raw.files).and_then(|(raw, span)| files(context, raw, label, span));
+    let files = context.take(&raw.files).and_then(|(raw, span)| files(context, raw, label, span, guarded));
     let redirect = context.take(&raw.redirect).and_then(|(raw, span)| redirect(context, raw, label, span));
     let publish = context.take(&raw.publish).and_then(|(raw, span)| publication(context, raw, label, span, known));
     upstream.or(files.map(Action::Files)).or(redirect).or(publish.map(Action::Publish))

@@ -1,20 +1,41 @@
 //! `files = { .. }`: a directory to serve, and how.
 
+use http::HeaderValue;
+
 use super::super::entry::Entry;
 use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::context::{Context, bare};
 use super::fields;
-use crate::files::SiteSettings;
+use crate::files::{ManifestSettings, SiteSettings, is_file_path};
 
 const CACHE_FILE_BYTES: u64 = 64 * 1024;
 const CACHE_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
 
-pub(super) fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, span: Span) -> Option<SiteSettings> {
+/// What caches are told by default: of names with a digest, and of the others beside them. Those of WhiteNoise, whose place this takes.
+const PUBLIC: [HeaderValue; 2] =
+    [HeaderValue::from_static("public, max-age=315360000, immutable"), HeaderValue::from_static("max-age=60, public")];
+/// The same where not everybody may pass: `public` would open shared caches to what was asked for with a token (RFC 9111 section 3.5).
+const GUARDED: [HeaderValue; 2] = [
+    HeaderValue::from_static("private, max-age=315360000, immutable"),
+    HeaderValue::from_static("max-age=60, private"),
+];
+
+pub(super) fn files(
+    context: &mut Context<'_>,
+    raw: &raw::Files,
+    label: &str,
+    span: Span,
+    guarded: bool,
+) -> Option<SiteSettings> {
     let index = if raw.index.is_absent() { vec!["index.html".into()] } else { index(context, &raw.index) };
     let cache_control = context
         .text(&raw.cache_control, "cache_control")
         .and_then(|(text, span)| fields::value_of(context, text, span));
+    let [for_ever, a_minute] = if guarded { GUARDED } else { PUBLIC };
+    let manifest =
+        below_root(context, &raw.manifest, "manifest").map(|name| ManifestSettings { name, cache_control: for_ever });
+    let cache_control = cache_control.or_else(|| manifest.is_some().then_some(a_minute));
     let cache_file_bytes =
         context.number(&raw.cache_file_bytes, "cache_file_bytes", " bytes", 0..=1 << 24, CACHE_FILE_BYTES);
     let cache_total_bytes =
@@ -27,7 +48,17 @@ pub(super) fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, sp
             .report(Problem::error(span, "`root` is empty").hint("name the directory; \".\" is the one of this file"));
     }
     let root = context.path(root);
-    Some(SiteSettings { root, index, cache_control, precompressed, cache_file_bytes, cache_total_bytes })
+    Some(SiteSettings { root, index, cache_control, manifest, precompressed, cache_file_bytes, cache_total_bytes })
+}
+
+/// The path of a file below the root, held to the rules of paths that clients ask for.
+fn below_root(context: &mut Context<'_>, entry: &Entry<String>, key: &str) -> Option<Box<str>> {
+    let (path, span) = context.text(entry, key)?;
+    if !is_file_path(path) {
+        let problem = Problem::error(span, format!("`{path}` is no path below `root`"));
+        context.report(problem.hint("write it as \"name.json\" or \"directory/name.json\", without `..`, leading dots and a slash at either end"));
+    }
+    Some(path.into())
 }
 
 fn index(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Box<str>> {

@@ -14,8 +14,12 @@ pub(in crate::config) struct Files {
     pub(in crate::config) root: Entry<String>,
     /// File names tried, in order, for a request that names a directory. Default: `["index.html"]`.
     pub(in crate::config) index: Entry<Vec<Entry<String>>>,
-    /// `Cache-Control` of the answers. Default: none is sent.
+    /// `Cache-Control` of the answers. Default: none is sent; with a `manifest`, "max-age=60, public" for what it does not list. On a
+    /// route that asks for a token the defaults say `private` in place of `public`.
     pub(in crate::config) cache_control: Entry<String>,
+    /// Path, below `root`, of the manifest that Django's `ManifestStaticFilesStorage` writes ("staticfiles.json"). What it lists has a
+    /// digest in its name and may be kept for ever: it gets `Cache-Control: public, max-age=315360000, immutable`. Default: none.
+    pub(in crate::config) manifest: Entry<String>,
     /// Whether a file's precompressed siblings, named like it with `.zst`, `.br` or `.gz`, are sent to clients that take them. Default:
     /// true. A sibling that is older than the file is left alone.
     pub(in crate::config) precompressed: Entry<bool>,

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod manifest;
 mod variants;
 
 const SMALL: u64 = 1024;
@@ -34,7 +35,7 @@ impl House {
         fs::write(root.join(".env"), "secret").unwrap();
         fs::write(root.join(".well-known/security.txt"), "Contact: us").unwrap();
         fs::write(root.join("large.bin"), vec![b'x'; 300_000]).unwrap();
-        let site = Site::open(settings(root)).unwrap();
+        let site = Site::open(settings(root), None).unwrap();
         Self { directory, site, start: Instant::now() }
     }
 
@@ -80,6 +81,7 @@ fn settings(root: PathBuf) -> SiteSettings {
         root,
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
+        manifest: None,
         precompressed: true,
         cache_file_bytes: SMALL,
         cache_total_bytes: 1 << 20,
@@ -273,7 +275,7 @@ async fn an_unchanged_file_is_confirmed_and_keeps_its_contents() {
     let wall = SystemTime::now();
     let representation = Representation::new(&identity, "a.css", None, wall);
     let content = read.variants.choose(&HeaderMap::new()).content.clone();
-    let state = State { files: Variants::new(identity, Vec::new()) };
+    let state = State { files: Variants::new(identity, Vec::new()), hashed: false };
     let held = Variants::new(Held { representation, content }, Vec::new());
     let settled = house.site.memory.keep("a.css", house.start, held, state, true);
     assert_eq!(house.text_at(5_000, "a.css").await, "body{}");
@@ -337,7 +339,7 @@ fn index_names_are_plain_file_names_and_roots_are_directories() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["../a", "a/b", "", ".hidden", "."] {
         let settings = SiteSettings { index: vec![name.into()], ..settings(directory.path().to_owned()) };
-        assert_eq!(Site::open(settings).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        assert_eq!(Site::open(settings, None).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
     }
-    assert!(Site::open(settings(directory.path().join("absent"))).is_err());
+    assert!(Site::open(settings(directory.path().join("absent")), None).is_err());
 }

@@ -79,7 +79,7 @@ async fn a_file_without_siblings_says_nothing_of_codings() {
     let house = House::new();
     let response = house.get_with(0, "a.css", &[(ACCEPT_ENCODING, "gzip")]).await;
     assert_eq!((field(&response, VARY), field(&response, CONTENT_ENCODING)), (None, None));
-    let site = Site::open(SiteSettings { precompressed: false, ..settings(house.path("")) }).unwrap();
+    let site = Site::open(SiteSettings { precompressed: false, ..settings(house.path("")) }, None).unwrap();
     house.write("a.css.gz", "GZIP");
     fs::write(house.path("a.css.gz"), "GZIP").unwrap();
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
