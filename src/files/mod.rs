@@ -9,10 +9,12 @@
 
 mod answer;
 mod cache;
+mod content;
 mod error;
 mod load;
 mod manifest;
 mod media_type;
+mod multipart;
 mod open;
 mod range;
 mod resolve;

@@ -15,6 +15,8 @@ pub struct SiteSettings {
     pub cache_control: Option<HeaderValue>,
     /// Which files have a digest of their contents in their names, if the build wrote that down.
     pub manifest: Option<ManifestSettings>,
+    /// What is sent for paths that name nothing and look like an application's own, below the root.
+    pub fallback: Option<Box<str>>,
     /// Whether a file's precompressed siblings are sent to clients that take them.
     pub precompressed: bool,
     /// Files up to this many bytes are answered from memory.

@@ -14,14 +14,13 @@ use tokio::task::spawn_blocking;
 
 use super::answer::{Representation, redirect_to_slash};
 use super::cache::{Entry, Held, Lookup, Memory};
+use super::content::Content;
 use super::error::FilesError;
 use super::load::{Loaded, State, Terms, load};
 use super::manifest::Manifest;
 use super::open::{Identity, Opened, Root};
-use super::range::Span;
-use super::resolve::{admits, resolve};
+use super::resolve::{admits, may_be_a_page, resolve};
 use super::settings::SiteSettings;
-use super::stream::FileStream;
 use super::variants::Variants;
 use crate::http::coding::Coding;
 use crate::http::{Body, own_value};
@@ -35,6 +34,7 @@ pub struct Site {
     index: Arc<[Box<str>]>,
     cache_control: Option<HeaderValue>,
     hashed: Option<Hashed>,
+    fallback: Option<Box<str>>,
     precompressed: bool,
     small_bytes: u64,
     memory: Memory,
@@ -73,6 +73,7 @@ impl Site {
             hashed: manifest
                 .zip(settings.manifest.as_ref())
                 .map(|(manifest, settings)| Hashed { manifest, cache_control: own_value(&settings.cache_control) }),
+            fallback: settings.fallback,
             precompressed: settings.precompressed,
             small_bytes: settings.cache_file_bytes,
             memory: Memory::new(settings.cache_total_bytes, now),
@@ -107,7 +108,18 @@ impl Site {
             return Err(FilesError::MethodNotAllowed);
         }
         let asked = Asked { now, method, path, headers };
-        match self.memory.look_up(path, now) {
+        let answered = self.find(asked).await;
+        match &self.fallback {
+            // Nothing is remembered of the path itself: a file that appears there is served at once.
+            Some(fallback) if matches!(answered, Err(FilesError::NotFound)) && may_be_a_page(path) => {
+                self.find(Asked { path: fallback, ..asked }).await
+            }
+            _ => answered,
+        }
+    }
+
+    async fn find(&self, asked: Asked<'_>) -> Result<Response<Body>, FilesError> {
+        match self.memory.look_up(asked.path, asked.now) {
             Lookup::Fresh(entry) => asked.remembered(&entry),
             Lookup::Stale(entry) => Box::pin(self.visit(asked, Some(entry))).await,
             Lookup::Absent => Box::pin(self.visit(asked, None)).await,
@@ -245,18 +257,13 @@ impl Asked<'_> {
     fn remembered(self, entry: &Entry) -> Result<Response<Body>, FilesError> {
         let Held { representation, content } = entry.variants.choose(self.headers);
         let plan = representation.plan(self.method, self.headers)?;
-        Ok(representation.answer(self.method, plan, |span| Body::full(content.slice(within(span)))))
+        Ok(representation.answer(self.method, plan, Content::Memory(content)))
     }
 
     fn streamed(self, representation: &Representation, opened: Opened) -> Result<Response<Body>, FilesError> {
         let plan = representation.plan(self.method, self.headers)?;
-        Ok(representation.answer(self.method, plan, |span| Body::stream(FileStream::new(opened, span))))
+        Ok(representation.answer(self.method, plan, Content::File(opened)))
     }
-}
-
-fn within(span: Span) -> std::ops::Range<usize> {
-    let index = |offset| usize::try_from(offset).expect("contents in memory are indexed by usize");
-    index(span.start)..index(span.start + span.len)
 }
 
 #[cfg(test)]

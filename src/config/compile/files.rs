@@ -12,7 +12,7 @@ use crate::files::{ManifestSettings, SiteSettings, is_file_path};
 const CACHE_FILE_BYTES: u64 = 64 * 1024;
 const CACHE_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What caches are told by default: of names with a digest, and of the others beside them. Those of WhiteNoise, whose place this takes.
+/// What caches are told by default: of names with a digest, and of the others beside them. As `WhiteNoise` has it, whose place this takes.
 const PUBLIC: [HeaderValue; 2] =
     [HeaderValue::from_static("public, max-age=315360000, immutable"), HeaderValue::from_static("max-age=60, public")];
 /// The same where not everybody may pass: `public` would open shared caches to what was asked for with a token (RFC 9111 section 3.5).
@@ -40,6 +40,7 @@ pub(super) fn files(
         context.number(&raw.cache_file_bytes, "cache_file_bytes", " bytes", 0..=1 << 24, CACHE_FILE_BYTES);
     let cache_total_bytes =
         context.number(&raw.cache_total_bytes, "cache_total_bytes", " bytes", 0..=1 << 36, CACHE_TOTAL_BYTES);
+    let fallback = below_root(context, &raw.fallback, "fallback");
     let precompressed = context.flag(&raw.precompressed, true);
     let missing = format!("`files` of {label} has no `root`");
     let (root, span) = context.demand(&raw.root, span, &missing, "add `root = \"DIR\"`, relative to this file")?;
@@ -48,7 +49,16 @@ pub(super) fn files(
             .report(Problem::error(span, "`root` is empty").hint("name the directory; \".\" is the one of this file"));
     }
     let root = context.path(root);
-    Some(SiteSettings { root, index, cache_control, manifest, precompressed, cache_file_bytes, cache_total_bytes })
+    Some(SiteSettings {
+        root,
+        index,
+        cache_control,
+        manifest,
+        fallback,
+        precompressed,
+        cache_file_bytes,
+        cache_total_bytes,
+    })
 }
 
 /// The path of a file below the root, held to the rules of paths that clients ask for.
@@ -56,7 +66,11 @@ fn below_root(context: &mut Context<'_>, entry: &Entry<String>, key: &str) -> Op
     let (path, span) = context.text(entry, key)?;
     if !is_file_path(path) {
         let problem = Problem::error(span, format!("`{path}` is no path below `root`"));
-        context.report(problem.hint("write it as \"name.json\" or \"directory/name.json\", without `..`, leading dots and a slash at either end"));
+        context.report(
+            problem.hint(
+                "write it as \"name\" or \"directory/name\", without `..`, leading dots and a slash at either end",
+            ),
+        );
     }
     Some(path.into())
 }

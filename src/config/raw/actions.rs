@@ -20,6 +20,9 @@ pub(in crate::config) struct Files {
     /// Path, below `root`, of the manifest that Django's `ManifestStaticFilesStorage` writes ("staticfiles.json"). What it lists has a
     /// digest in its name and may be kept for ever: it gets `Cache-Control: public, max-age=315360000, immutable`. Default: none.
     pub(in crate::config) manifest: Entry<String>,
+    /// Path, below `root`, of the file that is sent with 200 for a path that names nothing and whose last segment has no dot, as single-page
+    /// applications want it ("index.html"). Default: none; such a path is answered 404.
+    pub(in crate::config) fallback: Entry<String>,
     /// Whether a file's precompressed siblings, named like it with `.zst`, `.br` or `.gz`, are sent to clients that take them. Default:
     /// true. A sibling that is older than the file is left alone.
     pub(in crate::config) precompressed: Entry<bool>,

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod fallback;
 mod manifest;
 mod variants;
 
@@ -67,7 +68,7 @@ impl House {
     fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::write(self.path(name), contents).unwrap();
         let file = OpenOptions::new().write(true).open(self.path(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
     }
 
     async fn ask(&self, method: Method, path: &str, name: header::HeaderName, value: &str) -> Response<Body> {
@@ -82,6 +83,7 @@ fn settings(root: PathBuf) -> SiteSettings {
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
         manifest: None,
+        fallback: None,
         precompressed: true,
         cache_file_bytes: SMALL,
         cache_total_bytes: 1 << 20,
@@ -232,6 +234,29 @@ async fn rfc9110_15_3_7_a_range_is_cut_from_memory_and_from_the_stream() {
     let response = house.ask(Method::GET, "large.bin", header::RANGE, "bytes=-200000").await;
     assert_eq!(response.headers()[header::CONTENT_RANGE], "bytes 100000-299999/300000");
     assert_eq!(bytes(response).await.unwrap().len(), 200_000);
+}
+
+#[tokio::test]
+async fn rfc9110_15_3_7_2_several_ranges_come_in_parts_from_memory_and_from_the_stream() {
+    let house = House::new();
+    house.write("long.txt", (0..100).map(|line| format!("line {line:04}\n")).collect::<Vec<_>>().concat());
+    for (path, ranges, parts) in [
+        ("long.txt", "bytes=0-8,-10,9000-", [("bytes 0-8/1000", "line 0000"), ("bytes 990-999/1000", "line 0099\n")]),
+        ("large.bin", "bytes=-2,0-0", [("bytes 299998-299999/300000", "xx"), ("bytes 0-0/300000", "x")]),
+    ] {
+        let response = house.ask(Method::GET, path, header::RANGE, ranges).await;
+        assert_eq!(response.status(), 206);
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+        let length = response.headers()[header::CONTENT_LENGTH].to_str().unwrap().to_owned();
+        let body = text(response).await;
+        assert_eq!(body.len().to_string(), length);
+        let own = if path == "long.txt" { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+        let part = |(range, bytes)| {
+            format!("--{boundary}\r\nContent-Type: {own}\r\nContent-Range: {range}\r\n\r\n{bytes}\r\n")
+        };
+        assert_eq!(body, parts.map(part).concat() + &format!("--{boundary}--\r\n"));
+    }
 }
 
 #[tokio::test]
