@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::auth::{Authority, Identity, Policy};
-use crate::files::Site;
+use crate::files::{InternalRoots, Site};
 use crate::http::Boundary;
 use crate::http::cors::Cors;
 use crate::observe::{AuthMeter, RouteMeter};
@@ -86,6 +86,8 @@ pub enum Action {
         rewrite: Option<Rewrite>,
         /// What the gateway signs in its own name for each request.
         identity: Option<Identity>,
+        /// The files that the upstream may hand out; `None` if there are no internal routes at all.
+        internal: Option<Arc<InternalRoots>>,
     },
     /// Answers from a directory.
     Files {

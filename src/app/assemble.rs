@@ -12,9 +12,9 @@ use http::{HeaderName, HeaderValue};
 
 use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
-use crate::config::{Action, Config, HttpsPort, Listener, Route};
+use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
 use crate::fetch::FetchError;
-use crate::files::{Manifest, Site, SiteSettings};
+use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
 use crate::http::{Boundary, SpoolUsage, own_name, own_value};
 use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
@@ -103,6 +103,17 @@ struct Carried {
     authority: Arc<Authority>,
     upstreams: Vec<Arc<Upstream>>,
     sites: Vec<(SiteSettings, Arc<Site>)>,
+}
+
+impl Carried {
+    fn site(&self, settings: &SiteSettings) -> Arc<Site> {
+        let (_, site) = self
+            .sites
+            .iter()
+            .find(|(known, _)| known == settings)
+            .expect("`carry` opened a site for every route with files");
+        Arc::clone(site)
+    }
 }
 
 /// A generation ready to be published.
@@ -284,20 +295,28 @@ fn places(config: &Config, before: Option<&Assembly>) -> HashMap<Box<str>, Place
 /// A manifest may be large: it is read once for all workers, and not anew while it is the same one.
 fn manifests(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Manifest>>, AssembleError> {
     let mut manifests: Vec<Arc<Manifest>> = Vec::new();
-    for route in &config.routes {
-        let Action::Files(settings) = &route.action else { continue };
+    for (route, settings) in sites(config) {
         if settings.manifest.is_none() || manifest(settings, &manifests).is_some() {
             continue;
         }
         let same = before.and_then(|before| manifest(settings, &before.manifests));
         let open = |name: &str| {
-            let failed = |source| AssembleError::Manifest { route: route.name.clone(), source };
+            let failed = |source| AssembleError::Manifest { route: route.clone(), source };
             Manifest::open(&settings.root, name).map(Arc::new).map_err(failed)
         };
         let opened = || settings.manifest.as_ref().map(|manifest| open(&manifest.name)).transpose();
         manifests.extend(same.map_or_else(opened, |same| Ok(Some(same)))?);
     }
     Ok(manifests)
+}
+
+/// What serves files, to clients or for an upstream, with the name of its route.
+fn sites(config: &Config) -> impl Iterator<Item = (&Box<str>, &SiteSettings)> {
+    let served = config.routes.iter().filter_map(|route| match &route.action {
+        Action::Files(settings) => Some((&route.name, settings)),
+        _ => None,
+    });
+    served.chain(config.internal.iter().map(|internal| (&internal.name, &internal.site)))
 }
 
 /// The one that `settings` name.
@@ -356,8 +375,7 @@ impl Bench<'_> {
             |(_, carried)| Arc::clone(&carried.authority),
         );
         let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();
-        for route in &self.config.routes {
-            let Action::Files(settings) = &route.action else { continue };
+        for (route, settings) in self::sites(self.config) {
             if sites.iter().any(|(known, _)| known == settings) {
                 continue;
             }
@@ -366,7 +384,7 @@ impl Bench<'_> {
                 Some((_, site)) => Arc::clone(site),
                 None => Arc::new(
                     Site::open(settings.clone(), manifest(settings, self.manifests))
-                        .map_err(|source| AssembleError::Root { route: route.name.clone(), source })?,
+                        .map_err(|source| AssembleError::Root { route: route.clone(), source })?,
                 ),
             };
             sites.push((settings.clone(), site));
@@ -389,11 +407,12 @@ impl Bench<'_> {
     }
 
     fn snapshot(&self, generation: u64, carried: &Carried) -> Snapshot {
+        let internal = self.internal(carried);
         let rules = self.config.routes.iter().zip(self.documents).map(|(route, document)| Rule {
             hosts: route.hosts.clone(),
             path: route.path.clone(),
             methods: route.methods.clone(),
-            value: Arc::new(self.route(route, document.as_ref(), carried)),
+            value: Arc::new(self.route(route, document.as_ref(), carried, &internal)),
         });
         Snapshot {
             generation,
@@ -406,11 +425,17 @@ impl Bench<'_> {
         }
     }
 
-    fn route(&self, route: &Route, document: Option<&Document>, carried: &Carried) -> snapshot::Route {
+    fn route(
+        &self,
+        route: &Route,
+        document: Option<&Document>,
+        carried: &Carried,
+        internal: &[Option<Arc<InternalRoots>>],
+    ) -> snapshot::Route {
         snapshot::Route {
             name: (*route.name).into(),
             policy: Policy::compile(&route.auth, self.issuers),
-            action: self.action(route, document, carried),
+            action: self.action(route, document, carried, internal),
             body_bytes: route.body_bytes,
             tunnels: Tunnels {
                 places: self.places.get(&route.name).cloned().unwrap_or_default(),
@@ -425,7 +450,13 @@ impl Bench<'_> {
         }
     }
 
-    fn action(&self, route: &Route, document: Option<&Document>, carried: &Carried) -> snapshot::Action {
+    fn action(
+        &self,
+        route: &Route,
+        document: Option<&Document>,
+        carried: &Carried,
+        internal: &[Option<Arc<InternalRoots>>],
+    ) -> snapshot::Action {
         let prefix: Box<str> = route.path.trim_end_matches('/').into();
         match &route.action {
             Action::Upstream { upstream, replace_prefix } => snapshot::Action::Proxy {
@@ -435,21 +466,31 @@ impl Bench<'_> {
                     .as_ref()
                     .map(|to| Rewrite { from: prefix, to: to.trim_end_matches('/').into() }),
                 identity: self.identity(route),
+                internal: internal[*upstream].clone(),
             },
-            Action::Files(settings) => {
-                let (_, site) = carried
-                    .sites
-                    .iter()
-                    .find(|(known, _)| known == settings)
-                    .expect("`carry` opened a site for every files route");
-                snapshot::Action::Files { site: Arc::clone(site), prefix }
-            }
+            Action::Files(settings) => snapshot::Action::Files { site: carried.site(settings), prefix },
             Action::Redirect { to, status } => snapshot::Action::Redirect(Redirect { to: to.clone(), status: *status }),
             Action::Publish(_) => {
                 let document = document.expect("`documents` made one for every route that publishes");
                 snapshot::Action::Publish(document.clone())
             }
         }
+    }
+
+    /// What each upstream may hand out, in their order.
+    fn internal(&self, carried: &Carried) -> Vec<Option<Arc<InternalRoots>>> {
+        let of = |upstream: usize| {
+            let root = |internal: &Internal| InternalRoot {
+                name: internal.name.clone(),
+                path: internal.path.trim_end_matches('/').into(),
+                root: absolute(&internal.site.root),
+                site: carried.site(&internal.site),
+                allowed: internal.handed_out_by.contains(&upstream),
+            };
+            let any = !self.config.internal.is_empty();
+            any.then(|| Arc::new(InternalRoots::new(self.config.internal.iter().map(root))))
+        };
+        (0..self.config.upstreams.len()).map(of).collect()
     }
 
     fn identity(&self, route: &Route) -> Option<Identity> {

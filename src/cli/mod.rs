@@ -6,6 +6,7 @@
 pub mod check;
 mod explain;
 mod jwks;
+mod link;
 mod revoke;
 mod run;
 pub mod schema;
@@ -57,6 +58,9 @@ enum Command {
     /// Make or read tokens.
     #[command(subcommand)]
     Token(token::Token),
+    /// Make or read signed links.
+    #[command(subcommand)]
+    Link(link::Link),
     /// Examine published key sets.
     #[command(subcommand)]
     Jwks(jwks::Jwks),
@@ -74,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(&cli.config),
         Command::Explain(arguments) => explain::run(&cli.config, &arguments),
         Command::Token(command) => token::run(&cli.config, &command),
+        Command::Link(command) => link::run(&cli.config, &command),
         Command::Jwks(command) => jwks::run(&command),
         Command::Revoke(arguments) => revoke::run(&cli.config, &arguments),
         Command::Schema => schema::run(),

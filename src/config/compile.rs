@@ -15,6 +15,7 @@ mod files;
 mod hosts;
 mod hsts;
 mod identity;
+mod internal;
 mod introspection;
 mod issuer;
 mod keys;
@@ -33,6 +34,7 @@ mod rule;
 mod secret;
 mod security;
 mod server;
+mod signed;
 mod tunnel;
 mod upstream;
 mod upstream_tls;
@@ -79,7 +81,8 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         identity: !raw.identity.is_absent(),
         body_bytes,
     };
-    let (routes, route_spans) = route::routes(&mut context, &raw.route, &known);
+    let route::Routes { taken: routes, spans: route_spans, internal, internal_spans } =
+        route::routes(&mut context, &raw.route, &known);
     server::hosts_to_refuse(&mut context, &raw.server, &raw.route);
 
     let config = Config {
@@ -93,6 +96,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         issuers,
         upstreams,
         routes,
+        internal,
         files_read: context.files_read(),
     };
     let spans = Spans {
@@ -102,6 +106,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         issuers: issuer_spans,
         upstreams: upstream_spans,
         routes: route_spans,
+        internal: internal_spans,
     };
     let mut problems = context.into_problems();
     problems.extend(whole::errors(&config, &spans));

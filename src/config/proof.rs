@@ -1,6 +1,6 @@
 //! Asks the stages about what only they can judge: keys, certificates, authorities, roots. Their answers become problems at the right place.
 
-use crate::auth::{IdentityKey, Issuer, KeySource};
+use crate::auth::{IdentityKey, Issuer, KeySource, LinkSettings, Secret};
 use crate::fetch::Fetcher;
 use crate::files::SiteSettings;
 use crate::observe::Chain;
@@ -16,6 +16,7 @@ use super::values::{Action, Config};
 pub(super) fn prove(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = keys(config, spans);
     problems.extend(identity(config, spans));
+    problems.extend(links(config, spans));
     problems.extend(certificates(config, spans));
     problems.extend(upstreams(config, spans));
     problems.extend(spools(config, spans, sources));
@@ -65,6 +66,16 @@ fn identity(config: &Config, spans: &Spans) -> Option<Problem> {
     }
     let marked = development::is_development_key(settings.key.expose()) && !config.server.development;
     marked.then(|| in_earnest(at.key, "key"))
+}
+
+fn links(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let marked = |secret: &Secret| development::is_development_secret(secret.expose());
+    let routes = config.routes.iter().zip(&spans.routes).filter(|_| !config.server.development);
+    let unsafe_ones = routes.filter(|(route, _)| {
+        let secrets = |links: &LinkSettings| links.secrets.iter().any(marked);
+        route.auth.all_links().any(secrets)
+    });
+    unsafe_ones.map(|(_, at)| in_earnest(at.name, "secret")).collect()
 }
 
 fn certificates(config: &Config, spans: &Spans) -> Vec<Problem> {
@@ -128,8 +139,12 @@ fn in_earnest(span: Span, what: &str) -> Problem {
 
 fn roots(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (route, at) in config.routes.iter().zip(&spans.routes) {
-        let Action::Files(site) = &route.action else { continue };
+    let served = config.routes.iter().zip(&spans.routes).filter_map(|(route, at)| match &route.action {
+        Action::Files(site) => Some((site, at)),
+        _ => None,
+    });
+    let internal = config.internal.iter().map(|internal| &internal.site).zip(&spans.internal);
+    for (site, at) in served.chain(internal) {
         let fault = match sources.is_directory(&site.root) {
             Ok(true) => {
                 problems.extend(manifest(site, at, sources));

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::entry::{Entry, Named};
 use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
-pub(super) use access::{RuleTable, TokenAuth, TokenPlaces};
+pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use upstream::{Upstream, UpstreamTls};
@@ -341,7 +341,8 @@ pub(super) struct Route {
     pub(super) path: Entry<String>,
     /// Methods, as in `["GET", "HEAD"]`. Default: any method.
     pub(super) methods: Entry<Vec<Entry<String>>>,
-    /// Who may pass: "public", or a table that names the issuer. Required: no route is open by omission.
+    /// Who may pass: "public", a table that names the issuer, or "internal" with `files`: nobody, and an `upstream` may hand the files out.
+    /// Required: no route is open by omission.
     pub(super) auth: Entry<Auth>,
     /// Claims handed to the upstream: `{ "X-User-Id" = "sub" }` puts the claim `sub` into that field; nested claims are named as
     /// in `require`. Default: none. The fields are removed from every client's request first.
@@ -358,6 +359,9 @@ pub(super) struct Route {
     pub(super) upstream: Entry<String>,
     /// Files below a directory.
     pub(super) files: Entry<Files>,
+    /// Names of the upstreams that may hand out the files of this internal route, by `X-Accel-Redirect` or `X-Sendfile`. Default: every
+    /// upstream of this file.
+    pub(super) handed_out_by: Entry<Vec<Entry<String>>>,
     /// An answer that sends the client elsewhere.
     pub(super) redirect: Entry<Redirect>,
     /// A document of the gateway's own: "jwks" (the public keys of all issuers that have `public_keys` or `jwks_file`, and the

@@ -99,7 +99,7 @@ impl JsonSchema for Seconds {
     }
 }
 
-/// `auth`: a word (only "public" means something) or a table.
+/// `auth`: a word ("public" or "internal") or a table.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub(super) enum Auth {
@@ -114,7 +114,7 @@ impl<'de> Deserialize<'de> for Auth {
             type Value = Auth;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"public\" or a table with `issuer`")
+                f.write_str("\"public\", \"internal\" or a table with `issuer`")
             }
 
             fn visit_str<E: Error>(self, word: &str) -> Result<Auth, E> {
@@ -139,7 +139,7 @@ impl JsonSchema for Auth {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "const": "public" }, generator.subschema_for::<TokenAuth>()] })
+        json_schema!({ "anyOf": [{ "enum": ["public", "internal"] }, generator.subschema_for::<TokenAuth>()] })
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Config {
     pub upstreams: Vec<upstream::UpstreamSettings>,
     /// The rules, in the order of the file, which means nothing.
     pub routes: Vec<Route>,
+    /// What upstreams may hand out, in the order of the file.
+    pub internal: Vec<Internal>,
     /// Every file whose contents are part of this configuration, the configuration file first; the reload watches them. Files
     /// below static roots are not among them.
     pub files_read: Vec<PathBuf>,
@@ -121,6 +123,19 @@ pub struct Route {
     pub body_bytes: u64,
     /// What its tunnels may do.
     pub tunnels: Tunnels,
+}
+
+/// A route that no client takes: files that an upstream may have sent in the place of its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Internal {
+    /// Its unique name in logs.
+    pub name: Box<str>,
+    /// Canonical path prefix, below which the files are named.
+    pub path: Box<str>,
+    /// The files.
+    pub site: files::SiteSettings,
+    /// Indices into [`Config::upstreams`]: who may hand them out.
+    pub handed_out_by: Vec<usize>,
 }
 
 /// What the tunnels of one route may do.

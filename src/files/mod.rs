@@ -8,9 +8,11 @@
 //! system, `answer` makes the response, and `site` tells the story.
 
 mod answer;
+mod buffers;
 mod cache;
 mod content;
 mod error;
+mod internal;
 mod load;
 mod manifest;
 mod media_type;
@@ -24,6 +26,7 @@ mod stream;
 mod variants;
 
 pub use error::FilesError;
+pub use internal::{InternalRoot, InternalRoots, NoRoot, absolute};
 pub use manifest::{Manifest, check_manifest};
 pub use resolve::is_file_path;
 pub use settings::*;

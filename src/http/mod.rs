@@ -11,6 +11,7 @@ mod field;
 mod forwarded;
 mod framing;
 pub mod grpc;
+pub mod handout;
 pub mod hop;
 mod http2_budget;
 pub mod http3;

@@ -12,10 +12,11 @@ use http_body::Body as _;
 
 use super::context::{Client, Exchange, Notes};
 use super::failure::Failure;
+use super::handout::{Wish, heed};
 use super::{Limits, lapse, publish, redirect, upgrade};
 use crate::auth::{Identity, Permit, Statement, UnixSeconds};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
-use crate::http::{Body, BodyWatch, Fate, Pace, RequestBody, Target, TargetError, cors, hop};
+use crate::http::{Body, BodyWatch, Fate, Pace, RequestBody, Target, TargetError, cors, handout, hop};
 use crate::snapshot::{Action, Rewrite, Route, Snapshot};
 use crate::upstream::{Failed, Forwarded, Kind, OnBehalf, Upstream, UpstreamFailure};
 
@@ -37,7 +38,7 @@ pub(super) async fn act(
         upgrade::refuse(&exchange)?;
     }
     match &route.action {
-        Action::Proxy { upstream, name, rewrite, identity } => {
+        Action::Proxy { upstream, name, rewrite, identity, internal } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
             let passage = Passage {
@@ -48,12 +49,16 @@ pub(super) async fn act(
                 identity: identity.as_ref(),
             };
             let call = exchange.grpc;
+            let internal = internal.as_deref().map(|roots| (roots, Wish::of(&exchange.head, roots)));
             let tunnel = upgrade::wanted(&mut exchange, route, &permit, snapshot)?;
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, &snapshot.limits)?;
             let mut response = match tunnel {
                 Some(tunnel) => Box::pin(tunnel.open(upstream, outgoing, &notes)).await?, // boxed: one request in very many
                 None => proxy(upstream, outgoing, &notes).await?,
             };
+            if handout::speaks(response.headers()) {
+                response = Box::pin(heed(response, internal, name)).await?; // boxed: few answers say anything to the gateway
+            }
             if route.cors.is_some() {
                 cors::silence(response.headers_mut()); // the gateway speaks for this route
             }

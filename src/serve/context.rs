@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, header, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -90,6 +90,8 @@ pub(super) struct Exchange {
     /// Whether it is a gRPC call.
     pub(super) grpc: bool,
     pub(super) notes: Notes,
+    /// When its head was there.
+    pub(super) time: SystemTime,
     /// How it asks for a tunnel, if it does; known with its target.
     pub(super) asked: Option<Asked>,
 }
@@ -143,7 +145,7 @@ impl Exchange {
             secure: client.secure,
             client_certificate: self.connection.client_certificate.as_ref(),
             tunnel: self.asked.is_some(),
-            now: UnixSeconds::now(),
+            now: UnixSeconds::of(self.time),
         }
     }
 

@@ -27,9 +27,9 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
     }
     let found = snapshot.router.find(target.host(), target.path(), &exchange.head.method)?;
     exchange.take_route(found);
-    let begun = Instant::now();
+    let begun = (!found.policy.is_public()).then(Instant::now);
     let permit = snapshot.authority.authorize(&found.policy, &exchange.asking(&target, &client)).await;
-    exchange.notes.write(|story| story.auth = Some(begun.elapsed()));
+    exchange.notes.write(|story| story.auth = begun.map(|begun| begun.elapsed()));
     let permit = permit.map_err(|denied| {
         found.decisions.denied(denied.reason());
         exchange.refused(denied, &found.policy, &target, &client)

@@ -15,6 +15,7 @@ mod endless;
 mod failure;
 mod grpc;
 mod guarded;
+mod handout;
 mod http3;
 mod ids;
 mod interim;

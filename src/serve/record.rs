@@ -78,6 +78,7 @@ where
         let body = body.into();
         let notes = Notes::new(self.connection.peer.ip().to_canonical());
         let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers); // the protocol knows no other version
+        let time = SystemTime::now();
         let open = Box::new(Open {
             _answering: self.connection.activity.begin(),
             connection: Arc::clone(&self.connection),
@@ -88,14 +89,15 @@ where
             user_agent: head.headers.get(USER_AGENT).cloned(),
             has_body: !body.is_end_stream(),
             call: grpc.then(Call::default),
-            time: SystemTime::now(),
+            time,
             begun: Instant::now(),
             status: client_closed_request().as_u16(),
             bytes_out: 0,
             tunnel: None,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
-        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, asked: None };
+        let exchange =
+            Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, time, asked: None };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }

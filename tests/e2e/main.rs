@@ -30,6 +30,8 @@ mod interim;
 mod introspection;
 mod lifecycle;
 mod limits;
+mod links;
+mod media;
 mod metrics;
 mod places;
 mod policies;

@@ -60,9 +60,7 @@ fn replace_prefix(context: &mut Context<'_>, raw: &raw::Route) -> Option<Box<str
         let problem = Problem::error(span, "`replace_prefix` on a route that forwards nothing");
         context.report(problem.hint("only what is sent to an `upstream` has a path to replace"));
     }
-    if let Err((reason, hint)) = path::check(text) {
-        context.report(Problem::error(span, format!("the path `{text}` {reason}")).hint(hint));
-    }
+    path::report(context, text, span);
     Some(text.as_str().into())
 }
 
