@@ -16,8 +16,8 @@ use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
-use crate::http::{Boundary, SpoolUsage, own_name, own_value};
-use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
+use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
+use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
 use crate::serve::Places;
 use crate::shutdown::Tasks;
@@ -142,16 +142,27 @@ impl Assembly {
         &self.remotes
     }
 
-    /// What is spooled for each upstream, whenever it is called.
+    /// What is kept for each upstream, whenever it is called.
     pub(super) fn spools(&self) -> impl Fn() -> Vec<SpoolStatus> + Send + Sync + use<> {
-        let usage = |group: &Arc<Group>| Some((group.settings().name.clone(), Arc::clone(group.spool()?.usage())));
-        let usages: Vec<_> = self.groups.iter().filter_map(usage).collect();
-        let status = |(upstream, usage): &(Box<str>, Arc<SpoolUsage>)| SpoolStatus {
-            upstream: upstream.clone(),
+        let usage = |spool: Option<&Spool>| spool.map(|spool| Arc::clone(spool.usage()));
+        let usages = self.groups.iter().map(|group| {
+            let (requests, responses) = (usage(group.spool()), usage(group.buffer()));
+            (group.settings().name.clone(), requests, responses)
+        });
+        let usages: Vec<_> = usages.collect();
+        let kept = |usage: &Arc<SpoolUsage>| KeptBodies {
             disk_bytes: usage.disk_bytes(),
             bodies: usage.bodies(),
+            written_bytes: usage.written_bytes(),
         };
-        move || usages.iter().map(status).collect()
+        move || {
+            let status = usages.iter().map(|(upstream, requests, responses)| SpoolStatus {
+                upstream: upstream.clone(),
+                requests: requests.as_ref().map(kept),
+                responses: responses.as_ref().map(kept),
+            });
+            status.collect()
+        }
     }
 
     /// The issuers, in the order of the configuration.
@@ -421,6 +432,7 @@ impl Bench<'_> {
             boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
                 .believing(self.config.server.trusted_fields),
             limits: self.config.limits,
+            pages: self.config.server.error_pages.clone(),
             unmatched: self.metrics.route(self.number, NO_ROUTE),
         }
     }
@@ -444,7 +456,9 @@ impl Bench<'_> {
             },
             response_headers: own_copies(&route.response_headers),
             default_headers: own_copies(&route.default_headers),
+            pages: route.error_pages.clone(),
             cors: route.cors.as_ref().map(Cors::new),
+            compress: route.compress.clone(),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }

@@ -18,6 +18,7 @@ use crate::auth::{
 };
 use crate::config::{self, Action, Config, Internal, Problems, Route};
 use crate::fetch::FetchError;
+use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
 use crate::http::{Target, TargetError};
 use crate::route::{RouteError, Router, Rule};
@@ -144,6 +145,9 @@ fn tell(
     if let Some(cors) = &route.cors {
         line("cors", &shown_to(cors));
     }
+    if let Some(compress) = &route.compress {
+        line("compress", &compressed(compress));
+    }
     if arguments.token.is_none()
         && let Some(step) = explain_link(&policy, &asking(&arguments.method, target))
     {
@@ -200,6 +204,13 @@ fn shown_to(cors: &CorsSettings) -> String {
         text.extend(names);
     }
     text + if cors.credentials { ", with credentials" } else { "" }
+}
+
+/// Which answers of a route are compressed.
+fn compressed(settings: &CompressSettings) -> String {
+    let codings: Vec<_> = settings.codings.iter().map(|coding| coding.name()).collect();
+    let cookies = if settings.with_cookies { ", with cookies too" } else { "" };
+    format!("{} from {} bytes on{cookies}", codings.join(" "), settings.min_bytes)
 }
 
 /// What the upstream is told of who passed.

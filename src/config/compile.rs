@@ -6,9 +6,11 @@
 
 mod action;
 mod auth;
+mod compress;
 mod context;
 mod cors;
 mod demand;
+mod error_pages;
 mod fetch;
 mod fields;
 mod files;
@@ -80,6 +82,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         upstreams: names(&raw.upstream),
         identity: !raw.identity.is_absent(),
         body_bytes,
+        error_pages: server.error_pages.clone(),
     };
     let route::Routes { taken: routes, spans: route_spans, internal, internal_spans } =
         route::routes(&mut context, &raw.route, &known);

@@ -119,13 +119,15 @@ fn upstreams(config: &Config, spans: &Spans) -> Vec<Problem> {
 
 fn spools(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (upstream, at) in config.upstreams.iter().zip(&spans.upstreams).filter(|(upstream, _)| upstream.needs_length())
-    {
+    for (upstream, at) in config.upstreams.iter().zip(&spans.upstreams) {
+        let responses = upstream.buffer_responses.as_ref().filter(|responses| responses.disk_bytes > 0);
+        if !upstream.spools() && responses.is_none() {
+            continue;
+        }
         let directory = &upstream.spool.directory;
         let Err(error) = sources.takes_files(directory) else { continue };
         let message = format!("no file can be made in {}: {error}", directory.display());
-        let hint =
-            "request bodies of unknown length are spooled there: name a directory of the gateway's own as `spool_dir`";
+        let hint = "request bodies, and responses to slow clients, are kept there: name a directory of the gateway's own as `spool_dir`";
         problems.push(Problem::error(at.spool_dir.unwrap_or(at.name), message).hint(hint));
     }
     problems

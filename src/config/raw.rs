@@ -7,16 +7,18 @@
 mod access;
 mod actions;
 mod browsers;
+mod compress;
 mod upstream;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
-use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
+use super::shapes::{Auth, ClaimValue, Compress, Publish, Seconds, SecretSource, Workers};
 pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
+pub(super) use compress::CompressTable;
 pub(super) use upstream::{Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
@@ -75,6 +77,8 @@ pub(super) struct Server {
     /// What a host gets that no route names in `hosts`: the routes without `hosts` ("route") or 421 ("refuse"). Default: "route".
     #[schemars(extend("enum" = ["route", "refuse"]))]
     pub(super) unknown_host: Entry<String>,
+    /// `error_pages` of requests that no route matched, and of every route for statuses that its own do not name. Default: none.
+    pub(super) error_pages: Entry<Named<String>>,
 }
 
 /// How long a client may take and how much it may send.
@@ -374,8 +378,14 @@ pub(super) struct Route {
     /// Fields set on every answer that has not got them: "standard" (nosniff, no frames, a short referrer and so on). Default: none.
     #[schemars(extend("enum" = ["standard"]))]
     pub(super) security_headers: Entry<String>,
+    /// Files sent in place of the gateway's own failures, by status from 400 to 599, as in `{ 404 = "404.html", 503 = "maintenance.html" }`:
+    /// `.html`, `.txt` or `.json`, up to 262144 bytes each; watched. Default: none. Only clients whose Accept names text/html get them;
+    /// what an upstream answers stays.
+    pub(super) error_pages: Entry<Named<String>>,
     /// What scripts of other origins may do. Default: the gateway says nothing of it, the upstream may.
     pub(super) cors: Entry<Cors>,
+    /// Whether answers are compressed: `true`, or a table that says which and how. Default: false. An upstream that compresses itself wins.
+    pub(super) compress: Entry<Compress>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
     /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered

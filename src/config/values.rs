@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::http::boundary::TrustedFields;
+use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
 use crate::{auth, files, listen, observe, route, serve, tls, upstream};
 
@@ -63,6 +64,8 @@ pub struct Server {
     pub dpop_window_secs: u64,
     /// What becomes of a host that no route names.
     pub unknown_host: route::UnknownHost,
+    /// What a browser is shown of a failure that has no route.
+    pub error_pages: Vec<serve::ErrorPage>,
 }
 
 /// One address clients connect to.
@@ -117,8 +120,12 @@ pub struct Route {
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Fields set on every answer that has not got them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What a browser is shown of a failure, one page a status; those of [`Server`] included.
+    pub error_pages: Vec<serve::ErrorPage>,
     /// What scripts of other origins may do, if the gateway says it.
     pub cors: Option<CorsSettings>,
+    /// Which answers are compressed, if any.
+    pub compress: Option<CompressSettings>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
     /// What its tunnels may do.

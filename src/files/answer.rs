@@ -142,12 +142,12 @@ impl Representation {
     }
 }
 
+/// Everything but the unreserved characters of RFC 3986 section 2.3: a colon would make a scheme of what precedes it.
+pub(super) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The answer to a directory named without its slash: the same path with it (section 15.4.2). The reference is
 /// relative, because a site does not know below which prefix it stands, and is made from the last segment of the path.
 pub(super) fn redirect_to_slash(path: &str) -> Response<Body> {
-    /// Everything but the unreserved characters of RFC 3986 section 2.3: a colon would make a scheme of what precedes
-    /// it.
-    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     let name = path.rsplit('/').next().unwrap_or_default();
     let location = format!("{}/", utf8_percent_encode(name, RESERVED));
     let mut headers = HeaderMap::with_capacity(2);

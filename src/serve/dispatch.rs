@@ -14,6 +14,7 @@ use crate::http::Body;
 pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, Failure> {
     let snapshot = exchange.connection.worker.live.current(); // one generation per request
     let client = exchange.admit(&snapshot); // nothing a client says can speak for us
+    exchange.note_taste(&snapshot.pages);
     let target = exchange.target(&client, &snapshot.limits)?;
     exchange.notes.write(|story| story.target = Some(target.clone()));
     exchange.check_direction(&target, &snapshot.boundary)?;

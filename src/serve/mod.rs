@@ -6,6 +6,7 @@
 mod act;
 mod activity;
 mod calls;
+mod compress;
 mod connection;
 mod context;
 mod dispatch;
@@ -20,6 +21,7 @@ mod http3;
 mod ids;
 mod interim;
 mod lapse;
+mod pages;
 mod panics;
 mod passage;
 mod piece;

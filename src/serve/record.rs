@@ -21,15 +21,14 @@ use super::activity::{Activity, Answering};
 use super::calls::CallTimeout;
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
-use super::grpc;
 use super::lapse::Lapsed;
 use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
 use super::respond::{client_closed_request, close, finish, rescue};
-use super::streams;
 use super::tunnel::Ended;
 use super::unread::Unread;
 use super::upgrade::Opened;
+use super::{grpc, pages, streams};
 use crate::auth::Issuer;
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
@@ -161,10 +160,21 @@ pub(super) struct Open {
 
 impl Open {
     fn rescue(&self, failure: &Failure) -> Response<Body> {
-        let rescued = rescue(failure);
+        let mut rescued = rescue(failure);
         // Nobody is there to read the other, and the log shall say so.
         let call = self.call.is_some() && !matches!(failure, Failure::ClientGone);
-        if call { grpc::trailers_only(failure, rescued) } else { rescued }
+        if call {
+            return grpc::trailers_only(failure, rescued);
+        }
+        self.notes.write(|story| {
+            let takes_page = story.takes_page?;
+            match &story.route {
+                Some(route) => pages::show(&route.pages, takes_page, &mut rescued),
+                None => pages::show(&self.connection.worker.live.current().pages, takes_page, &mut rescued),
+            }
+            Some(())
+        });
+        rescued
     }
 
     /// Reads a call's outcome from the answer's last frame, or makes it for an answer that broke off.

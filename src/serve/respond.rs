@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode, Version};
 
+use super::compress;
 use super::context::{Connection, Notes};
 use super::failure::Failure;
 use super::places::NoPlace;
@@ -332,12 +333,12 @@ fn allow_value(allow: &[Method]) -> HeaderValue {
 }
 
 /// What every answer carries: the request id, the route's own fields, what the listener says of TLS, and `Connection: close` where no
-/// other request may follow.
+/// other request may follow. With all that said, it is compressed if it is to be.
 pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, connection: &Connection) {
     let headers = response.headers_mut();
     // What a refusal says of caches holds against the route: an answer to one client's credentials is no other's.
     let said = headers.get(CACHE_CONTROL).cloned();
-    notes.write(|story| {
+    let compressing = notes.write(|story| {
         if let Some(id) = &story.request_id {
             headers.insert(REQUEST_ID, id.clone());
         }
@@ -355,9 +356,14 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
         } else if story.personal {
             keep_from_shared(headers);
         }
+        story.wanted.take().and_then(|wanted| Some((wanted, story.route.clone()?)))
     });
+    if let Some((wanted, route)) = compressing {
+        compress::answer(response, &wanted, &route);
+    }
     if let Some(hsts) = &connection.hsts {
-        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone()); // one for all hosts: what an upstream says is about itself alone
+        // One for all hosts: what an upstream says is about itself alone.
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if version < Version::HTTP_2 && connection.worker.drain.started() && !switches {
@@ -402,7 +408,7 @@ fn closes(directive: &[u8]) -> bool {
 }
 
 /// Whether a directive of `Cache-Control` is as `wanted`.
-fn directs(headers: &HeaderMap, wanted: impl Fn(&[u8]) -> bool) -> bool {
+pub(super) fn directs(headers: &HeaderMap, wanted: impl Fn(&[u8]) -> bool) -> bool {
     headers.get_all(CACHE_CONTROL).iter().any(|value| {
         let unquoted = value.as_bytes().split(|byte| *byte == b'"').step_by(2).collect::<Vec<_>>().join(&b'"');
         unquoted.split(|byte| *byte == b',').any(|directive| wanted(directive.trim_ascii()))

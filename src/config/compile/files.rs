@@ -29,6 +29,7 @@ pub(super) fn files(
     guarded: bool,
 ) -> Option<SiteSettings> {
     let index = if raw.index.is_absent() { vec!["index.html".into()] } else { index(context, &raw.index) };
+    let listing = context.flag(&raw.listing, false);
     let cache_control = context
         .text(&raw.cache_control, "cache_control")
         .and_then(|(text, span)| fields::value_of(context, text, span));
@@ -41,6 +42,12 @@ pub(super) fn files(
     let cache_total_bytes =
         context.number(&raw.cache_total_bytes, "cache_total_bytes", " bytes", 0..=1 << 36, CACHE_TOTAL_BYTES);
     let fallback = below_root(context, &raw.fallback, "fallback");
+    if let (true, Some(_), Some(span)) = (listing, &fallback, raw.listing.span()) {
+        let problem = Problem::error(span, format!("`listing` beside `fallback` in {label}"));
+        context.report(
+            problem.hint("a directory without an index is either listed or the application's: remove one of the two"),
+        );
+    }
     let precompressed = context.flag(&raw.precompressed, true);
     let missing = format!("`files` of {label} has no `root`");
     let (root, span) = context.demand(&raw.root, span, &missing, "add `root = \"DIR\"`, relative to this file")?;
@@ -52,6 +59,7 @@ pub(super) fn files(
     Some(SiteSettings {
         root,
         index,
+        listing,
         cache_control,
         manifest,
         fallback,

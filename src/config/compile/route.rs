@@ -10,8 +10,9 @@ use super::super::suggest;
 use super::super::values::{Internal, Route};
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, cors, fields, hosts, internal, overlap, path, security, tunnel};
+use super::{action, auth, compress, cors, error_pages, fields, hosts, internal, overlap, path, security, tunnel};
 use crate::auth::{Access, RouteAuth};
+use crate::serve::ErrorPage;
 
 /// What routes may refer to.
 pub(super) struct Known<'a> {
@@ -23,6 +24,8 @@ pub(super) struct Known<'a> {
     pub(super) identity: bool,
     /// `body_bytes` of `[limits]`.
     pub(super) body_bytes: u64,
+    /// `error_pages` of `[server]`.
+    pub(super) error_pages: Vec<ErrorPage>,
 }
 
 /// The routes that clients take, and those that no client takes.
@@ -87,7 +90,9 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let response_headers = fields::response_headers(context, &raw.response_headers);
     let tunnels = tunnel::tunnels(context, raw);
     let default_headers = security::security_headers(context, &raw.security_headers);
+    let error_pages = error_pages::of_route(context, &raw.error_pages, &known.error_pages);
     let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
+    let compress = compress::compress(context, raw, &label);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
@@ -105,7 +110,9 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         action,
         response_headers,
         default_headers,
+        error_pages,
         cors,
+        compress,
         body_bytes,
         tunnels,
     };

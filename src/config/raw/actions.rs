@@ -14,6 +14,9 @@ pub(in crate::config) struct Files {
     pub(in crate::config) root: Entry<String>,
     /// File names tried, in order, for a request that names a directory. Default: `["index.html"]`.
     pub(in crate::config) index: Entry<Vec<Entry<String>>>,
+    /// Whether a directory without an index file is listed, for everybody who may pass. Default: false. HTML, or JSON for clients that
+    /// prefer it; 1000 entries a page.
+    pub(in crate::config) listing: Entry<bool>,
     /// `Cache-Control` of the answers. Default: none is sent; with a `manifest`, "max-age=60, public" for what it does not list. On a
     /// route that asks for a token the defaults say `private` in place of `public`.
     pub(in crate::config) cache_control: Entry<String>,

@@ -82,6 +82,7 @@ fn settings(root: PathBuf) -> SiteSettings {
         root,
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
+        listing: false,
         manifest: None,
         fallback: None,
         precompressed: true,
