@@ -70,8 +70,17 @@ impl Wish {
                 headers.append(name, value.clone());
             }
         }
+        if headers.get(header::RANGE).is_some_and(names_several) {
+            headers.remove(header::RANGE);
+        }
         Self { method, headers }
     }
+}
+
+/// Several ranges of what is handed out are answered whole (RFC 9110 section 14.2 lets a server): the parts of a `multipart/byteranges`
+/// would each have the media type of the file, and the whole must not have the application's.
+fn names_several(range: &HeaderValue) -> bool {
+    range.as_bytes().contains(&b',')
 }
 
 /// Does what an upstream's answer says to the gateway alone, and passes nothing of that on.

@@ -49,6 +49,7 @@ mod semantics;
 mod smuggling;
 #[path = "static.rs"]
 mod static_files;
+mod static_variants;
 mod streams;
 mod tunnel;
 mod tunnel_end;

@@ -12,6 +12,10 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod fallback;
+mod manifest;
+mod variants;
+
 const SMALL: u64 = 1024;
 
 struct House {
@@ -32,7 +36,7 @@ impl House {
         fs::write(root.join(".env"), "secret").unwrap();
         fs::write(root.join(".well-known/security.txt"), "Contact: us").unwrap();
         fs::write(root.join("large.bin"), vec![b'x'; 300_000]).unwrap();
-        let site = Site::open(settings(root)).unwrap();
+        let site = Site::open(settings(root), None).unwrap();
         Self { directory, site, start: Instant::now() }
     }
 
@@ -53,6 +57,20 @@ impl House {
         text(self.get_at(after_ms, path).await.unwrap()).await
     }
 
+    async fn get_with(&self, after_ms: u64, path: &str, lines: &[(header::HeaderName, &str)]) -> Response<Body> {
+        let value = |value: &str| HeaderValue::from_str(value).unwrap();
+        let headers = lines.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+        let now = self.start + Duration::from_millis(after_ms);
+        self.site.answer_at(now, &Method::GET, path, &headers).await.unwrap()
+    }
+
+    /// Writes a file that was last changed a minute ago.
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.path(name), contents).unwrap();
+        let file = OpenOptions::new().write(true).open(self.path(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
+    }
+
     async fn ask(&self, method: Method, path: &str, name: header::HeaderName, value: &str) -> Response<Body> {
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]);
         self.site.answer(&method, path, &headers).await.unwrap()
@@ -65,6 +83,9 @@ fn settings(root: PathBuf) -> SiteSettings {
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
         listing: false,
+        manifest: None,
+        fallback: None,
+        precompressed: true,
         cache_file_bytes: SMALL,
         cache_total_bytes: 1 << 20,
     }
@@ -217,6 +238,29 @@ async fn rfc9110_15_3_7_a_range_is_cut_from_memory_and_from_the_stream() {
 }
 
 #[tokio::test]
+async fn rfc9110_15_3_7_2_several_ranges_come_in_parts_from_memory_and_from_the_stream() {
+    let house = House::new();
+    house.write("long.txt", (0..100).map(|line| format!("line {line:04}\n")).collect::<Vec<_>>().concat());
+    for (path, ranges, parts) in [
+        ("long.txt", "bytes=0-8,-10,9000-", [("bytes 0-8/1000", "line 0000"), ("bytes 990-999/1000", "line 0099\n")]),
+        ("large.bin", "bytes=-2,0-0", [("bytes 299998-299999/300000", "xx"), ("bytes 0-0/300000", "x")]),
+    ] {
+        let response = house.ask(Method::GET, path, header::RANGE, ranges).await;
+        assert_eq!(response.status(), 206);
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+        let length = response.headers()[header::CONTENT_LENGTH].to_str().unwrap().to_owned();
+        let body = text(response).await;
+        assert_eq!(body.len().to_string(), length);
+        let own = if path == "long.txt" { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+        let part = |(range, bytes)| {
+            format!("--{boundary}\r\nContent-Type: {own}\r\nContent-Range: {range}\r\n\r\n{bytes}\r\n")
+        };
+        assert_eq!(body, parts.map(part).concat() + &format!("--{boundary}--\r\n"));
+    }
+}
+
+#[tokio::test]
 async fn rfc9110_15_5_17_a_range_outside_fails_with_the_length() {
     let house = House::new();
     let headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=6-"))]);
@@ -256,7 +300,10 @@ async fn an_unchanged_file_is_confirmed_and_keeps_its_contents() {
     let identity = Identity::of(&fs::File::open(house.path("a.css")).unwrap()).unwrap();
     let wall = SystemTime::now();
     let representation = Representation::new(&identity, "a.css", None, wall);
-    let settled = house.site.memory.keep("a.css", house.start, representation, read.content.clone(), identity, true);
+    let content = read.variants.choose(&HeaderMap::new()).content.clone();
+    let state = State { files: Variants::new(identity, Vec::new()), hashed: false };
+    let held = Variants::new(Held { representation, content }, Vec::new());
+    let settled = house.site.memory.keep("a.css", house.start, held, state, true);
     assert_eq!(house.text_at(5_000, "a.css").await, "body{}");
     let later = house.start + Duration::from_secs(5);
     let Lookup::Fresh(confirmed) = house.site.memory.look_up("a.css", later) else { panic!("not confirmed") };
@@ -318,7 +365,7 @@ fn index_names_are_plain_file_names_and_roots_are_directories() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["../a", "a/b", "", ".hidden", "."] {
         let settings = SiteSettings { index: vec![name.into()], ..settings(directory.path().to_owned()) };
-        assert_eq!(Site::open(settings).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        assert_eq!(Site::open(settings, None).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
     }
-    assert!(Site::open(settings(directory.path().join("absent"))).is_err());
+    assert!(Site::open(settings(directory.path().join("absent")), None).is_err());
 }
