@@ -42,6 +42,9 @@ pub enum TransferError {
 
 /// How many bytes one read asks for.
 const PIECE_BYTES: u64 = 128 * 1024;
+/// How much of what was sent last is kept, to be compared with the file if it grows: little beside a piece, and more than
+/// two contents share by chance.
+const WITNESS_BYTES: usize = 1024;
 
 /// The bytes of one span of one open file.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub(super) struct FileStream {
     at: u64,
     /// How many bytes are still to be handed out.
     left: u64,
+    /// The last of the bytes before `at`, if any were handed out.
+    sent: Bytes,
     next: Next,
 }
 
@@ -74,18 +79,21 @@ impl FileStream {
     /// `span` must lie within the size of `opened.identity`.
     pub(super) fn new(opened: Opened, span: Span) -> Self {
         let source = Arc::new(Source { file: opened.file, promised: opened.identity });
-        Self { source, at: span.start, left: span.len, next: Next::Unasked }
+        Self { source, at: span.start, left: span.len, sent: Bytes::new(), next: Next::Unasked }
     }
 
     fn ask(&self) -> Next {
         let len = usize::try_from(self.left.min(PIECE_BYTES)).expect("a piece is 128 KiB at most");
         let mut buffer = vec![0; len];
         if self.source.fill_from_page_cache(&mut buffer, self.at) {
-            return Next::Here(self.source.unchanged().map(|()| Bytes::from(buffer)));
+            match self.source.kept() {
+                Ok(Kept::AsPromised) => return Next::Here(Ok(Bytes::from(buffer))),
+                Ok(Kept::Grown) => {} // what was sent has to be read again, and that may be on the disk
+                Err(error) => return Next::Here(Err(error)),
+            }
         }
-        let source = Arc::clone(&self.source);
-        let at = self.at;
-        Next::Reading(spawn_blocking(move || source.fill(buffer, at)))
+        let (source, at, sent) = (Arc::clone(&self.source), self.at, self.sent.clone());
+        Next::Reading(spawn_blocking(move || source.fill(buffer, at, &sent)))
     }
 
     /// Moves past a piece. `self.next` is `Broken` on entry and stays so after a failure.
@@ -93,6 +101,7 @@ impl FileStream {
         let piece = piece?;
         self.at += piece.len() as u64;
         self.left -= piece.len() as u64;
+        self.sent = Bytes::copy_from_slice(&piece[piece.len().saturating_sub(WITNESS_BYTES)..]);
         // The disk is slower than we are: let it work while the client reads.
         self.next = if from_disk && self.left > 0 { self.ask() } else { Next::Unasked };
         Ok(Frame::data(piece))
@@ -147,29 +156,46 @@ impl Source {
         read == Ok(wanted)
     }
 
-    fn fill(&self, mut buffer: Vec<u8>, at: u64) -> Result<Bytes, TransferError> {
+    /// `sent` is what was handed out of the bytes before `at`.
+    fn fill(&self, mut buffer: Vec<u8>, at: u64, sent: &[u8]) -> Result<Bytes, TransferError> {
         let read = self.file.read_exact_at(&mut buffer, at);
-        self.unchanged()?;
+        if self.kept()? == Kept::Grown && !self.still_begins_with(at, sent) {
+            return Err(TransferError::Rewritten);
+        }
         read.map_err(TransferError::Read)?;
         Ok(Bytes::from(buffer))
     }
 
     /// Asked after every read, so that bytes are only handed out if they belong to the state that was promised.
-    fn unchanged(&self) -> Result<(), TransferError> {
-        still_keeps(&self.promised, &Identity::of(&self.file).map_err(TransferError::Read)?)
+    fn kept(&self) -> Result<Kept, TransferError> {
+        kept(&self.promised, &Identity::of(&self.file).map_err(TransferError::Read)?)
     }
+
+    /// Tells a file that was appended to from one that was emptied and written anew, and longer: their facts are the same.
+    fn still_begins_with(&self, at: u64, sent: &[u8]) -> bool {
+        let mut found = vec![0; sent.len()];
+        self.file.read_exact_at(&mut found, at - sent.len() as u64).is_ok() && found == sent
+    }
+}
+
+/// What a file that may still be sent looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    AsPromised,
+    /// It is longer, and the promised part may be there or not.
+    Grown,
 }
 
 /// A file may grow: someone appends, and the promised part is still there. It may lose its name, which its contents do
 /// not feel. It may not shrink, nor change while its length stays the same.
-fn still_keeps(promised: &Identity, found: &Identity) -> Result<(), TransferError> {
+fn kept(promised: &Identity, found: &Identity) -> Result<Kept, TransferError> {
     if found.size < promised.size {
         return Err(TransferError::Shrank { promised: promised.size, found: found.size });
     }
-    if found.size == promised.size && found.modified != promised.modified {
-        return Err(TransferError::Rewritten);
+    if found.size > promised.size {
+        return Ok(Kept::Grown);
     }
-    Ok(())
+    if found.modified == promised.modified { Ok(Kept::AsPromised) } else { Err(TransferError::Rewritten) }
 }
 
 #[cfg(test)]
@@ -249,7 +275,7 @@ mod tests {
         let mut stream = whole(&path);
         let source = Arc::clone(&stream.source);
         let len = usize::try_from(PIECE_BYTES).unwrap();
-        stream.next = Next::Reading(spawn_blocking(move || source.fill(vec![0; len], 0)));
+        stream.next = Next::Reading(spawn_blocking(move || source.fill(vec![0; len], 0, &[])));
         let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
         assert!(first == pattern()[..len]);
         assert!(matches!(stream.next, Next::Here(_) | Next::Reading(_)));
@@ -298,6 +324,18 @@ mod tests {
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
         let (_, failure) = drain(&mut stream).await;
+        assert!(matches!(failure, Some(TransferError::Rewritten)), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_emptied_and_written_anew_and_longer_breaks_the_transfer() {
+        let (_directory, path) = large_file();
+        let mut stream = whole(&path);
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        let other: Vec<u8> = [pattern(), b"more".to_vec()].concat().iter().map(|byte| !byte).collect();
+        fs::write(&path, other).unwrap();
+        let (received, failure) = drain(&mut stream).await;
+        assert!(received.is_empty() && first == pattern()[..first.len()]);
         assert!(matches!(failure, Some(TransferError::Rewritten)), "{failure:?}");
     }
 }
