@@ -14,6 +14,7 @@ mod bodies;
 mod boundary;
 mod cli;
 mod cors;
+mod escape;
 mod flood;
 mod framing;
 mod grpc;
