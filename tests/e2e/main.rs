@@ -45,6 +45,7 @@ mod smuggling;
 #[path = "static.rs"]
 mod static_files;
 mod streams;
+mod swaps;
 mod tunnel;
 mod tunnel_end;
 mod upstream;
