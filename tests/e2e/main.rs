@@ -32,6 +32,7 @@ mod introspection;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod mid_transfer;
 mod places;
 mod policies;
 mod pool;
