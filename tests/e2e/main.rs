@@ -33,6 +33,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod mid_transfer;
+mod odd_files;
 mod places;
 mod policies;
 mod pool;
