@@ -31,6 +31,7 @@ mod interim;
 mod introspection;
 mod lifecycle;
 mod limits;
+mod many_files;
 mod metrics;
 mod mid_transfer;
 mod odd_files;
