@@ -13,6 +13,7 @@ mod auth;
 mod bodies;
 mod boundary;
 mod cli;
+mod conditional_matrix;
 mod cors;
 mod escape;
 mod flood;
