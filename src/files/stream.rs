@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -88,7 +89,7 @@ impl FileStream {
         if self.source.fill_from_page_cache(&mut buffer, self.at) {
             match self.source.kept() {
                 Ok(Kept::AsPromised) => return Next::Here(Ok(Bytes::from(buffer))),
-                Ok(Kept::Grown) => {} // what was sent has to be read again, and that may be on the disk
+                Ok(Kept::Grown | Kept::Touched) => {} // to look closer may mean to wait
                 Err(error) => return Next::Here(Err(error)),
             }
         }
@@ -159,11 +160,26 @@ impl Source {
     /// `sent` is what was handed out of the bytes before `at`.
     fn fill(&self, mut buffer: Vec<u8>, at: u64, sent: &[u8]) -> Result<Bytes, TransferError> {
         let read = self.file.read_exact_at(&mut buffer, at);
-        if self.kept()? == Kept::Grown && !self.still_begins_with(at, sent) {
-            return Err(TransferError::Rewritten);
-        }
+        self.confirm(at, sent)?;
         read.map_err(TransferError::Read)?;
         Ok(Bytes::from(buffer))
+    }
+
+    /// Whether what was read belongs to the state that was promised. Whoever appends has the time of the change set before
+    /// the length, and may be anywhere in between when we look: that is waited for, for a moment.
+    fn confirm(&self, at: u64, sent: &[u8]) -> Result<(), TransferError> {
+        const LOOKS: usize = 20;
+        const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+        for _ in 0..LOOKS {
+            match self.kept()? {
+                Kept::AsPromised => return Ok(()),
+                Kept::Grown if self.still_begins_with(at, sent) => return Ok(()),
+                Kept::Grown => break,
+                #[allow(clippy::disallowed_methods)] // on a blocking thread
+                Kept::Touched => std::thread::sleep(BETWEEN_LOOKS),
+            }
+        }
+        Err(TransferError::Rewritten)
     }
 
     /// Asked after every read, so that bytes are only handed out if they belong to the state that was promised.
@@ -184,6 +200,8 @@ enum Kept {
     AsPromised,
     /// It is longer, and the promised part may be there or not.
     Grown,
+    /// It was written to and has its length still: it was written over, or is about to grow.
+    Touched,
 }
 
 /// A file may grow: someone appends, and the promised part is still there. It may lose its name, which its contents do
@@ -195,7 +213,7 @@ fn kept(promised: &Identity, found: &Identity) -> Result<Kept, TransferError> {
     if found.size > promised.size {
         return Ok(Kept::Grown);
     }
-    if found.modified == promised.modified { Ok(Kept::AsPromised) } else { Err(TransferError::Rewritten) }
+    Ok(if found.modified == promised.modified { Kept::AsPromised } else { Kept::Touched })
 }
 
 #[cfg(test)]
@@ -203,7 +221,8 @@ mod tests {
     use std::fs::{self, OpenOptions};
     use std::io::Write;
     use std::path::Path;
-    use std::time::{Duration, SystemTime};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::SystemTime;
 
     use http_body::Body as _;
     use http_body_util::BodyExt;
@@ -337,5 +356,35 @@ mod tests {
         let (received, failure) = drain(&mut stream).await;
         assert!(received.is_empty() && first == pattern()[..first.len()]);
         assert!(matches!(failure, Some(TransferError::Rewritten)), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_read_in_the_middle_of_an_append_is_no_reason_to_break_off() {
+        const ROUNDS: usize = 400;
+        let (_directory, path) = large_file();
+        let (turn, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (its_turn, its_done, appended) = (Arc::clone(&turn), Arc::clone(&done), path.clone());
+        let writer = std::thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                while its_turn.load(Ordering::Acquire) < round {
+                    std::thread::yield_now();
+                }
+                let mut file = OpenOptions::new().append(true).open(&appended).unwrap();
+                file.write_all(&vec![b'x'; 300_000]).unwrap();
+                its_done.store(round, Ordering::Release);
+            }
+        });
+        for round in 1..=ROUNDS {
+            OpenOptions::new().write(true).open(&path).unwrap().set_len(LEN).unwrap();
+            let mut stream = whole(&path);
+            turn.store(round, Ordering::Release);
+            let (received, failure) = drain(&mut stream).await;
+            assert!(failure.is_none(), "round {round}: {failure:?}");
+            assert!(received == pattern(), "round {round}");
+            while done.load(Ordering::Acquire) < round {
+                std::thread::yield_now();
+            }
+        }
+        writer.join().unwrap();
     }
 }
