@@ -12,12 +12,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::auth::{Authority, Identity, Policy};
-use crate::files::Site;
+use crate::files::{InternalRoots, Site};
 use crate::http::Boundary;
+use crate::http::compress::CompressSettings;
 use crate::http::cors::Cors;
 use crate::observe::{AuthMeter, RouteMeter};
 use crate::route::Router;
-use crate::serve::{Limits, Places};
+use crate::serve::{ErrorPage, Limits, Places};
 use crate::upstream::Upstream;
 
 /// One generation on one worker.
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub boundary: Boundary,
     /// How long and how much.
     pub limits: Limits,
+    /// What a browser is shown of a failure that has no route.
+    pub pages: Vec<ErrorPage>,
     /// Counts requests that no route matched.
     pub unmatched: RouteMeter,
 }
@@ -54,8 +57,12 @@ pub struct Route {
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Fields set on every response that does not have them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What a browser is shown of a failure, one page a status.
+    pub pages: Vec<ErrorPage>,
     /// What scripts of other origins may do, if the gateway says it.
     pub cors: Option<Cors>,
+    /// Which of its answers are compressed, if any.
+    pub compress: Option<CompressSettings>,
     /// Counts its requests.
     pub meter: RouteMeter,
     /// Counts its decisions.
@@ -86,6 +93,8 @@ pub enum Action {
         rewrite: Option<Rewrite>,
         /// What the gateway signs in its own name for each request.
         identity: Option<Identity>,
+        /// The files that the upstream may hand out; `None` if there are no internal routes at all.
+        internal: Option<Arc<InternalRoots>>,
     },
     /// Answers from a directory.
     Files {

@@ -101,19 +101,19 @@ fn serving_knows_the_stages_and_not_how_they_were_configured() {
 #[test]
 fn configuration_knows_settings_and_nobody_above() {
     wall(
-        "`config` imports stages, leaves and the limits of `serve`: what acts on a configuration belongs to `app`",
+        "`config` imports stages, leaves and the settings of `serve`: what acts on a configuration belongs to `app`",
         trespasses(&["config"], &[&LEAVES, &STAGES, &["serve"]]),
     );
     let mut beyond = Vec::new();
     for file in SRC.iter().filter(|file| room(file) == "config") {
         for at in words(&file.code, "serve") {
             let used = file.code[at..].strip_prefix("serve::").map(name_at);
-            if used.is_some_and(|name| name != "Limits") {
+            if used.is_some_and(|name| !["Limits", "ErrorPage"].contains(&name)) {
                 beyond.push(format!("{}:{}", file.path, line_of(&file.code, at)));
             }
         }
     }
-    wall("of `serve`, `config` fills in `Limits` and uses nothing else", beyond);
+    wall("of `serve`, `config` fills in `Limits` and `ErrorPage`s and uses nothing else", beyond);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn only_metrics_name_metrics() {
 /// Who else may name a status, and why that is no failure's.
 #[test]
 fn only_respond_knows_the_status_of_a_failure() {
-    const OTHERS: [(&str, &str); 12] = [
+    const OTHERS: [(&str, &str); 13] = [
         ("src/serve/redirect.rs", "the status of a redirect"),
         ("src/serve/publish.rs", "a document that the client has already: 304"),
         ("src/serve/preflight.rs", "the answer to a preflight: 204"),
@@ -171,6 +171,7 @@ fn only_respond_knows_the_status_of_a_failure() {
         ("src/config/values.rs", "the status of a configured redirect"),
         ("src/config/compile/action.rs", "the four redirects that may be configured"),
         ("src/files/answer.rs", "the successes of a file: 200, 206, 301 and 304"),
+        ("src/files/lists.rs", "a listing that the client has already: 304"),
         ("src/serve/upgrade.rs", "the successes of a tunnel: 101, and 200 over HTTP/2"),
         ("src/upstream/forward.rs", "the one status of an upstream that is never forwarded: 101"),
         ("src/upstream/upgrade.rs", "the one status by which an endpoint agrees to a tunnel: 101"),

@@ -23,9 +23,11 @@ struct World;
 impl Sources for World {
     fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
         match path.file_name().and_then(|name| name.to_str()) {
-            Some("missing.pem" | "missing.secret") => Err(io::Error::from_raw_os_error(2)),
+            Some("missing.pem" | "missing.secret" | "missing.html") => Err(io::Error::from_raw_os_error(2)),
             Some("unreadable.key") => Err(io::Error::from_raw_os_error(13)),
             Some("empty.secret") => Ok(b"\n".to_vec()),
+            Some("empty.html") => Ok(Vec::new()),
+            Some("large.html") => Ok(vec![b'x'; 256 * 1024 + 1]),
             Some("weak.secret") => Ok(b"too short a secret\n".to_vec()),
             Some("development.secret") => Ok(b"0123456789abcdef-portcullis-development-secret-do-not-trust".to_vec()),
             Some("identity.pem" | "dev.identity") => Ok(signing_key().serialize_pem().into_bytes()),

@@ -247,7 +247,7 @@ fn every_documented_command_exists() {
         for line in page.commands() {
             let line = line.split(['#', '>', '<', '|']).next().unwrap_or_default();
             let words: Vec<&str> = line.split_whitespace().collect();
-            let depth = if matches!(words.first(), Some(&("token" | "jwks"))) { 2 } else { 1 };
+            let depth = if matches!(words.first(), Some(&("token" | "jwks" | "link"))) { 2 } else { 1 };
             let (subcommand, rest) = words.split_at(depth.min(words.len()));
             let Some(help) = help(subcommand) else {
                 unknown.push(format!("{}: portcullis {line}", page.path.display()));

@@ -246,7 +246,7 @@ impl Court {
             assert!(fields.any(|field| holds(&field)), "a token passes that nobody signed");
         }
         if let Ok(token) = str::from_utf8(&token) {
-            let steps = explain_token(policy, &head.method, token, UnixSeconds::from_secs(NOW));
+            let steps = explain_token(policy, &head.method, asking.target.path(), token, UnixSeconds::from_secs(NOW));
             assert!(!steps.is_empty());
             drop(inspect(token));
         }

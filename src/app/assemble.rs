@@ -12,12 +12,12 @@ use http::{HeaderName, HeaderValue};
 
 use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
-use crate::config::{Action, Config, HttpsPort, Listener, Route};
+use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
 use crate::fetch::FetchError;
-use crate::files::{Site, SiteSettings};
+use crate::files::{InternalRoot, InternalRoots, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
-use crate::http::{Boundary, SpoolUsage, own_name, own_value};
-use crate::observe::{Metrics, NO_ROUTE, SpoolStatus};
+use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
+use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
 use crate::serve::Places;
 use crate::shutdown::Tasks;
@@ -96,6 +96,17 @@ struct Carried {
     sites: Vec<(SiteSettings, Arc<Site>)>,
 }
 
+impl Carried {
+    fn site(&self, settings: &SiteSettings) -> Arc<Site> {
+        let (_, site) = self
+            .sites
+            .iter()
+            .find(|(known, _)| known == settings)
+            .expect("`carry` opened a site for every route with files");
+        Arc::clone(site)
+    }
+}
+
 /// A generation ready to be published.
 pub(super) struct Assembled {
     pub(super) assembly: Assembly,
@@ -122,16 +133,27 @@ impl Assembly {
         &self.remotes
     }
 
-    /// What is spooled for each upstream, whenever it is called.
+    /// What is kept for each upstream, whenever it is called.
     pub(super) fn spools(&self) -> impl Fn() -> Vec<SpoolStatus> + Send + Sync + use<> {
-        let usage = |group: &Arc<Group>| Some((group.settings().name.clone(), Arc::clone(group.spool()?.usage())));
-        let usages: Vec<_> = self.groups.iter().filter_map(usage).collect();
-        let status = |(upstream, usage): &(Box<str>, Arc<SpoolUsage>)| SpoolStatus {
-            upstream: upstream.clone(),
+        let usage = |spool: Option<&Spool>| spool.map(|spool| Arc::clone(spool.usage()));
+        let usages = self.groups.iter().map(|group| {
+            let (requests, responses) = (usage(group.spool()), usage(group.buffer()));
+            (group.settings().name.clone(), requests, responses)
+        });
+        let usages: Vec<_> = usages.collect();
+        let kept = |usage: &Arc<SpoolUsage>| KeptBodies {
             disk_bytes: usage.disk_bytes(),
             bodies: usage.bodies(),
+            written_bytes: usage.written_bytes(),
         };
-        move || usages.iter().map(status).collect()
+        move || {
+            let status = usages.iter().map(|(upstream, requests, responses)| SpoolStatus {
+                upstream: upstream.clone(),
+                requests: requests.as_ref().map(kept),
+                responses: responses.as_ref().map(kept),
+            });
+            status.collect()
+        }
     }
 
     /// The issuers, in the order of the configuration.
@@ -310,8 +332,12 @@ impl Bench<'_> {
             |(_, carried)| Arc::clone(&carried.authority),
         );
         let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();
-        for route in &self.config.routes {
-            let Action::Files(settings) = &route.action else { continue };
+        let served = self.config.routes.iter().filter_map(|route| match &route.action {
+            Action::Files(settings) => Some((&route.name, settings)),
+            _ => None,
+        });
+        let internal = self.config.internal.iter().map(|internal| (&internal.name, &internal.site));
+        for (route, settings) in served.chain(internal) {
             if sites.iter().any(|(known, _)| known == settings) {
                 continue;
             }
@@ -320,7 +346,7 @@ impl Bench<'_> {
                 Some((_, site)) => Arc::clone(site),
                 None => Arc::new(
                     Site::open(settings.clone())
-                        .map_err(|source| AssembleError::Root { route: route.name.clone(), source })?,
+                        .map_err(|source| AssembleError::Root { route: route.clone(), source })?,
                 ),
             };
             sites.push((settings.clone(), site));
@@ -343,11 +369,12 @@ impl Bench<'_> {
     }
 
     fn snapshot(&self, generation: u64, carried: &Carried) -> Snapshot {
+        let internal = self.internal(carried);
         let rules = self.config.routes.iter().zip(self.documents).map(|(route, document)| Rule {
             hosts: route.hosts.clone(),
             path: route.path.clone(),
             methods: route.methods.clone(),
-            value: Arc::new(self.route(route, document.as_ref(), carried)),
+            value: Arc::new(self.route(route, document.as_ref(), carried, &internal)),
         });
         Snapshot {
             generation,
@@ -356,15 +383,22 @@ impl Bench<'_> {
             boundary: Boundary::new(self.config.server.trusted_proxies.clone(), identity_headers(self.config))
                 .believing(self.config.server.trusted_fields),
             limits: self.config.limits,
+            pages: self.config.server.error_pages.clone(),
             unmatched: self.metrics.route(self.number, NO_ROUTE),
         }
     }
 
-    fn route(&self, route: &Route, document: Option<&Document>, carried: &Carried) -> snapshot::Route {
+    fn route(
+        &self,
+        route: &Route,
+        document: Option<&Document>,
+        carried: &Carried,
+        internal: &[Option<Arc<InternalRoots>>],
+    ) -> snapshot::Route {
         snapshot::Route {
             name: (*route.name).into(),
             policy: Policy::compile(&route.auth, self.issuers),
-            action: self.action(route, document, carried),
+            action: self.action(route, document, carried, internal),
             body_bytes: route.body_bytes,
             tunnels: Tunnels {
                 places: self.places.get(&route.name).cloned().unwrap_or_default(),
@@ -373,13 +407,21 @@ impl Bench<'_> {
             },
             response_headers: own_copies(&route.response_headers),
             default_headers: own_copies(&route.default_headers),
+            pages: route.error_pages.clone(),
             cors: route.cors.as_ref().map(Cors::new),
+            compress: route.compress.clone(),
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }
     }
 
-    fn action(&self, route: &Route, document: Option<&Document>, carried: &Carried) -> snapshot::Action {
+    fn action(
+        &self,
+        route: &Route,
+        document: Option<&Document>,
+        carried: &Carried,
+        internal: &[Option<Arc<InternalRoots>>],
+    ) -> snapshot::Action {
         let prefix: Box<str> = route.path.trim_end_matches('/').into();
         match &route.action {
             Action::Upstream { upstream, replace_prefix } => snapshot::Action::Proxy {
@@ -389,21 +431,31 @@ impl Bench<'_> {
                     .as_ref()
                     .map(|to| Rewrite { from: prefix, to: to.trim_end_matches('/').into() }),
                 identity: self.identity(route),
+                internal: internal[*upstream].clone(),
             },
-            Action::Files(settings) => {
-                let (_, site) = carried
-                    .sites
-                    .iter()
-                    .find(|(known, _)| known == settings)
-                    .expect("`carry` opened a site for every files route");
-                snapshot::Action::Files { site: Arc::clone(site), prefix }
-            }
+            Action::Files(settings) => snapshot::Action::Files { site: carried.site(settings), prefix },
             Action::Redirect { to, status } => snapshot::Action::Redirect(Redirect { to: to.clone(), status: *status }),
             Action::Publish(_) => {
                 let document = document.expect("`documents` made one for every route that publishes");
                 snapshot::Action::Publish(document.clone())
             }
         }
+    }
+
+    /// What each upstream may hand out, in their order.
+    fn internal(&self, carried: &Carried) -> Vec<Option<Arc<InternalRoots>>> {
+        let of = |upstream: usize| {
+            let root = |internal: &Internal| InternalRoot {
+                name: internal.name.clone(),
+                path: internal.path.trim_end_matches('/').into(),
+                root: absolute(&internal.site.root),
+                site: carried.site(&internal.site),
+                allowed: internal.handed_out_by.contains(&upstream),
+            };
+            let any = !self.config.internal.is_empty();
+            any.then(|| Arc::new(InternalRoots::new(self.config.internal.iter().map(root))))
+        };
+        (0..self.config.upstreams.len()).map(of).collect()
     }
 
     fn identity(&self, route: &Route) -> Option<Identity> {

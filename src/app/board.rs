@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::assemble::https_port;
 use crate::auth::{Access, RouteAuth, Rule};
-use crate::config::{Action, Config, Publication, Route};
+use crate::config::{Action, Config, Internal, Publication, Route};
 use crate::observe::{CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use crate::tls::CertInfo;
 
@@ -41,7 +41,8 @@ impl Board {
             status.ready = true;
             status.listeners = listeners(config);
             status.certificates = certificates.iter().map(certificate).collect();
-            status.routes = config.routes.iter().map(|route| described(config, route)).collect();
+            let internal = config.internal.iter().map(|internal| withheld(config, internal));
+            status.routes = config.routes.iter().map(|route| described(config, route)).chain(internal).collect();
             status.endpoints = endpoints(config);
         });
     }
@@ -119,6 +120,17 @@ pub fn described(config: &Config, route: &Route) -> RouteStatus {
     }
 }
 
+/// The same for one that no client takes.
+fn withheld(config: &Config, internal: &Internal) -> RouteStatus {
+    let by: Vec<&str> = internal.handed_out_by.iter().map(|index| &*config.upstreams[*index].name).collect();
+    RouteStatus {
+        name: internal.name.clone(),
+        matches: format!("no request; {} in X-Accel-Redirect", internal.path),
+        policy: format!("internal, handed out by {}", by.join(" or ")),
+        action: format!("files {}", internal.site.root.display()),
+    }
+}
+
 fn published(config: &Config, publication: &Publication) -> String {
     match publication {
         Publication::KeySet => "all public keys".to_owned(),
@@ -134,12 +146,14 @@ fn published(config: &Config, publication: &Publication) -> String {
 fn policy(config: &Config, auth: &RouteAuth) -> String {
     let words = |access: &Access| match access {
         Access::Public => "public".to_owned(),
+        Access::Link(_) => "signed link".to_owned(),
         Access::Token(settings) => {
             let names: Vec<&str> = settings.issuers.iter().map(|index| &*config.issuers[*index].name).collect();
             let optional = if settings.optional { "optional " } else { "" };
             let rule = asked(&settings.rule);
             let also = if rule.is_empty() { "" } else { ", " };
-            format!("{optional}token of {}{also}{rule}", names.join(" or "))
+            let link = if settings.links.is_some() { ", or signed link" } else { "" };
+            format!("{optional}token of {}{also}{rule}{link}", names.join(" or "))
         }
     };
     let (read, write) = (words(&auth.read), words(&auth.write));
@@ -156,6 +170,7 @@ fn asked(rule: &Rule) -> String {
         Rule::Any(rules) => format!("({})", all(rules, " or ")),
         Rule::From(_) => String::new(),
         Rule::Claim(demand) => format!("claim {}", demand.claim),
+        Rule::Own(own) => format!("path {}", own.as_str()),
         Rule::Scopes(scopes) => format!("scope {}", scopes.join(" ")),
         Rule::AnyScope(scopes) => format!("one of the scopes {}", scopes.join(" ")),
     }

@@ -7,6 +7,8 @@ use std::fmt;
 
 use http::HeaderName;
 
+use super::link::LinkSettings;
+use super::own::OwnPath;
 use super::settings::{Demand, Forward};
 
 /// Who may pass a route: by safe methods (GET, HEAD, OPTIONS), and by all others.
@@ -26,15 +28,25 @@ impl RouteAuth {
         Self { read: Access::Public, write: Access::Public, forward: Forwarding::default() }
     }
 
-    /// Whether no method asks for a token.
+    /// Whether no method asks for anything.
     pub fn is_public(&self) -> bool {
-        self.policies().next().is_none()
+        self.read == Access::Public && self.write == Access::Public
+    }
+
+    /// The links that reading takes, if it takes any.
+    pub fn links(&self) -> Option<&LinkSettings> {
+        self.read.links()
+    }
+
+    /// The links that any method takes.
+    pub fn all_links(&self) -> impl Iterator<Item = &LinkSettings> {
+        [&self.read, &self.write].into_iter().filter_map(Access::links)
     }
 
     /// What is asked of tokens, by one kind of methods or both.
     pub fn policies(&self) -> impl Iterator<Item = &PolicySettings> {
         [&self.read, &self.write].into_iter().filter_map(|access| match access {
-            Access::Public => None,
+            Access::Public | Access::Link(_) => None,
             Access::Token(settings) => Some(&**settings),
         })
     }
@@ -55,8 +67,20 @@ impl RouteAuth {
 pub enum Access {
     /// Everybody, said aloud.
     Public,
+    /// Who has a link that was signed with one of these secrets; no token is looked at.
+    Link(LinkSettings),
     /// Who bears a token that meets this.
     Token(Box<PolicySettings>),
+}
+
+impl Access {
+    fn links(&self) -> Option<&LinkSettings> {
+        match self {
+            Self::Public => None,
+            Self::Link(links) => Some(links),
+            Self::Token(settings) => settings.links.as_ref(),
+        }
+    }
 }
 
 /// What is asked of a token and of the request that brings it.
@@ -68,6 +92,8 @@ pub struct PolicySettings {
     pub rule: Rule,
     /// Whether a request without a token passes as nobody; one with a bad token never does.
     pub optional: bool,
+    /// The links that pass in the place of a token, if any do. Where a token stands, it alone decides.
+    pub links: Option<LinkSettings>,
     /// Where a token may stand, at least one place; a request with tokens in two places is refused.
     pub places: Vec<Place>,
     /// How a token in a cookie is kept from being spent by other sites; `None` asks nothing.
@@ -85,6 +111,7 @@ impl PolicySettings {
             issuers: vec![index],
             rule: Rule::All(Vec::new()),
             optional: false,
+            links: None,
             places: vec![Place::Authorization],
             guard: Some(OriginGuard::default()),
             resource_metadata: None,
@@ -104,6 +131,8 @@ pub enum Rule {
     From(usize),
     /// A claim is as demanded.
     Claim(Demand),
+    /// The request's path is the one that the token's claims open, or below it.
+    Own(OwnPath),
     /// Every one of these scopes was granted.
     Scopes(Vec<Box<str>>),
     /// One of these scopes was granted.

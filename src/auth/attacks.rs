@@ -26,7 +26,7 @@ fn reason(policy: &Policy, token: &str) -> &'static str {
     let remembering = fixtures::authority(16);
     let verdict = judge(&fixtures::authority(0));
     assert_eq!([judge(&remembering), judge(&remembering)], [verdict; 2], "the cache must not change the verdict");
-    let steps = explain_token(policy, &Method::GET, token, now);
+    let steps = explain_token(policy, &Method::GET, "/", token, now);
     if let Some(wrong) = steps.iter().find(|step| !step.ok) {
         let told = wrong.detail.split(':').next().unwrap();
         assert!(told == verdict || verdict == "malformed_header", "{told} told, {verdict} meant");

@@ -8,16 +8,17 @@ use std::time::Instant;
 
 use super::access::Place;
 use super::asking::Asking;
-use super::bearer;
+use super::bearer::{self, Scheme};
 use super::cache::TokenCache;
 use super::denied::{Cause, Denied, Kind};
 use super::dpop::Proof;
 use super::generation::Generation;
 use super::introspect::Introspectors;
 use super::jws::Jws;
+use super::link::Links;
 use super::permit::Permit;
 use super::place::{self, Found};
-use super::policy::{Policy, TokenPolicy};
+use super::policy::{Asked, LinkPolicy, Policy, TokenPolicy};
 use super::possession::Possession;
 use super::refusals::Refusals;
 use super::revoke::{DenyList, digest_of, token_digest};
@@ -81,11 +82,16 @@ impl Authority {
     /// Whether a request may pass under `policy`. Waits only where a token's key is unknown and its issuer may have a new one, where the
     /// issuer is asked about its tokens, and where many tokens are new at once.
     pub async fn authorize(&self, policy: &Policy, asking: &Asking<'_>) -> Result<Permit, Denied> {
-        let Some(policy) = policy.asked(asking.method) else {
-            return Ok(Permit::public());
+        let policy = match policy.asked(asking.method) {
+            Asked::Nothing => return Ok(Permit::public()),
+            Asked::Link(policy) => return by_link(policy, asking),
+            Asked::Token(policy) => policy,
         };
         let (cause, scheme) = match place::find(&policy.places, asking) {
-            Err(Cause::MissingCredentials) if policy.optional => return Ok(Permit::nobody()),
+            Err(Cause::MissingCredentials) => match in_its_place(policy, asking) {
+                Ok(permit) => return Ok(permit),
+                Err(cause) => (cause, policy.challenge.scheme),
+            },
             Err(cause) => (cause, policy.challenge.scheme),
             Ok(found) => match self.admit(policy, asking, &found).await {
                 Ok(permit) => return Ok(permit),
@@ -120,7 +126,7 @@ impl Authority {
         let Vouched { verified, candidate } = &vouched;
         self.check_revoked(policy, &vouched, found.token, asking.now)?;
         let proof = self.check_possession(policy, &vouched, found, asking).await?;
-        policy.check_rule(&verified.claims, policy.candidates[*candidate].index)?;
+        policy.check_rule(&verified.claims, policy.candidates[*candidate].index, asking.target.path())?;
         let permit = Permit::grant(policy, *candidate, Arc::clone(verified), found, asking.headers)?;
         proof.map_or(Ok(()), |proof| self.possession.use_up(&proof, asking))?;
         Ok(permit)
@@ -261,6 +267,20 @@ impl Authority {
         let check = || self.possession.check(binding, vouched.verified.bound_to.as_deref(), found, asking);
         if vouched.verified.bound_to.is_some() { self.turnstile.pass(check).await } else { check() }
     }
+}
+
+/// Where nothing but a link passes.
+fn by_link(policy: &LinkPolicy, asking: &Asking<'_>) -> Result<Permit, Denied> {
+    let refused = |fault| Denied::new(Cause::Link(fault), Scheme::Bearer, Arc::clone(&policy.challenge));
+    policy.links.judge(asking).map(|_| Permit::link()).map_err(refused)
+}
+
+/// Who passes without a token: whoever has a link, and where it is optional, nobody. A bad link never passes.
+fn in_its_place(policy: &TokenPolicy, asking: &Asking<'_>) -> Result<Permit, Cause> {
+    if let Some(links) = policy.links.as_ref().filter(|_| Links::are_in(asking.target)) {
+        return links.judge(asking).map(|_| Permit::link()).map_err(Cause::Link);
+    }
+    if policy.optional { Ok(Permit::nobody()) } else { Err(Cause::MissingCredentials) }
 }
 
 impl fmt::Debug for Authority {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::bearer::Scheme;
 use super::dpop::{ProofFault, Replay};
 pub use super::json::JsonFault;
+use super::link::LinkFault;
 use super::settings::Style;
 
 /// A refusal: its cause, and how the issuer wants it worded.
@@ -81,6 +82,9 @@ pub enum Cause {
     /// The token is good, but a claim is missing or is not what this route asks.
     #[error("claim `{0}` does not meet what the route asks")]
     DemandUnmet(Box<str>),
+    /// The token is good, but the path is not one that its claims open.
+    #[error("the path is not the token's own")]
+    NotOwnPath,
     /// The token is good, but lacks a scope this route asks.
     #[error("the token lacks a scope the route asks")]
     InsufficientScope,
@@ -111,6 +115,9 @@ pub enum Cause {
     /// A browser sent a cookie's token on behalf of another site.
     #[error("a cookie's token was sent by another site, or by a client that does not say by which")]
     CrossOrigin,
+    /// A signed link is needed, or the one there is is not good.
+    #[error(transparent)]
+    Link(LinkFault),
     /// The issuer's keys are not to be had now.
     #[error("the issuer's keys are not available")]
     KeysUnavailable,
@@ -190,6 +197,10 @@ pub enum Kind {
     InvalidProof,
     /// The proof of possession needs a nonce: `use_dpop_nonce` (RFC 9449 section 9).
     NonceNeeded,
+    /// There is no signed link, or not one that is good here.
+    BadLink,
+    /// The signed link was good.
+    ExpiredLink,
     /// Another site sent the request: no token would help.
     CrossOrigin,
     /// Nothing can be said of the token now; the client may try again.
@@ -212,7 +223,7 @@ pub(super) struct Challenge {
 
 impl Denied {
     /// Every value of [`Self::reason`], for metrics to resolve their series once.
-    pub const REASONS: [&'static str; 44] = [
+    pub const REASONS: [&'static str; 51] = [
         "missing_credentials",
         "malformed_header",
         "two_credentials",
@@ -231,6 +242,7 @@ impl Denied {
         "missing_claim",
         "claim_refused",
         "demand_unmet",
+        "own_path",
         "insufficient_scope",
         "unusable_claim",
         "inactive_token",
@@ -257,6 +269,12 @@ impl Denied {
         "proof_memory_full",
         "proof_nonce",
         "introspection_unavailable",
+        "link_missing",
+        "link_malformed",
+        "link_method",
+        "link_signature",
+        "link_expired",
+        "link_lifetime",
     ];
 
     pub(super) fn new(cause: Cause, scheme: Scheme, challenge: Arc<Challenge>) -> Self {
@@ -355,6 +373,7 @@ impl Cause {
             Self::MissingClaim(_) => "missing_claim",
             Self::ClaimRefused(_) => "claim_refused",
             Self::DemandUnmet(_) => "demand_unmet",
+            Self::NotOwnPath => "own_path",
             Self::InsufficientScope => "insufficient_scope",
             Self::UnusableClaim(_) => "unusable_claim",
             Self::InactiveToken => "inactive_token",
@@ -365,6 +384,7 @@ impl Cause {
             Self::NonceNeeded => "proof_nonce",
             Self::UnboundToken => "unbound_token",
             Self::CrossOrigin => "cross_origin",
+            Self::Link(fault) => fault.reason(),
             Self::KeysUnavailable => "keys_unavailable",
             Self::IntrospectionUnavailable => "introspection_unavailable",
         }
@@ -394,8 +414,10 @@ impl Cause {
             | Self::BoundToken(_)
             | Self::UnboundToken => Kind::InvalidToken,
             Self::InsufficientScope => Kind::InsufficientScope,
-            Self::DemandUnmet(_) | Self::UnusableClaim(_) => Kind::Forbidden,
+            Self::DemandUnmet(_) | Self::NotOwnPath | Self::UnusableClaim(_) => Kind::Forbidden,
             Self::CrossOrigin => Kind::CrossOrigin,
+            Self::Link(LinkFault::Expired) => Kind::ExpiredLink,
+            Self::Link(_) => Kind::BadLink,
             Self::Proof(_) | Self::Replay(Replay::Seen) => Kind::InvalidProof,
             Self::NonceNeeded => Kind::NonceNeeded,
             Self::KeysUnavailable | Self::IntrospectionUnavailable | Self::Replay(Replay::Full) => Kind::Unavailable,
@@ -413,6 +435,8 @@ impl fmt::Display for Kind {
             Self::Forbidden => "forbidden",
             Self::InvalidProof => "invalid proof",
             Self::NonceNeeded => "nonce needed",
+            Self::BadLink => "bad link",
+            Self::ExpiredLink => "expired link",
             Self::CrossOrigin => "cross-origin",
             Self::Unavailable => "unavailable",
         })
@@ -443,6 +467,7 @@ mod tests {
             Cause::MissingClaim("jti".into()),
             Cause::ClaimRefused("a".into()),
             Cause::DemandUnmet("a".into()),
+            Cause::NotOwnPath,
             Cause::InsufficientScope,
             Cause::UnusableClaim("a".into()),
             Cause::InactiveToken,
@@ -460,7 +485,8 @@ mod tests {
 
     #[test]
     fn the_list_of_reasons_is_exactly_what_causes_say() {
-        let said: Vec<_> = one_of_each().iter().map(Cause::reason).chain(ProofFault::REASONS).collect();
+        let said: Vec<_> =
+            one_of_each().iter().map(Cause::reason).chain(ProofFault::REASONS).chain(LinkFault::REASONS).collect();
         let mut listed = Denied::REASONS.to_vec();
         assert!(said.iter().all(|reason| listed.contains(reason)));
         assert!(listed.iter().all(|reason| said.contains(reason)));

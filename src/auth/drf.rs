@@ -5,6 +5,7 @@
 
 use super::denied::{Cause, Denied, HeaderFault};
 use super::dpop::Replay;
+use super::link::LinkFault;
 
 const NOT_PROVIDED: &str = r#"{"detail":"Authentication credentials were not provided."}"#;
 const BAD_HEADER: &str =
@@ -13,6 +14,8 @@ const NO_USER: &str = r#"{"detail":"Token contained no recognizable user identif
 /// As `SessionAuthentication.enforce_csrf` words it.
 const CROSS_ORIGIN: &str = r#"{"detail":"CSRF Failed: Origin checking failed."}"#;
 const UNAVAILABLE: &str = r#"{"detail":"Service temporarily unavailable, try again later."}"#;
+/// DRF has no words for it.
+const EXPIRED_LINK: &str = r#"{"detail":"The link has expired."}"#;
 const NOT_PERMITTED: &str = r#"{"detail":"You do not have permission to perform this action."}"#;
 
 /// The body of `AccessToken`'s refusal with one message, keys and separators as `JSONRenderer` writes them.
@@ -63,8 +66,13 @@ pub fn drf_body(denied: &Denied) -> &'static str {
         | Cause::NonceNeeded
         | Cause::UnboundToken => not_valid!("Token is invalid"),
         Cause::CrossOrigin => CROSS_ORIGIN,
+        Cause::Link(LinkFault::Expired) => EXPIRED_LINK,
         Cause::KeysUnavailable | Cause::IntrospectionUnavailable | Cause::Replay(Replay::Full) => UNAVAILABLE,
-        Cause::DemandUnmet(_) | Cause::InsufficientScope | Cause::UnusableClaim(_) => NOT_PERMITTED,
+        Cause::DemandUnmet(_)
+        | Cause::NotOwnPath
+        | Cause::InsufficientScope
+        | Cause::UnusableClaim(_)
+        | Cause::Link(_) => NOT_PERMITTED,
     }
 }
 

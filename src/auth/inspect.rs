@@ -4,13 +4,15 @@
 
 use http::Method;
 
+use super::asking::Asking;
 use super::claims::Claims;
 use super::denied::Cause;
 use super::issuer::Issuer;
 use super::json::Value;
 use super::jws::Jws;
+use super::link::Links;
 use super::permit::identity_of;
-use super::policy::{Candidate, Policy, TokenPolicy};
+use super::policy::{Asked, Candidate, Policy, TokenPolicy};
 use super::settings::Demanded;
 use super::time::UnixSeconds;
 use super::verify::{Verified, check_algorithm, check_signature, check_typ};
@@ -64,16 +66,31 @@ pub fn inspect(token: &str) -> Result<Inspection, Cause> {
     })
 }
 
-/// Every check a request of this method with this token goes through under `policy`, in order. The first that is not `ok` is why it is denied; the
+/// Every check a request of this method, for this canonical path, with this token goes through under `policy`, in order. The first that is not `ok` is why it is denied; the
 /// later ones are told as far as they can be, so that one run shows all that is wrong.
-pub fn explain_token(policy: &Policy, method: &Method, token: &str, now: UnixSeconds) -> Vec<Step> {
+pub fn explain_token(policy: &Policy, method: &Method, path: &str, token: &str, now: UnixSeconds) -> Vec<Step> {
     match policy.asked(method) {
-        None => vec![Step { name: "policy", ok: true, detail: "public: no token is asked for".to_owned() }],
-        Some(policy) => explain(policy, token, now),
+        Asked::Nothing => vec![Step { name: "policy", ok: true, detail: "public: no token is asked for".to_owned() }],
+        Asked::Link(_) => {
+            vec![Step { name: "policy", ok: false, detail: "no token passes, only a signed link".to_owned() }]
+        }
+        Asked::Token(policy) => explain(policy, path, token, now),
     }
 }
 
-fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
+/// How a request without a token is judged where links pass; `None` where they don't, or where it is no link and need not be one.
+pub fn explain_link(policy: &Policy, asking: &Asking<'_>) -> Option<Step> {
+    let asked = policy.asked(asking.method);
+    let links = asked.links().filter(|_| asked.token().is_none() || Links::are_in(asking.target))?;
+    let mut trace = Trace::default();
+    let judged = links.judge(asking).map_err(Cause::Link);
+    trace.step("link", judged, |until| {
+        format!("signed with a secret of this route, good for {} more seconds", asking.now.until(*until).as_secs())
+    });
+    trace.0.pop()
+}
+
+fn explain(policy: &TokenPolicy, path: &str, token: &str, now: UnixSeconds) -> Vec<Step> {
     let mut trace = Trace::default();
     if let Ok(Some(position)) = policy.introspecting(token.as_bytes()) {
         let name = policy.candidates[position].issuer.name();
@@ -113,7 +130,7 @@ fn explain(policy: &TokenPolicy, token: &str, now: UnixSeconds) -> Vec<Step> {
     else {
         return trace.0;
     };
-    explain_claims(&mut trace, policy, candidate, &verified, now);
+    explain_claims(&mut trace, policy, candidate, &verified, path, now);
     trace.0
 }
 
@@ -123,6 +140,7 @@ pub(super) fn explain_claims(
     policy: &TokenPolicy,
     candidate: &Candidate,
     verified: &Verified,
+    path: &str,
     now: UnixSeconds,
 ) {
     let Candidate { index, issuer } = candidate;
@@ -132,7 +150,7 @@ pub(super) fn explain_claims(
     trace.step("required claims", verified.check_presence(issuer), |()| "all present".to_owned());
     trace.step("issuer demands", verified.check_demands(issuer), |()| "all met".to_owned());
     trace.step("possession", binding(issuer, verified), |words| (*words).to_owned());
-    trace.step("route demands", policy.check_rule(&verified.claims, *index), |()| "all met".to_owned());
+    trace.step("route demands", policy.check_rule(&verified.claims, *index, path), |()| "all met".to_owned());
     trace.step("forwarded claims", identity_of(policy, verified), |identity| {
         let names: Vec<&str> = identity.iter().map(|(name, _)| name.as_str()).collect();
         if names.is_empty() { "none".to_owned() } else { format!("set {}", names.join(", ")) }
@@ -213,7 +231,7 @@ mod tests {
     fn a_trace_shows_all_that_is_wrong_at_once() {
         let policy = fixtures::policy(fixtures::django(), vec![Rule::Scopes(vec!["read".into()])]);
         let token = fixtures::django_token(r#""scope":"write""#);
-        let steps = explain_token(&policy, &Method::GET, &token, UnixSeconds::from_secs(NOW + 900));
+        let steps = explain_token(&policy, &Method::GET, "/", &token, UnixSeconds::from_secs(NOW + 900));
         let wrong: Vec<&str> = steps.iter().filter(|step| !step.ok).map(|step| step.name).collect();
         assert_eq!(wrong, ["dates", "issuer demands", "route demands"]);
         assert!(steps.iter().any(|step| step.name == "signature" && step.ok));
@@ -221,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_public_policy_asks_nothing() {
-        let steps = explain_token(&Policy::public(), &Method::GET, "x", UnixSeconds::from_secs(NOW));
+        let steps = explain_token(&Policy::public(), &Method::GET, "/", "x", UnixSeconds::from_secs(NOW));
         assert!(steps.len() == 1 && steps[0].ok);
     }
 }

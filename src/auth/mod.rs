@@ -1,6 +1,6 @@
 //! Authorization: from a bearer token to a [`Permit`], or a typed refusal.
 //!
-//! Owns everything a JWT says about a request: where the token stands (RFC 6750), its form (RFC 7515), the keys that may have
+//! Owns signed links, and everything a JWT says about a request: where the token stands (RFC 6750), its form (RFC 7515), the keys that may have
 //! signed it (RFC 7517, 7518), its claims (RFC 7519) and what a route asks of them. Knows no status codes and no routes. The judge knows no
 //! files, no sockets and no clock either, the time is an argument; what is fetched, asked for or kept on disk comes from `remote`,
 //! `introspect` and `revoke`.
@@ -27,10 +27,12 @@ mod jwk;
 mod jwks;
 mod jws;
 mod keys;
+mod link;
 mod material;
 mod mint;
 mod number;
 mod origin;
+mod own;
 mod path;
 mod pem;
 mod permit;
@@ -66,11 +68,13 @@ pub use dpop::{Expectation, NoRandomness, Nonces, Proof, ProofFault, Replay, Rep
 pub use drf::drf_body;
 pub use generation::Generation;
 pub use identity::{Identity, IdentityKey, IdentitySettings, Statement, Unsigned};
-pub use inspect::{Inspection, Step, explain_token, inspect};
+pub use inspect::{Inspection, Step, explain_link, explain_token, inspect};
 pub use introspect::{IntrospectionSettings, explain_introspected, introspection_url};
 pub use issuer::Issuer;
 pub use jwk::{JwkFault, PublicJwk};
+pub use link::{LinkFault, LinkInspection, LinkSettings, inspect_link, sign_link};
 pub use mint::{MintError, SigningKey, mint};
+pub use own::{OwnPath, OwnPathProblem};
 pub use permit::Permit;
 pub use policy::Policy;
 pub use possession::Possession;

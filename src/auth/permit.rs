@@ -18,6 +18,7 @@ use super::denied::Cause;
 use super::identity::{Identity, Statement};
 use super::issuer::Issuer;
 use super::json::Value;
+use super::link;
 use super::place::{self, Found};
 use super::policy::TokenPolicy;
 use super::revoke::{DenyList, digest_of, token_digest};
@@ -38,6 +39,8 @@ enum Bearer {
     Public,
     /// A token was welcome and none came.
     Nobody,
+    /// Whoever has a signed link.
+    Link,
     /// The holder of a token.
     Token(Box<Granted>),
 }
@@ -63,6 +66,11 @@ impl Permit {
     /// The permit of a policy that would have taken a token.
     pub(super) fn nobody() -> Self {
         Self(Bearer::Nobody)
+    }
+
+    /// The permit of a link: it knows nobody either.
+    pub(super) fn link() -> Self {
+        Self(Bearer::Link)
     }
 
     /// Words the claims as header values now, so that what cannot be worded is refused and not cut short later.
@@ -118,9 +126,10 @@ impl Permit {
         })
     }
 
-    /// Whether the answer is for this client alone because its URL held the token (RFC 6750 section 2.3).
+    /// Whether the answer is for this client alone because its URL held the token (RFC 6750 section 2.3), or was a link.
     pub fn is_private(&self) -> bool {
-        self.granted().is_some_and(|granted| matches!(granted.place(), Place::Query(_)))
+        matches!(self.0, Bearer::Link)
+            || self.granted().is_some_and(|granted| matches!(granted.place(), Place::Query(_)))
     }
 
     /// Whether the answer is for this client alone and no cache can tell by the request: only for `Authorization` do shared caches keep
@@ -129,8 +138,16 @@ impl Permit {
         self.granted().is_some_and(|granted| *granted.place() != Place::Authorization)
     }
 
-    /// The query as it is sent on: without the parameter that held the token.
+    /// The query as it is sent on: without the parameter that held the token, and without those of a link.
     pub fn query<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
+        let takes_links = self.granted().is_some_and(|granted| granted.policy.links.is_some());
+        if takes_links || matches!(self.0, Bearer::Link) {
+            let rest = link::without_link(query?)?;
+            return Some(Cow::Owned(match self.granted().map(Granted::place) {
+                Some(Place::Query(name)) => place::without_parameter(&rest, name)?,
+                _ => rest,
+            }));
+        }
         match (self.granted().map(Granted::place), query) {
             (Some(Place::Query(name)), Some(query)) => place::without_parameter(query, name).map(Cow::Owned),
             (_, query) => query.map(Cow::Borrowed),
@@ -143,7 +160,7 @@ impl Permit {
     pub fn apply(&self, headers: &mut HeaderMap) {
         match &self.0 {
             Bearer::Public => {}
-            Bearer::Nobody => remove_unverified(headers),
+            Bearer::Nobody | Bearer::Link => remove_unverified(headers),
             Bearer::Token(granted) => granted.apply(headers),
         }
     }
@@ -158,7 +175,7 @@ impl Permit {
     fn granted(&self) -> Option<&Granted> {
         match &self.0 {
             Bearer::Token(granted) => Some(granted),
-            Bearer::Public | Bearer::Nobody => None,
+            Bearer::Public | Bearer::Nobody | Bearer::Link => None,
         }
     }
 }
@@ -200,6 +217,7 @@ impl fmt::Debug for Permit {
         f.write_str(match self.0 {
             Bearer::Public => "Permit(public)",
             Bearer::Nobody => "Permit(nobody)",
+            Bearer::Link => "Permit(link)",
             Bearer::Token(_) => "Permit(token)",
         })
     }

@@ -16,16 +16,53 @@ use super::denied::{Cause, Challenge};
 use super::issuer::Issuer;
 use super::json::Value;
 use super::jws::Jws;
+use super::link::{self, LinkSettings, Links};
 use super::place;
-use super::settings::Demanded;
+use super::settings::{Demanded, Style};
 
 /// Who may pass.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// What safe methods ask; `None` asks nothing.
-    read: Option<Arc<TokenPolicy>>,
+    /// What safe methods ask.
+    read: Asked,
     /// What every other method asks.
-    write: Option<Arc<TokenPolicy>>,
+    write: Asked,
+}
+
+/// What is asked of a request.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    /// Nothing.
+    Nothing,
+    /// A signed link.
+    Link(Arc<LinkPolicy>),
+    /// A token, or what may stand in for one.
+    Token(Arc<TokenPolicy>),
+}
+
+impl Asked {
+    pub(super) fn token(&self) -> Option<&Arc<TokenPolicy>> {
+        match self {
+            Self::Token(policy) => Some(policy),
+            Self::Nothing | Self::Link(_) => None,
+        }
+    }
+
+    /// What verifies links, where they pass.
+    pub(super) fn links(&self) -> Option<&Links> {
+        match self {
+            Self::Nothing => None,
+            Self::Link(policy) => Some(&policy.links),
+            Self::Token(policy) => policy.links.as_ref(),
+        }
+    }
+}
+
+/// A policy that asks for a signed link and nothing else.
+#[derive(Debug)]
+pub(super) struct LinkPolicy {
+    pub(super) links: Links,
+    pub(super) challenge: Arc<Challenge>,
 }
 
 /// A policy that asks for a token.
@@ -36,6 +73,8 @@ pub(super) struct TokenPolicy {
     introspecting: Option<usize>,
     pub(super) rule: Rule,
     pub(super) optional: bool,
+    /// What passes in the place of a token.
+    pub(super) links: Option<Links>,
     pub(super) places: Box<[Place]>,
     pub(super) guard: Option<OriginGuard>,
     pub(super) forward: Arc<Forwarding>,
@@ -65,7 +104,7 @@ impl Candidate {
 impl Policy {
     /// Everyone may pass; `Authorization` is not looked at.
     pub fn public() -> Self {
-        Self { read: None, write: None }
+        Self { read: Asked::Nothing, write: Asked::Nothing }
     }
 
     /// What `settings` ask; their indices name `issuers`.
@@ -75,8 +114,11 @@ impl Policy {
     pub fn compile(settings: &RouteAuth, issuers: &[Arc<Issuer>]) -> Self {
         let forward = Arc::new(settings.forward.clone());
         let compile = |access: &Access| match access {
-            Access::Public => None,
-            Access::Token(settings) => Some(Arc::new(TokenPolicy::compile(settings, issuers, Arc::clone(&forward)))),
+            Access::Public => Asked::Nothing,
+            Access::Link(links) => Asked::Link(Arc::new(LinkPolicy::compile(links))),
+            Access::Token(settings) => {
+                Asked::Token(Arc::new(TokenPolicy::compile(settings, issuers, Arc::clone(&forward))))
+            }
         };
         let read = compile(&settings.read);
         let write = if settings.write == settings.read { read.clone() } else { compile(&settings.write) };
@@ -85,46 +127,68 @@ impl Policy {
 
     /// Whether everyone may pass, whatever the method.
     pub fn is_public(&self) -> bool {
-        self.read.is_none() && self.write.is_none()
+        matches!((&self.read, &self.write), (Asked::Nothing, Asked::Nothing))
     }
 
     /// The issuer whose token everyone bears who passes, where it is only one.
     pub fn issuer(&self) -> Option<&Issuer> {
-        let only = |policy: &Option<Arc<TokenPolicy>>| match policy.as_deref()? {
-            TokenPolicy { candidates, optional: false, .. } if candidates.len() == 1 => Some(candidates[0].index),
+        let only = |asked: &Asked| match &**asked.token()? {
+            TokenPolicy { candidates, optional: false, links: None, .. } if candidates.len() == 1 => {
+                Some(candidates[0].index)
+            }
             _ => None,
         };
         (only(&self.read)? == only(&self.write)?).then_some(())?;
-        Some(&self.read.as_ref()?.candidates[0].issuer)
+        Some(&self.read.token()?.candidates[0].issuer)
     }
 
     /// Whether all tokens are of one issuer, so that a subject can mean one user only.
     pub fn is_of_one_issuer(&self) -> bool {
-        let policies = [self.read(), self.write()].into_iter().flatten();
+        let policies = [&self.read, &self.write].into_iter().filter_map(Asked::token);
         let mut issuers = policies.flat_map(|policy| &policy.candidates).map(|candidate| candidate.index);
         issuers.next().is_some_and(|first| issuers.all(|other| other == first))
     }
 
-    /// A query without what stands where a token may, for whoever else is to be told of it.
+    /// A query without what stands where a token may, and without what makes a link of it, for whoever else is to be told of it.
     pub fn without_token(&self, method: &Method, query: Option<&str>) -> Option<String> {
-        let places = self.asked(method).map_or(&[][..], |policy| &policy.places);
+        let asked = self.asked(method);
+        let query = match (asked.links(), query) {
+            (Some(_), Some(query)) => link::without_link(query),
+            (_, query) => query.map(str::to_owned),
+        };
+        let places = asked.token().map_or(&[][..], |policy| &policy.places);
         let parameters = places.iter().filter_map(|place| match place {
             Place::Query(name) => Some(name),
             _ => None,
         });
-        parameters.fold(query.map(str::to_owned), |query, name| place::without_parameter(&query?, name))
+        parameters.fold(query, |query, name| place::without_parameter(&query?, name))
     }
 
-    pub(super) fn read(&self) -> Option<&TokenPolicy> {
-        self.read.as_deref()
+    pub(super) fn read(&self) -> &Asked {
+        &self.read
     }
 
-    pub(super) fn write(&self) -> Option<&TokenPolicy> {
-        self.write.as_deref()
+    pub(super) fn write(&self) -> &Asked {
+        &self.write
     }
 
-    pub(super) fn asked(&self, method: &Method) -> Option<&Arc<TokenPolicy>> {
-        if is_safe(method) { self.read.as_ref() } else { self.write.as_ref() }
+    pub(super) fn asked(&self, method: &Method) -> &Asked {
+        if is_safe(method) { &self.read } else { &self.write }
+    }
+}
+
+impl LinkPolicy {
+    fn compile(settings: &LinkSettings) -> Self {
+        let challenge = Challenge {
+            style: Style::Problem,
+            realm: Box::default(),
+            subject_claim: Box::default(),
+            scope: Box::default(),
+            resource_metadata: None,
+            login_url: None,
+            scheme: Scheme::Bearer,
+        };
+        Self { links: Links::compile(settings), challenge: Arc::new(challenge) }
     }
 }
 
@@ -150,6 +214,7 @@ impl TokenPolicy {
             introspecting,
             rule: settings.rule.clone(),
             optional: settings.optional,
+            links: settings.links.as_ref().map(Links::compile),
             places: settings.places.clone().into(),
             guard: settings.guard.clone(),
             forward,
@@ -194,8 +259,8 @@ impl TokenPolicy {
     }
 
     /// The route's own demands, asked of every request, cached token or not.
-    pub(super) fn check_rule(&self, claims: &Claims, issuer: usize) -> Result<(), Cause> {
-        check(&self.rule, claims, issuer)
+    pub(super) fn check_rule(&self, claims: &Claims, issuer: usize, path: &str) -> Result<(), Cause> {
+        check(&self.rule, claims, issuer, path)
     }
 }
 
@@ -213,18 +278,20 @@ fn collect_scopes<'r>(rule: &'r Rule, into: &mut Vec<&'r str>) {
                 }
             }
         }
-        Rule::From(_) | Rule::Claim(_) => {}
+        Rule::From(_) | Rule::Claim(_) | Rule::Own(_) => {}
     }
 }
 
-fn check(rule: &Rule, claims: &Claims, issuer: usize) -> Result<(), Cause> {
+fn check(rule: &Rule, claims: &Claims, issuer: usize, path: &str) -> Result<(), Cause> {
     match rule {
-        Rule::All(rules) => rules.iter().try_for_each(|rule| check(rule, claims, issuer)),
-        Rule::Any(rules) => any(rules, claims, issuer),
+        Rule::All(rules) => rules.iter().try_for_each(|rule| check(rule, claims, issuer, path)),
+        Rule::Any(rules) => any(rules, claims, issuer, path),
         Rule::From(index) if *index == issuer => Ok(()),
         Rule::From(_) => Err(Cause::WrongIssuer),
         Rule::Claim(demand) if judge(demand, claims) == Verdict::Met => Ok(()),
         Rule::Claim(demand) => Err(Cause::DemandUnmet(demand.claim.as_str().into())),
+        Rule::Own(own) if own.covers(claims, path) => Ok(()),
+        Rule::Own(_) => Err(Cause::NotOwnPath),
         Rule::Scopes(scopes) if claims.grants_all(scopes) => Ok(()),
         Rule::AnyScope(scopes) if claims.grants_any(scopes) => Ok(()),
         Rule::Scopes(_) | Rule::AnyScope(_) => Err(Cause::InsufficientScope),
@@ -232,10 +299,10 @@ fn check(rule: &Rule, claims: &Claims, issuer: usize) -> Result<(), Cause> {
 }
 
 /// The refusal told is that of the first alternative meant for this token's issuer.
-fn any(rules: &[Rule], claims: &Claims, issuer: usize) -> Result<(), Cause> {
+fn any(rules: &[Rule], claims: &Claims, issuer: usize, path: &str) -> Result<(), Cause> {
     let mut refusal = Cause::WrongIssuer;
     for rule in rules {
-        match check(rule, claims, issuer) {
+        match check(rule, claims, issuer, path) {
             Ok(()) => return Ok(()),
             Err(cause) if refusal == Cause::WrongIssuer => refusal = cause,
             Err(_) => {}
@@ -258,7 +325,7 @@ mod tests {
     }
 
     fn verdict(rule: &Rule, claims: &str) -> Result<(), Cause> {
-        check(rule, &Claims::parse(claims.as_bytes().to_vec()).unwrap(), 0)
+        check(rule, &Claims::parse(claims.as_bytes().to_vec()).unwrap(), 0, "/")
     }
 
     #[test]

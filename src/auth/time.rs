@@ -17,9 +17,14 @@ impl UnixSeconds {
         Self(Duration::from_secs(secs).as_secs_f64())
     }
 
-    /// The system clock, read at the edge of the program; a clock before 1970 reads as 1970.
+    /// The system clock, read at the edge of the program.
     pub fn now() -> Self {
-        Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64())
+        Self::of(SystemTime::now())
+    }
+
+    /// What the system clock said; a clock before 1970 reads as 1970.
+    pub fn of(time: SystemTime) -> Self {
+        Self(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64())
     }
 
     /// A `NumericDate` in its JSON spelling; `None` for anything that is no number, negative, or past the year 9999.

@@ -5,7 +5,7 @@
 use super::access::{OriginGuard, Place, Rule};
 use super::demand;
 use super::issuer::Issuer;
-use super::policy::{Candidate, Policy, TokenPolicy};
+use super::policy::{Asked, Candidate, Policy};
 use super::settings::Demanded;
 
 impl Policy {
@@ -32,10 +32,17 @@ fn item(lines: Vec<String>) -> impl Iterator<Item = String> {
     lines.into_iter().enumerate().map(|(index, line)| if index == 0 { format!("- {line}") } else { indented(&line) })
 }
 
-fn asked(policy: Option<&TokenPolicy>) -> Vec<String> {
-    let Some(policy) = policy else { return vec!["public: no token is asked for".to_owned()] };
+fn asked(policy: &Asked) -> Vec<String> {
+    let policy = match policy {
+        Asked::Nothing => return vec!["public: no token is asked for".to_owned()],
+        Asked::Link(_) => return vec!["a signed link, by GET or HEAD".to_owned()],
+        Asked::Token(policy) => policy,
+    };
     let mut lines = issuers(&policy.candidates);
     rule(&policy.rule, &policy.candidates, &mut lines);
+    if policy.links.is_some() {
+        lines.push("a signed link passes too, by GET or HEAD and without a token".to_owned());
+    }
     if policy.optional {
         lines.push("a request without a token passes too, as nobody".to_owned());
     }
@@ -130,6 +137,7 @@ fn rule(asked: &Rule, candidates: &[Candidate], lines: &mut Vec<String>) {
             lines.extend(found.map(|candidate| format!("the issuer is `{}`", candidate.issuer.name())));
         }
         Rule::Claim(demand) => lines.push(demand::in_words(demand)),
+        Rule::Own(own) => lines.push(format!("the path is {} or below it", own.as_str())),
         Rule::Scopes(scopes) => lines.push(format!("scopes granted: {}", scopes.join(" "))),
         Rule::AnyScope(scopes) => lines.push(format!("one of these scopes granted: {}", scopes.join(" "))),
     }

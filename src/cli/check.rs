@@ -37,7 +37,7 @@ pub fn refusal(problems: &Problems, paint: Paint) -> String {
 pub fn summary(loaded: &Loaded) -> String {
     let config = &loaded.config;
     let parts = [
-        count(config.routes.len(), "route"),
+        count(config.routes.len() + config.internal.len(), "route"),
         count(config.listeners.len(), "listener"),
         count(config.issuers.len(), "issuer"),
         count(config.upstreams.len(), "upstream"),

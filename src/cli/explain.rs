@@ -6,18 +6,19 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::{fail, print, token_of};
 use crate::app::described;
 use crate::auth::{
-    Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step, UnixSeconds,
-    explain_introspected, explain_token, introspection_url,
+    Asking, Forward, Forwarding, Issuer, IssuerSettings, KeyProblem, Policy, RemoteKeys, RemoteSettings, Step,
+    UnixSeconds, explain_introspected, explain_link, explain_token, introspection_url,
 };
-use crate::config::{self, Config, Problems, Route};
+use crate::config::{self, Action, Config, Internal, Problems, Route};
 use crate::fetch::FetchError;
+use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
 use crate::http::{Target, TargetError};
 use crate::route::{RouteError, Router, Rule};
@@ -87,7 +88,7 @@ fn explained(path: &Path, arguments: &Explain) -> Result<String, ExplainError> {
             writeln!(text, "route     none for this method: answered 405, Allow: {}", allow.join(", "))
                 .expect("a string takes any text");
         }
-        Ok(route) => tell(&mut text, &config, route, arguments)?,
+        Ok(route) => tell(&mut text, &config, route, &target, arguments)?,
     }
     Ok(text)
 }
@@ -100,7 +101,13 @@ fn target(arguments: &Explain, longest: usize) -> Result<Target, ExplainError> {
     Target::read(&head, secure, longest).map_err(ExplainError::Target)
 }
 
-fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) -> Result<(), ExplainError> {
+fn tell(
+    text: &mut String,
+    config: &Config,
+    route: &Route,
+    target: &Target,
+    arguments: &Explain,
+) -> Result<(), ExplainError> {
     let words = described(config, route);
     let mut fetches = Vec::new();
     let policy = policy(config, route, &mut fetches)?;
@@ -115,6 +122,10 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
         line("keys", failure);
     }
     line("action", &words.action);
+    for internal in handed_out(config, route) {
+        let root = internal.site.root.display();
+        line("sends", &format!("files of {root}, named {} by X-Accel-Redirect, or by X-Sendfile", internal.path));
+    }
     line("body", &format!("at most {} bytes", route.body_bytes));
     for (name, value) in forwarded(&route.auth.forward) {
         line(name, &value);
@@ -134,6 +145,15 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
     if let Some(cors) = &route.cors {
         line("cors", &shown_to(cors));
     }
+    if let Some(compress) = &route.compress {
+        line("compress", &compressed(compress));
+    }
+    if arguments.token.is_none()
+        && let Some(step) = explain_link(&policy, &asking(&arguments.method, target))
+    {
+        line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
+        line("verdict", if step.ok { "the link passes" } else { "the link is refused" });
+    }
     if let Some(given) = &arguments.token {
         let token = token_of(given).map_err(ExplainError::Token)?;
         let url = introspection_url(&policy, &arguments.method, &token);
@@ -142,7 +162,7 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
             line("verdict", "only the issuer knows");
             return Ok(());
         }
-        let steps = steps(&policy, arguments, &token)?;
+        let steps = steps(&policy, target.path(), arguments, &token)?;
         for step in &steps {
             line(if step.ok { "  ok" } else { "  NO" }, &format!("{}: {}", step.name, step.detail));
         }
@@ -150,6 +170,29 @@ fn tell(text: &mut String, config: &Config, route: &Route, arguments: &Explain) 
         line("verdict", if passes { "the token passes" } else { "the token is refused" });
     }
     Ok(())
+}
+
+/// The request as far as links are judged.
+fn asking<'r>(method: &'r Method, target: &'r Target) -> Asking<'r> {
+    static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+    Asking {
+        method,
+        headers: &NO_FIELDS,
+        target,
+        secure: target.scheme() == "https",
+        client_certificate: None,
+        tunnel: false,
+        now: UnixSeconds::now(),
+    }
+}
+
+/// What the route's upstream may have the gateway send.
+fn handed_out<'c>(config: &'c Config, route: &Route) -> impl Iterator<Item = &'c Internal> {
+    let by = match &route.action {
+        Action::Upstream { upstream, .. } => Some(*upstream),
+        _ => None,
+    };
+    config.internal.iter().filter(move |internal| by.is_some_and(|by| internal.handed_out_by.contains(&by)))
 }
 
 /// Whose scripts may use a route, and how.
@@ -163,6 +206,13 @@ fn shown_to(cors: &CorsSettings) -> String {
     text + if cors.credentials { ", with credentials" } else { "" }
 }
 
+/// Which answers of a route are compressed.
+fn compressed(settings: &CompressSettings) -> String {
+    let codings: Vec<_> = settings.codings.iter().map(|coding| coding.name()).collect();
+    let cookies = if settings.with_cookies { ", with cookies too" } else { "" };
+    format!("{} from {} bytes on{cookies}", codings.join(" "), settings.min_bytes)
+}
+
 /// What the upstream is told of who passed.
 fn forwarded(forward: &Forwarding) -> Vec<(&'static str, String)> {
     let one = |one: &Forward| ("sets", format!("{} from claim {}", one.header, one.claim));
@@ -174,13 +224,13 @@ fn forwarded(forward: &Forwarding) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn steps(policy: &Policy, arguments: &Explain, token: &str) -> Result<Vec<Step>, ExplainError> {
+fn steps(policy: &Policy, path: &str, arguments: &Explain, token: &str) -> Result<Vec<Step>, ExplainError> {
     let now = UnixSeconds::now();
     if !arguments.introspect {
-        return Ok(explain_token(policy, &arguments.method, token, now));
+        return Ok(explain_token(policy, &arguments.method, path, token, now));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExplainError::Runtime)?;
-    Ok(runtime.block_on(explain_introspected(policy, &arguments.method, token, now)))
+    Ok(runtime.block_on(explain_introspected(policy, &arguments.method, path, token, now)))
 }
 
 /// The route's policy with the keys its issuers have now; a fetch that failed is told in `failures`.

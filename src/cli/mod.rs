@@ -4,8 +4,10 @@
 //! error for everything else.
 
 pub mod check;
+mod compress;
 mod explain;
 mod jwks;
+mod link;
 mod revoke;
 mod run;
 pub mod schema;
@@ -44,6 +46,7 @@ Examples:
   portcullis jwks doctor https://id.example.com/.well-known/jwks.json
                                                   what is wrong with a published key set
   portcullis revoke --sub alice                   no token issued to alice until now passes any more
+  portcullis compress staticfiles                 siblings of static files in zstd, brotli and gzip
   portcullis schema > gateway.schema.json         JSON Schema, for editors";
 
 #[derive(Debug, Subcommand)]
@@ -57,11 +60,16 @@ enum Command {
     /// Make or read tokens.
     #[command(subcommand)]
     Token(token::Token),
+    /// Make or read signed links.
+    #[command(subcommand)]
+    Link(link::Link),
     /// Examine published key sets.
     #[command(subcommand)]
     Jwks(jwks::Jwks),
     /// Revoke a token, or all tokens of a subject, at the running gateway.
     Revoke(revoke::Revoke),
+    /// Make the compressed siblings of static files, which the gateway sends in their place.
+    Compress(compress::Compress),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -74,8 +82,10 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(&cli.config),
         Command::Explain(arguments) => explain::run(&cli.config, &arguments),
         Command::Token(command) => token::run(&cli.config, &command),
+        Command::Link(command) => link::run(&cli.config, &command),
         Command::Jwks(command) => jwks::run(&command),
         Command::Revoke(arguments) => revoke::run(&cli.config, &arguments),
+        Command::Compress(arguments) => compress::run(&arguments),
         Command::Schema => schema::run(),
     }
 }

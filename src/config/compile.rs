@@ -6,14 +6,17 @@
 
 mod action;
 mod auth;
+mod compress;
 mod context;
 mod cors;
 mod demand;
+mod error_pages;
 mod fetch;
 mod fields;
 mod hosts;
 mod hsts;
 mod identity;
+mod internal;
 mod introspection;
 mod issuer;
 mod keys;
@@ -32,6 +35,7 @@ mod rule;
 mod secret;
 mod security;
 mod server;
+mod signed;
 mod tunnel;
 mod upstream;
 mod upstream_tls;
@@ -77,8 +81,10 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         upstreams: names(&raw.upstream),
         identity: !raw.identity.is_absent(),
         body_bytes,
+        error_pages: server.error_pages.clone(),
     };
-    let (routes, route_spans) = route::routes(&mut context, &raw.route, &known);
+    let route::Routes { taken: routes, spans: route_spans, internal, internal_spans } =
+        route::routes(&mut context, &raw.route, &known);
     server::hosts_to_refuse(&mut context, &raw.server, &raw.route);
 
     let config = Config {
@@ -92,6 +98,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         issuers,
         upstreams,
         routes,
+        internal,
         files_read: context.files_read(),
     };
     let spans = Spans {
@@ -101,6 +108,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         issuers: issuer_spans,
         upstreams: upstream_spans,
         routes: route_spans,
+        internal: internal_spans,
     };
     let mut problems = context.into_problems();
     problems.extend(whole::errors(&config, &spans));

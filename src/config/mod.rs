@@ -28,7 +28,7 @@ pub use problem::{Paint, Problem, Problems, Severity, Span};
 pub use sources::{Sources, System};
 pub use spans::{CertificateSpans, IdentitySpans, IssuerSpans, ListenerSpans, RouteSpans, Spans, UpstreamSpans};
 pub use unknown::keys;
-pub use values::{Action, Config, Http3, HttpsPort, Listener, Publication, Route, Server};
+pub use values::{Action, Config, Http3, HttpsPort, Internal, Listener, Publication, Route, Server};
 
 /// A configuration that may run, with what is needed to say more about it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Asks the stages about what only they can judge: keys, certificates, authorities, roots. Their answers become problems at the right place.
 
-use crate::auth::{IdentityKey, Issuer, KeySource};
+use crate::auth::{IdentityKey, Issuer, KeySource, LinkSettings, Secret};
 use crate::fetch::Fetcher;
 use crate::observe::Chain;
 use crate::tls::{Acceptor, Part, development};
@@ -15,6 +15,7 @@ use super::values::{Action, Config};
 pub(super) fn prove(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = keys(config, spans);
     problems.extend(identity(config, spans));
+    problems.extend(links(config, spans));
     problems.extend(certificates(config, spans));
     problems.extend(upstreams(config, spans));
     problems.extend(spools(config, spans, sources));
@@ -66,6 +67,16 @@ fn identity(config: &Config, spans: &Spans) -> Option<Problem> {
     marked.then(|| in_earnest(at.key, "key"))
 }
 
+fn links(config: &Config, spans: &Spans) -> Vec<Problem> {
+    let marked = |secret: &Secret| development::is_development_secret(secret.expose());
+    let routes = config.routes.iter().zip(&spans.routes).filter(|_| !config.server.development);
+    let unsafe_ones = routes.filter(|(route, _)| {
+        let secrets = |links: &LinkSettings| links.secrets.iter().any(marked);
+        route.auth.all_links().any(secrets)
+    });
+    unsafe_ones.map(|(_, at)| in_earnest(at.name, "secret")).collect()
+}
+
 fn certificates(config: &Config, spans: &Spans) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (listener, at) in config.listeners.iter().zip(&spans.listeners) {
@@ -107,13 +118,15 @@ fn upstreams(config: &Config, spans: &Spans) -> Vec<Problem> {
 
 fn spools(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (upstream, at) in config.upstreams.iter().zip(&spans.upstreams).filter(|(upstream, _)| upstream.needs_length())
-    {
+    for (upstream, at) in config.upstreams.iter().zip(&spans.upstreams) {
+        let responses = upstream.buffer_responses.as_ref().filter(|responses| responses.disk_bytes > 0);
+        if !upstream.spools() && responses.is_none() {
+            continue;
+        }
         let directory = &upstream.spool.directory;
         let Err(error) = sources.takes_files(directory) else { continue };
         let message = format!("no file can be made in {}: {error}", directory.display());
-        let hint =
-            "request bodies of unknown length are spooled there: name a directory of the gateway's own as `spool_dir`";
+        let hint = "request bodies, and responses to slow clients, are kept there: name a directory of the gateway's own as `spool_dir`";
         problems.push(Problem::error(at.spool_dir.unwrap_or(at.name), message).hint(hint));
     }
     problems
@@ -127,8 +140,12 @@ fn in_earnest(span: Span, what: &str) -> Problem {
 
 fn roots(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (route, at) in config.routes.iter().zip(&spans.routes) {
-        let Action::Files(site) = &route.action else { continue };
+    let served = config.routes.iter().zip(&spans.routes).filter_map(|(route, at)| match &route.action {
+        Action::Files(site) => Some((site, at)),
+        _ => None,
+    });
+    let internal = config.internal.iter().map(|internal| &internal.site).zip(&spans.internal);
+    for (site, at) in served.chain(internal) {
         let fault = match sources.is_directory(&site.root) {
             Ok(true) => continue,
             Ok(false) => "is not a directory".to_owned(),

@@ -7,16 +7,18 @@
 mod access;
 mod actions;
 mod browsers;
+mod compress;
 mod upstream;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
-use super::shapes::{Auth, ClaimValue, Publish, Seconds, SecretSource, Workers};
-pub(super) use access::{RuleTable, TokenAuth, TokenPlaces};
+use super::shapes::{Auth, ClaimValue, Compress, Publish, Seconds, SecretSource, Workers};
+pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
+pub(super) use compress::CompressTable;
 pub(super) use upstream::{Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
@@ -75,6 +77,8 @@ pub(super) struct Server {
     /// What a host gets that no route names in `hosts`: the routes without `hosts` ("route") or 421 ("refuse"). Default: "route".
     #[schemars(extend("enum" = ["route", "refuse"]))]
     pub(super) unknown_host: Entry<String>,
+    /// `error_pages` of requests that no route matched, and of every route for statuses that its own do not name. Default: none.
+    pub(super) error_pages: Entry<Named<String>>,
 }
 
 /// How long a client may take and how much it may send.
@@ -341,7 +345,8 @@ pub(super) struct Route {
     pub(super) path: Entry<String>,
     /// Methods, as in `["GET", "HEAD"]`. Default: any method.
     pub(super) methods: Entry<Vec<Entry<String>>>,
-    /// Who may pass: "public", or a table that names the issuer. Required: no route is open by omission.
+    /// Who may pass: "public", a table that names the issuer, or "internal" with `files`: nobody, and an `upstream` may hand the files out.
+    /// Required: no route is open by omission.
     pub(super) auth: Entry<Auth>,
     /// Claims handed to the upstream: `{ "X-User-Id" = "sub" }` puts the claim `sub` into that field; nested claims are named as
     /// in `require`. Default: none. The fields are removed from every client's request first.
@@ -358,6 +363,9 @@ pub(super) struct Route {
     pub(super) upstream: Entry<String>,
     /// Files below a directory.
     pub(super) files: Entry<Files>,
+    /// Names of the upstreams that may hand out the files of this internal route, by `X-Accel-Redirect` or `X-Sendfile`. Default: every
+    /// upstream of this file.
+    pub(super) handed_out_by: Entry<Vec<Entry<String>>>,
     /// An answer that sends the client elsewhere.
     pub(super) redirect: Entry<Redirect>,
     /// A document of the gateway's own: "jwks" (the public keys of all issuers that have `public_keys` or `jwks_file`, and the
@@ -370,8 +378,14 @@ pub(super) struct Route {
     /// Fields set on every answer that has not got them: "standard" (nosniff, no frames, a short referrer and so on). Default: none.
     #[schemars(extend("enum" = ["standard"]))]
     pub(super) security_headers: Entry<String>,
+    /// Files sent in place of the gateway's own failures, by status from 400 to 599, as in `{ 404 = "404.html", 503 = "maintenance.html" }`:
+    /// `.html`, `.txt` or `.json`, up to 262144 bytes each; watched. Default: none. Only clients whose Accept names text/html get them;
+    /// what an upstream answers stays.
+    pub(super) error_pages: Entry<Named<String>>,
     /// What scripts of other origins may do. Default: the gateway says nothing of it, the upstream may.
     pub(super) cors: Entry<Cors>,
+    /// Whether answers are compressed: `true`, or a table that says which and how. Default: false. An upstream that compresses itself wins.
+    pub(super) compress: Entry<Compress>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
     /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered

@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::json;
 
 use super::entry::{Entry, Named};
-use super::raw::{PublishTable, SecretTable, TokenAuth};
+use super::raw::{CompressTable, PublishTable, SecretTable, TokenAuth};
 
 /// `workers`: a number or a word.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl JsonSchema for Seconds {
     }
 }
 
-/// `auth`: a word (only "public" means something) or a table.
+/// `auth`: a word ("public" or "internal") or a table.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub(super) enum Auth {
@@ -114,7 +114,7 @@ impl<'de> Deserialize<'de> for Auth {
             type Value = Auth;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"public\" or a table with `issuer`")
+                f.write_str("\"public\", \"internal\" or a table with `issuer`")
             }
 
             fn visit_str<E: Error>(self, word: &str) -> Result<Auth, E> {
@@ -139,7 +139,7 @@ impl JsonSchema for Auth {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "const": "public" }, generator.subschema_for::<TokenAuth>()] })
+        json_schema!({ "anyOf": [{ "enum": ["public", "internal"] }, generator.subschema_for::<TokenAuth>()] })
     }
 }
 
@@ -184,6 +184,51 @@ impl JsonSchema for Publish {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "enum": ["jwks", "identity"] }, generator.subschema_for::<PublishTable>()] })
+    }
+}
+
+/// `compress`: a flag or a table.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Compress {
+    Flag(bool),
+    Table(Box<CompressTable>),
+}
+
+impl<'de> Deserialize<'de> for Compress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Compress;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or a table")
+            }
+
+            fn visit_bool<E: Error>(self, flag: bool) -> Result<Compress, E> {
+                Ok(Compress::Flag(flag))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Compress, M::Error> {
+                CompressTable::deserialize(MapAccessDeserializer::new(map))
+                    .map(|table| Compress::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Compress {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Compress".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "boolean" }, generator.subschema_for::<CompressTable>()] })
     }
 }
 

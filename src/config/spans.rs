@@ -20,6 +20,8 @@ pub struct Spans {
     pub upstreams: Vec<UpstreamSpans>,
     /// Parallel to `Config::routes`.
     pub routes: Vec<RouteSpans>,
+    /// Parallel to `Config::internal`.
+    pub internal: Vec<RouteSpans>,
 }
 
 /// Positions in one `[listen.NAME]`.

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::http::boundary::TrustedFields;
+use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
 use crate::{auth, files, listen, observe, route, serve, tls, upstream};
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub upstreams: Vec<upstream::UpstreamSettings>,
     /// The rules, in the order of the file, which means nothing.
     pub routes: Vec<Route>,
+    /// What upstreams may hand out, in the order of the file.
+    pub internal: Vec<Internal>,
     /// Every file whose contents are part of this configuration, the configuration file first; the reload watches them. Files
     /// below static roots are not among them.
     pub files_read: Vec<PathBuf>,
@@ -61,6 +64,8 @@ pub struct Server {
     pub dpop_window_secs: u64,
     /// What becomes of a host that no route names.
     pub unknown_host: route::UnknownHost,
+    /// What a browser is shown of a failure that has no route.
+    pub error_pages: Vec<serve::ErrorPage>,
 }
 
 /// One address clients connect to.
@@ -115,12 +120,29 @@ pub struct Route {
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Fields set on every answer that has not got them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
+    /// What a browser is shown of a failure, one page a status; those of [`Server`] included.
+    pub error_pages: Vec<serve::ErrorPage>,
     /// What scripts of other origins may do, if the gateway says it.
     pub cors: Option<CorsSettings>,
+    /// Which answers are compressed, if any.
+    pub compress: Option<CompressSettings>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
     /// What its tunnels may do.
     pub tunnels: Tunnels,
+}
+
+/// A route that no client takes: files that an upstream may have sent in the place of its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Internal {
+    /// Its unique name in logs.
+    pub name: Box<str>,
+    /// Canonical path prefix, below which the files are named.
+    pub path: Box<str>,
+    /// The files.
+    pub site: files::SiteSettings,
+    /// Indices into [`Config::upstreams`]: who may hand them out.
+    pub handed_out_by: Vec<usize>,
 }
 
 /// What the tunnels of one route may do.

@@ -110,13 +110,13 @@ impl Representation {
     }
 }
 
+/// Everything but the unreserved characters of RFC 3986 section 2.3: a colon would make a scheme of what precedes it.
+pub(super) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The answer to a directory named without its slash: the same path with it (section 15.4.2). The reference is
 /// relative, because a site does not know below which prefix it stands, and is made from the last segment of the path.
 /// How long it may be kept is said as for a file: of a 301 that says nothing, browsers assume for ever (section 15.4.2).
 pub(super) fn redirect_to_slash(path: &str, cache_control: Option<&HeaderValue>) -> Response<Body> {
-    /// Everything but the unreserved characters of RFC 3986 section 2.3: a colon would make a scheme of what precedes
-    /// it.
-    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     let name = path.rsplit('/').next().unwrap_or_default();
     let location = format!("{}/", utf8_percent_encode(name, RESERVED));
     let mut headers = HeaderMap::with_capacity(3);

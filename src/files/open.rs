@@ -135,7 +135,7 @@ impl Root {
     }
 
     /// The root's descriptor, at most [`REOPEN_ROOT_AFTER`] old. While the root is away the last one stays.
-    fn directory(&self, now: Instant) -> Arc<OwnedFd> {
+    pub(super) fn directory(&self, now: Instant) -> Arc<OwnedFd> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(held.since) >= REOPEN_ROOT_AFTER {
             held.since = now;
@@ -146,12 +146,24 @@ impl Root {
         Arc::clone(&held.directory)
     }
 
+    /// Opens whatever `path` names beneath `root`, with flags that follow no link by themselves; `None` if there is nothing.
+    pub(super) fn open_any(&self, root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<Option<File>> {
+        match self.open_at(root, path, flags) {
+            Ok(descriptor) => Ok(Some(File::from(descriptor))),
+            Err(errno) if is_absence(errno) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn open_at(&self, root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        match self.beneath {
+            Beneath::Kernel => open_beneath(root, path, flags),
+            Beneath::Walk => walk(root, path, flags),
+        }
+    }
+
     fn open_regular(&self, root: BorrowedFd<'_>, path: String) -> io::Result<Found> {
-        let opened = match self.beneath {
-            Beneath::Kernel => open_beneath(root, &path),
-            Beneath::Walk => walk(root, &path),
-        };
-        match opened {
+        match self.open_at(root, &path, READ) {
             Ok(descriptor) => judge(File::from(descriptor), path),
             Err(errno) if is_absence(errno) => {
                 if matches!(errno, Errno::ACCESS | Errno::PERM) {
@@ -165,7 +177,7 @@ impl Root {
 }
 
 /// Reading is all that is asked for. `NONBLOCK` keeps the open itself from waiting for the other end of a FIFO.
-const READ: OFlags =
+pub(super) const READ: OFlags =
     OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -178,11 +190,11 @@ fn kernel_resolves_beneath(root: BorrowedFd<'_>) -> bool {
     rustix::fs::openat2(root, ".", DIRECTORY, Mode::empty(), ResolveFlags::BENEATH).is_ok()
 }
 
-fn open_beneath(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
+fn open_beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     // The kernel answers EAGAIN when a rename elsewhere keeps it from proving that a link with `..` stayed beneath.
     // Each attempt costs microseconds.
     const ATTEMPTS: usize = 128;
-    let flags = READ.difference(OFlags::NOFOLLOW);
+    let flags = flags.difference(OFlags::NOFOLLOW); // the kernel keeps links beneath
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let mut outcome = Err(Errno::AGAIN);
     for _ in 0..ATTEMPTS {
@@ -195,16 +207,16 @@ fn open_beneath(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// One segment at a time, each opened in the descriptor of the one before, no link followed.
-fn walk(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
+fn walk(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let Some((directories, name)) = path.rsplit_once('/') else {
-        return rustix::fs::openat(root, path, READ, Mode::empty());
+        return rustix::fs::openat(root, path, flags, Mode::empty());
     };
     let mut held: Option<OwnedFd> = None;
     for directory in directories.split('/') {
         let parent = held.as_ref().map_or(root, AsFd::as_fd);
         held = Some(rustix::fs::openat(parent, directory, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?);
     }
-    rustix::fs::openat(held.as_ref().map_or(root, AsFd::as_fd), name, READ, Mode::empty())
+    rustix::fs::openat(held.as_ref().map_or(root, AsFd::as_fd), name, flags, Mode::empty())
 }
 
 fn judge(file: File, path: String) -> io::Result<Found> {

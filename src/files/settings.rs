@@ -11,6 +11,8 @@ pub struct SiteSettings {
     pub root: PathBuf,
     /// File names tried, in order, for a request that names a directory.
     pub index: Vec<Box<str>>,
+    /// Whether a directory without an index file is listed.
+    pub listing: bool,
     /// `Cache-Control` of 200, 206, 301 and 304 answers; `None` sends none.
     pub cache_control: Option<HeaderValue>,
     /// Files up to this many bytes are answered from memory.

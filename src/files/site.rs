@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use super::answer::{Representation, redirect_to_slash};
 use super::cache::{Entry, Lookup, Memory};
 use super::error::FilesError;
+use super::lists::{DirectoryRequest, Lists};
 use super::load::{Loaded, Terms, load};
 use super::open::{Identity, Opened, Root};
 use super::range::Span;
@@ -33,6 +34,7 @@ pub struct Site {
     cache_control: Option<HeaderValue>,
     small_bytes: u64,
     memory: Memory,
+    lists: Option<Lists>,
     visits: Arc<Semaphore>,
 }
 
@@ -57,6 +59,7 @@ impl Site {
             cache_control: settings.cache_control,
             small_bytes: settings.cache_file_bytes,
             memory: Memory::new(settings.cache_total_bytes, now),
+            lists: settings.listing.then(Lists::new),
             visits: Arc::new(Semaphore::new(VISITS_AT_ONCE)),
         })
     }
@@ -75,6 +78,23 @@ impl Site {
     /// See [`FilesError`]; a body that breaks off later carries a [`TransferError`](super::TransferError).
     pub async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response<Body>, FilesError> {
         self.answer_at(Instant::now(), method, path, headers).await
+    }
+
+    /// Whether a path that [`Self::answer`] found nothing for may be a directory to be listed.
+    pub fn lists(&self, path: &str) -> bool {
+        self.lists.is_some() && (path.is_empty() || path.ends_with('/'))
+    }
+
+    /// Answers a GET or HEAD for a directory without an index file with its listing: 200, 301 or 304.
+    ///
+    /// Cancel-safe, as [`Self::answer`] is.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such directory, or it is not to be listed; `PreconditionFailed`, `Io`.
+    pub async fn list(&self, asked: DirectoryRequest<'_>) -> Result<Response<Body>, FilesError> {
+        let lists = self.lists.as_ref().ok_or(FilesError::NotFound)?;
+        lists.answer(&self.root, &self.visits, asked).await
     }
 
     async fn answer_at(

@@ -18,6 +18,7 @@ use http_body::{Frame, SizeHint};
 use rustix::io::ReadWriteFlags;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::buffers::{Buffer, PIECE_BYTES};
 use super::open::{Identity, Opened};
 use super::range::Span;
 use crate::http::BodyError;
@@ -41,8 +42,6 @@ pub enum TransferError {
     Read(#[source] io::Error),
 }
 
-/// How many bytes one read asks for.
-const PIECE_BYTES: u64 = 128 * 1024;
 /// How much of what was sent last is kept, to be compared with the file if it grows: little beside a piece, and more than
 /// two contents share by chance.
 const WITNESS_BYTES: usize = 1024;
@@ -84,17 +83,17 @@ impl FileStream {
     }
 
     fn ask(&self) -> Next {
-        let len = usize::try_from(self.left.min(PIECE_BYTES)).expect("a piece is 128 KiB at most");
-        let mut buffer = vec![0; len];
-        if self.source.fill_from_page_cache(&mut buffer, self.at) {
+        let len = usize::try_from(self.left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        let mut buffer = Buffer::take();
+        if self.source.fill_from_page_cache(buffer.room(len), self.at) {
             match self.source.kept() {
-                Ok(Kept::AsPromised) => return Next::Here(Ok(Bytes::from(buffer))),
+                Ok(Kept::AsPromised) => return Next::Here(Ok(buffer.filled(len))),
                 Ok(Kept::Grown | Kept::Touched) => {} // to look closer may mean to wait
                 Err(error) => return Next::Here(Err(error)),
             }
         }
         let (source, at, sent) = (Arc::clone(&self.source), self.at, self.sent.clone());
-        Next::Reading(spawn_blocking(move || source.fill(buffer, at, &sent)))
+        Next::Reading(spawn_blocking(move || source.fill(buffer, len, at, &sent)))
     }
 
     /// Moves past a piece. `self.next` is `Broken` on entry and stays so after a failure.
@@ -158,11 +157,11 @@ impl Source {
     }
 
     /// `sent` is what was handed out of the bytes before `at`.
-    fn fill(&self, mut buffer: Vec<u8>, at: u64, sent: &[u8]) -> Result<Bytes, TransferError> {
-        let read = self.file.read_exact_at(&mut buffer, at);
+    fn fill(&self, mut buffer: Buffer, len: usize, at: u64, sent: &[u8]) -> Result<Bytes, TransferError> {
+        let read = self.file.read_exact_at(buffer.room(len), at);
         self.confirm(at, sent)?;
         read.map_err(TransferError::Read)?;
-        Ok(Bytes::from(buffer))
+        Ok(buffer.filled(len))
     }
 
     /// Whether what was read belongs to the state that was promised. Whoever appends has the time of the change set before
@@ -229,7 +228,8 @@ mod tests {
 
     use super::*;
 
-    const LEN: u64 = 3 * PIECE_BYTES + 77;
+    const PIECE: u64 = PIECE_BYTES as u64;
+    const LEN: u64 = 3 * PIECE + 77;
 
     fn pattern() -> Vec<u8> {
         (0..LEN).map(|at| u8::try_from(at % 251).unwrap()).collect()
@@ -280,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn a_span_is_sent_to_the_byte() {
         let (_directory, path) = large_file();
-        for (start, len) in [(0, 1), (LEN - 1, 1), (PIECE_BYTES - 1, 2), (5, PIECE_BYTES), (77, 2 * PIECE_BYTES + 1)] {
+        for (start, len) in [(0, 1), (LEN - 1, 1), (PIECE - 1, 2), (5, PIECE), (77, 2 * PIECE + 1)] {
             let (received, failure) = drain(&mut FileStream::new(open(&path), Span { start, len })).await;
             assert!(failure.is_none());
             let from = usize::try_from(start).unwrap();
@@ -293,10 +293,9 @@ mod tests {
         let (_directory, path) = large_file();
         let mut stream = whole(&path);
         let source = Arc::clone(&stream.source);
-        let len = usize::try_from(PIECE_BYTES).unwrap();
-        stream.next = Next::Reading(spawn_blocking(move || source.fill(vec![0; len], 0, &[])));
+        stream.next = Next::Reading(spawn_blocking(move || source.fill(Buffer::take(), PIECE_BYTES, 0, &[])));
         let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert!(first == pattern()[..len]);
+        assert!(first == pattern()[..PIECE_BYTES]);
         assert!(matches!(stream.next, Next::Here(_) | Next::Reading(_)));
     }
 
@@ -305,9 +304,9 @@ mod tests {
         let (_directory, path) = large_file();
         let mut stream = whole(&path);
         stream.frame().await.unwrap().unwrap();
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(PIECE_BYTES + 5).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(PIECE + 5).unwrap();
         let (received, failure) = drain(&mut stream).await;
-        assert!((received.len() as u64) < LEN - PIECE_BYTES);
+        assert!((received.len() as u64) < LEN - PIECE);
         assert!(matches!(failure, Some(TransferError::Shrank { promised: LEN, .. })), "{failure:?}");
         assert!(!stream.is_end_stream());
     }

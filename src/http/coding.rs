@@ -103,7 +103,7 @@ impl Accepted {
 }
 
 /// `weight = OWS ";" OWS "q=" qvalue` (section 12.4.2), without its semicolon, in thousandths.
-fn weight(text: &str) -> Option<u16> {
+pub(super) fn weight(text: &str) -> Option<u16> {
     let value = text.strip_prefix("q=").or_else(|| text.strip_prefix("Q="))?;
     let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
     let digits = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());

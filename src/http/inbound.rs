@@ -212,8 +212,14 @@ impl RequestBody {
         }
     }
 
-    /// Reads all of the body and keeps it in `spool`, so that its length is known before an upstream is asked for. What the client does
-    /// wrong shows when the body is read, as after [`Self::read_ahead`]; what is an error here is the spool's.
+    /// Whether more of it is to come, which may be waited for: in a conversation it may not.
+    pub fn is_coming(&self) -> bool {
+        self.watch.fate() == Fate::Streaming
+            && self.reading.as_ref().is_some_and(|reading| reading.watch.quiet.is_none())
+    }
+
+    /// Reads all of the body and keeps it in `spool`, so that nobody waits for its client any more, and its length is known. What the
+    /// client does wrong shows when the body is read, as after [`Self::read_ahead`]; what is an error here is the spool's.
     ///
     /// Not cancel safe: what was read is lost.
     pub async fn spool(&mut self, spool: &Spool) -> Result<(), SpoolError> {

@@ -1,7 +1,10 @@
-//! Bodies that are kept until all of them has come: in memory as far as they are small, beyond that in a file without a name.
+//! Bodies that are kept until all of them has come, or until their reader asks for more ([`Backlog`]): in memory as far as they are
+//! small, beyond that in a file without a name.
 //!
 //! Owns the room there is for them, the files, and how these are written and read without a worker ever waiting for a disk. Refuses
-//! to know whose body it is, why it must be whole, and how long its client may take.
+//! to know whose body it is, why it must be kept, and how long its client may take.
+
+mod backlog;
 
 use std::fmt;
 use std::fs::File;
@@ -22,6 +25,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+
+pub use backlog::{Backlog, Spill, Spilled};
 
 /// How much is written or read in one go, in bytes.
 const PIECE_BYTES: usize = 128 * 1024;
@@ -55,6 +60,7 @@ pub struct Spool {
 pub struct SpoolUsage {
     disk_bytes: AtomicU64,
     bodies: AtomicU64,
+    written_bytes: AtomicU64,
 }
 
 /// Why a body could not be kept, or is lost.
@@ -67,7 +73,7 @@ pub enum SpoolError {
     #[error("the disk of `spool_dir` did not answer in time")]
     Stalled,
     /// The file failed.
-    #[error("a spooled request body could not be written or read")]
+    #[error("a spooled body could not be written or read")]
     Io(#[source] io::Error),
 }
 
@@ -90,9 +96,14 @@ impl Spool {
 
     pub(super) fn keep(&self) -> Keeping {
         self.usage.bodies.fetch_add(1, Ordering::Relaxed);
-        let room = Arc::new(Room { usage: Arc::clone(&self.usage), bytes: AtomicU64::new(0) });
-        let settings = Arc::clone(&self.settings);
+        let (settings, room) = (Arc::clone(&self.settings), Room::of(&self.usage));
         Keeping { settings, room, memory: BytesMut::new(), piece: Vec::new(), file: None }
+    }
+
+    /// A body that is to be handed out while it comes.
+    pub fn backlog(&self) -> Backlog {
+        self.usage.bodies.fetch_add(1, Ordering::Relaxed);
+        Backlog::new(Arc::clone(&self.settings), Arc::clone(&self.usage))
     }
 }
 
@@ -105,6 +116,11 @@ impl SpoolUsage {
     /// Bodies that were kept so far, those in memory included.
     pub fn bodies(&self) -> u64 {
         self.bodies.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were written to files so far, of bodies that are handed out while they come.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -121,6 +137,10 @@ struct Room {
 }
 
 impl Room {
+    fn of(usage: &Arc<SpoolUsage>) -> Arc<Self> {
+        Arc::new(Self { usage: Arc::clone(usage), bytes: AtomicU64::new(0) })
+    }
+
     fn grow(&self, more: u64, limit: u64) -> Result<(), SpoolError> {
         let fits = |used: u64| used.checked_add(more).filter(|sum| *sum <= limit);
         let taken = self.usage.disk_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
@@ -182,7 +202,7 @@ impl Keeping {
         let (open, mut piece) = on_disk(move || {
             let open = match open {
                 Some(open) => open,
-                None => Arc::new(Open { file: nameless(&settings.directory)?, _room: room }),
+                None => Arc::new(Open { file: nameless(&settings.directory)?, room }),
             };
             open.file.write_all_at(&piece, at)?;
             Ok((open, piece))
@@ -265,7 +285,7 @@ struct Nameless {
 #[derive(Debug)]
 struct Open {
     file: File,
-    _room: Arc<Room>,
+    room: Arc<Room>,
 }
 
 enum Piece {

@@ -225,6 +225,11 @@ fn decode(raw: &str) -> Result<Option<Box<str>>, TargetError> {
     if !raw.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(TargetError::Malformed);
     }
+    canonical(raw)
+}
+
+/// A path that begins with a slash, decoded where that makes a difference; refused if two programs could read it in two ways.
+pub(super) fn canonical(raw: &str) -> Result<Option<Box<str>>, TargetError> {
     if !raw.as_bytes().contains(&b'%') {
         return if is_canonical(raw) { Ok(None) } else { Err(TargetError::AmbiguousPath) };
     }

@@ -9,7 +9,9 @@
 
 mod book;
 mod cells;
+mod compression;
 mod family;
+mod kept;
 mod meters;
 mod numbers;
 mod sheet;
@@ -30,6 +32,8 @@ use super::spools::Spools;
 use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
+pub use compression::{CODINGS, CompressionMeter};
+use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
 pub use family::{Family, Kind};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
@@ -124,7 +128,16 @@ const SPOOL_BYTES: Family =
     Family::gauge("portcullis_spool_bytes", "Bytes of spooled request bodies on disk now, by upstream.", &["upstream"]);
 const SPOOLED_REQUESTS: Family = Family::counter(
     "portcullis_spooled_requests_total",
-    "Requests whose body was spooled, because its length had to be known, by upstream.",
+    "Requests whose body was spooled: read whole before it was passed on, by upstream.",
+    &["upstream"],
+);
+const BUFFERED_BYTES: Family =
+    Family::gauge("portcullis_buffered_response_bytes", "Bytes of responses on disk for slow clients.", &["upstream"]);
+const BUFFERED_RESPONSES: Family =
+    Family::counter("portcullis_buffered_responses_total", "Responses read ahead of slow clients.", &["upstream"]);
+const BUFFERED_WRITTEN: Family = Family::counter(
+    "portcullis_buffered_response_written_bytes_total",
+    "Bytes of responses that were written to disk for slow clients, by upstream.",
     &["upstream"],
 );
 const TLS_HANDSHAKES: Family = Family::counter(
@@ -210,6 +223,10 @@ pub const FAMILIES: &[&Family] = &[
     &REQUESTS_IN_FLIGHT,
     &REQUEST_BODY_BYTES,
     &RESPONSE_BODY_BYTES,
+    &COMPRESS_RESPONSES,
+    &COMPRESS_INPUT_BYTES,
+    &COMPRESS_OUTPUT_BYTES,
+    &COMPRESS_SKIPPED,
     &GRPC_CALLS,
     &TUNNELS_OPEN,
     &TUNNELS_ENDED,
@@ -232,6 +249,9 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_WAITING,
     &SPOOL_BYTES,
     &SPOOLED_REQUESTS,
+    &BUFFERED_BYTES,
+    &BUFFERED_RESPONSES,
+    &BUFFERED_WRITTEN,
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
@@ -459,10 +479,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
-        for spool in self.spools.status() {
-            sheet.put(&SPOOL_BYTES, &[&spool.upstream], spool.disk_bytes);
-            sheet.put(&SPOOLED_REQUESTS, &[&spool.upstream], spool.bodies);
-        }
+        self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));
@@ -485,6 +502,7 @@ fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
     sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
     tunnels::read(sheet, route, shards);
+    compression::read(sheet, route, shards);
 }
 
 fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {

@@ -20,10 +20,10 @@ pub use admin::{
 pub use chain::Chain;
 pub use key_sets::{KeySetStatus, KeySets};
 pub use metrics::{
-    Announcement, AuthMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, GRPC_CODES, Handshake, Held,
-    Introspected, IntrospectionMeter, Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, QuicAttempt, RouteMeter,
-    RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure, Vocabulary, WorkerMeter,
+    Announcement, AuthMeter, CODINGS, CompressionMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, GRPC_CODES,
+    Handshake, Held, Introspected, IntrospectionMeter, Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, QuicAttempt,
+    RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure, Vocabulary, WorkerMeter,
 };
 pub use settings::*;
-pub use spools::{SpoolStatus, Spools};
+pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

@@ -1,17 +1,28 @@
-//! What operators are told about spooled request bodies, asked for when they look.
+//! What operators are told about bodies that are kept, asked for when they look.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What is spooled for one upstream.
+/// What is kept for one upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolStatus {
     /// The name of the upstream's table.
     pub upstream: Box<str>,
+    /// Requests' bodies, if any are kept.
+    pub requests: Option<KeptBodies>,
+    /// Responses for slow clients, if any are kept.
+    pub responses: Option<KeptBodies>,
+}
+
+/// Bodies in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptBodies {
     /// Bytes in files now.
     pub disk_bytes: u64,
     /// Bodies so far.
     pub bodies: u64,
+    /// Bytes that were written to files so far, where bodies are handed out while they come.
+    pub written_bytes: u64,
 }
 
 type Ask = Box<dyn Fn() -> Vec<SpoolStatus> + Send + Sync>;
@@ -26,7 +37,7 @@ impl Spools {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(ask));
     }
 
-    /// What is spooled now, in the order of the configuration.
+    /// What is kept now, in the order of the configuration.
     pub fn status(&self) -> Vec<SpoolStatus> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or_else(Vec::new, |ask| ask())
     }

@@ -12,10 +12,12 @@ use http_body::Body as _;
 
 use super::context::{Client, Exchange, Notes};
 use super::failure::Failure;
+use super::handout::{Wish, heed};
 use super::{Limits, lapse, publish, redirect, upgrade};
 use crate::auth::{Identity, Permit, Statement, UnixSeconds};
+use crate::files::{DirectoryRequest, FilesError};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
-use crate::http::{Body, BodyWatch, Fate, Pace, RequestBody, Target, TargetError, cors, hop};
+use crate::http::{Body, BodyWatch, Fate, Pace, RequestBody, Target, TargetError, cors, handout, hop};
 use crate::snapshot::{Action, Rewrite, Route, Snapshot};
 use crate::upstream::{Failed, Forwarded, Kind, OnBehalf, Upstream, UpstreamFailure};
 
@@ -37,7 +39,7 @@ pub(super) async fn act(
         upgrade::refuse(&exchange)?;
     }
     match &route.action {
-        Action::Proxy { upstream, name, rewrite, identity } => {
+        Action::Proxy { upstream, name, rewrite, identity, internal } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
             let passage = Passage {
@@ -48,12 +50,16 @@ pub(super) async fn act(
                 identity: identity.as_ref(),
             };
             let call = exchange.grpc;
+            let internal = internal.as_deref().map(|roots| (roots, Wish::of(&exchange.head, roots)));
             let tunnel = upgrade::wanted(&mut exchange, route, &permit, snapshot)?;
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, &snapshot.limits)?;
             let mut response = match tunnel {
                 Some(tunnel) => Box::pin(tunnel.open(upstream, outgoing, &notes)).await?, // boxed: one request in very many
                 None => proxy(upstream, outgoing, &notes).await?,
             };
+            if handout::speaks(response.headers()) {
+                response = Box::pin(heed(response, internal, name)).await?; // boxed: few answers say anything to the gateway
+            }
             if route.cors.is_some() {
                 cors::silence(response.headers_mut()); // the gateway speaks for this route
             }
@@ -63,7 +69,14 @@ pub(super) async fn act(
         Action::Files { site, prefix } => {
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
             let path = path.strip_prefix('/').unwrap_or(path);
-            Ok(site.answer(&exchange.head.method, path, &exchange.head.headers).await?)
+            let (method, headers) = (&exchange.head.method, &exchange.head.headers);
+            match site.answer(method, path, headers).await {
+                Err(FilesError::NotFound) if site.lists(path) => {
+                    let asked = DirectoryRequest { method, path, shown: target.path(), query: target.query(), headers };
+                    Ok(Box::pin(site.list(asked)).await?) // boxed: hardly any request
+                }
+                answered => Ok(answered?),
+            }
         }
         Action::Redirect(to) => Ok(redirect::to(to, &target, permit.query(target.query()).as_deref())?),
         Action::Publish(document) => publish::answer(document, &exchange.head.method, &exchange.head.headers),
@@ -173,17 +186,14 @@ pub(super) async fn proxy(
     arrive(upstream.forward(request, &behalf).await, &watch, notes)
 }
 
-/// The request when it may leave: its body is read ahead, and what the gateway says of it is signed.
+/// The request when it may leave: as much of its body is there as must be, and what the gateway says of it is signed.
 pub(super) async fn depart(
     upstream: &Upstream,
     outgoing: Outgoing<'_>,
 ) -> Result<(Request<RequestBody>, OnBehalf), Failure> {
     let Outgoing { mut request, behalf, statement } = outgoing;
     let watch = request.body().watch();
-    match upstream.spool().filter(|_| request.body().size_hint().exact().is_none()) {
-        Some(spool) => request.body_mut().spool(spool).await?,
-        None => request.body_mut().read_ahead().await,
-    }
+    upstream.gather(request.body_mut()).await?;
     if !matches!(watch.fate(), Fate::Whole | Fate::Streaming) {
         return Err(Failure::of_upstream(UpstreamFailure::RequestBody, watch.fate()));
     }

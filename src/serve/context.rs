@@ -4,27 +4,30 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue, Method, header, request};
+use http::{HeaderName, HeaderValue, Method, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::Limits;
 use super::activity::Activity;
+use super::compress::Wanted;
 use super::failure::Failure;
 use super::ids::RequestIds;
 use super::passage::Begun;
 use super::unread::Unread;
 use super::upgrade::Opened;
+use super::{ErrorPage, Limits};
 use crate::auth::{Asking, Denied, Policy, UnixSeconds};
 use crate::http::websocket::{self, Asked};
-use crate::http::{BodyWatch, Boundary, Target, TargetError};
+use crate::http::{BodyWatch, Boundary, Target, TargetError, accept};
 use crate::observe::{AccessSink, Held, WorkerMeter};
 use crate::shutdown::{Drain, Tasks};
 use crate::snapshot::{Live, Route, Snapshot};
 use crate::tls::Coverage;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+/// What a browser names that has something to show.
+const HTML: &str = "text/html";
 
 /// What one worker's connections share.
 #[derive(Debug)]
@@ -90,6 +93,8 @@ pub(super) struct Exchange {
     /// Whether it is a gRPC call.
     pub(super) grpc: bool,
     pub(super) notes: Notes,
+    /// When its head was there.
+    pub(super) time: SystemTime,
     /// How it asks for a tunnel, if it does; known with its target.
     pub(super) asked: Option<Asked>,
 }
@@ -125,11 +130,26 @@ impl Exchange {
         Ok(())
     }
 
-    /// Notes which route the request takes, and whom its answer may be shown to.
+    /// Notes whether the client would be shown a page, where there is one to show: a failure may come when its fields are gone.
+    pub(super) fn note_taste(&self, pages: &[ErrorPage]) {
+        if pages.is_empty() {
+            return;
+        }
+        self.notes.write(|story| {
+            story.takes_page.get_or_insert_with(|| accept::names(&self.head.headers, HTML));
+        });
+    }
+
+    /// Notes which route the request takes, and whom and how its answer may be shown to.
     pub(super) fn take_route(&self, route: &Arc<Route>) {
+        self.note_taste(&route.pages);
         self.notes.write(|story| {
             story.in_flight = Some(route.meter.begin());
             story.shown_to = route.cors.as_ref().and_then(|cors| cors.admitted(&self.head.headers));
+            story.wanted = route
+                .compress
+                .as_ref()
+                .map(|settings| Wanted::read(settings, &self.head, self.connection.client_certificate.is_some()));
             story.route = Some(Arc::clone(route));
         });
     }
@@ -143,7 +163,7 @@ impl Exchange {
             secure: client.secure,
             client_certificate: self.connection.client_certificate.as_ref(),
             tunnel: self.asked.is_some(),
-            now: UnixSeconds::now(),
+            now: UnixSeconds::of(self.time),
         }
     }
 
@@ -183,18 +203,9 @@ impl Exchange {
 
 /// Whether a browser asks for a page to show, and not a script for data: only a page can lead to a login (Fetch Metadata section 2.2).
 fn wants_page(head: &request::Parts) -> bool {
-    let accepts = head.headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     matches!(head.method, Method::GET | Method::HEAD)
-        && accepts.flat_map(|line| line.split(',')).any(takes_html)
+        && accept::names(&head.headers, HTML)
         && head.headers.get(SEC_FETCH_MODE).is_none_or(|mode| mode.as_bytes() == b"navigate")
-}
-
-/// Whether a media range is for HTML by name; a weight of zero says "not that" (RFC 9110 section 12.4.2).
-fn takes_html(range: &str) -> bool {
-    let mut parts = range.split(';').map(str::trim);
-    let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
-    let weight = |part: &str| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="))?.parse::<f32>().ok();
-    named && parts.find_map(weight).is_none_or(|weight| weight > 0.0)
 }
 
 /// What the upstream is told about the client.
@@ -225,6 +236,10 @@ pub(super) struct Story {
     pub(super) in_flight: Option<Held>,
     /// The origin whose scripts may see the answer.
     pub(super) shown_to: Option<HeaderValue>,
+    /// Whether the client asked for what a browser shows; `None` where there is nothing to show it.
+    pub(super) takes_page: Option<bool>,
+    /// How the answer may come, on a route that compresses.
+    pub(super) wanted: Option<Wanted>,
     /// Whether the answer is in no shared cache, whatever the upstream and the route say.
     pub(super) private: bool,
     /// Whether the answer is in no shared cache unless the upstream or the route says so.
@@ -254,6 +269,8 @@ impl Notes {
             route: None,
             in_flight: None,
             shown_to: None,
+            takes_page: None,
+            wanted: None,
             private: false,
             personal: false,
             subject: None,

@@ -14,6 +14,7 @@ use crate::http::Body;
 pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, Failure> {
     let snapshot = exchange.connection.worker.live.current(); // one generation per request
     let client = exchange.admit(&snapshot); // nothing a client says can speak for us
+    exchange.note_taste(&snapshot.pages);
     let target = exchange.target(&client, &snapshot.limits)?;
     exchange.notes.write(|story| story.target = Some(target.clone()));
     exchange.check_direction(&target, &snapshot.boundary)?;
@@ -27,9 +28,9 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
     }
     let found = snapshot.router.find(target.host(), target.path(), &exchange.head.method)?;
     exchange.take_route(found);
-    let begun = Instant::now();
+    let begun = (!found.policy.is_public()).then(Instant::now);
     let permit = snapshot.authority.authorize(&found.policy, &exchange.asking(&target, &client)).await;
-    exchange.notes.write(|story| story.auth = Some(begun.elapsed()));
+    exchange.notes.write(|story| story.auth = begun.map(|begun| begun.elapsed()));
     let permit = permit.map_err(|denied| {
         found.decisions.denied(denied.reason());
         exchange.refused(denied, &found.policy, &target, &client)

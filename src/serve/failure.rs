@@ -4,6 +4,7 @@
 
 use http::HeaderValue;
 
+use super::handout::BadHandout;
 use super::places::NoPlace;
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
@@ -30,6 +31,8 @@ pub(super) enum Failure {
     LoginNeeded { denied: Denied, location: HeaderValue },
     #[error(transparent)]
     Files(#[from] FilesError),
+    #[error(transparent)]
+    Handout(#[from] BadHandout),
     #[error("a document is read, by GET or HEAD")]
     ReadOnly,
     #[error("a precondition on a document failed")]
@@ -100,6 +103,7 @@ impl Failure {
             Self::Files(FilesError::PreconditionFailed) | Self::PreconditionFailed => "precondition_failed",
             Self::Files(FilesError::RangeNotSatisfiable { .. }) => "range_not_satisfiable",
             Self::Files(FilesError::Io(_)) => "file_io",
+            Self::Handout(_) => "bad_handout",
             Self::Unsigned(_) => "unsigned",
             Self::Upstream(failure) => failure.label(),
             Self::Handshake(_) => "websocket_handshake",

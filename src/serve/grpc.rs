@@ -80,6 +80,7 @@ fn code(failure: &Failure) -> Code {
         | Failure::BodyLost
         | Failure::Spool(SpoolError::Io(_))
         | Failure::Files(FilesError::Io(_))
+        | Failure::Handout(_)
         | Failure::Unsigned(_)
         | Failure::Panicked => Code::Internal,
     }
@@ -122,7 +123,9 @@ fn denied_code(kind: Kind) -> Code {
         Kind::Missing | Kind::InvalidToken | Kind::InvalidProof | Kind::NonceNeeded | Kind::BadRequest => {
             Code::Unauthenticated
         }
-        Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin => Code::PermissionDenied,
+        Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin | Kind::BadLink | Kind::ExpiredLink => {
+            Code::PermissionDenied
+        }
         Kind::Unavailable => Code::Unavailable,
     }
 }

@@ -7,18 +7,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::context::Notes;
 use crate::auth::{Lapse, Standing, UnixSeconds};
 use crate::deadline::Deadline;
 use crate::http::grpc::is_grpc;
-use crate::http::{Body, BodyError};
+use crate::http::{Body, BodyError, is_event_stream};
 use crate::observe::TunnelCause;
-
-const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Makes an endless answer end with its token. One whose length was told can't end early without being broken.
 pub(super) fn end_with(
@@ -49,10 +46,7 @@ impl Lapsed {
 }
 
 fn is_endless(response: &Response<Body>) -> bool {
-    let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let media_type = media_type.and_then(|value| value.split(|byte| *byte == b';').next());
-    media_type.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM))
-        && response.body().size_hint().exact().is_none()
+    is_event_stream(response.headers()) && response.body().size_hint().exact().is_none()
 }
 
 /// How the access log calls it.
@@ -119,6 +113,8 @@ impl http_body::Body for Lapsing {
 
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
+
     use super::super::endless::Endless;
     use super::*;
 

@@ -21,15 +21,14 @@ use super::activity::{Activity, Answering};
 use super::calls::CallTimeout;
 use super::context::{Connection, Exchange, Notes};
 use super::failure::Failure;
-use super::grpc;
 use super::lapse::Lapsed;
 use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
 use super::respond::{client_closed_request, close, finish, rescue};
-use super::streams;
 use super::tunnel::Ended;
 use super::unread::Unread;
 use super::upgrade::Opened;
+use super::{grpc, pages, streams};
 use crate::auth::Issuer;
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
@@ -78,6 +77,7 @@ where
         let body = body.into();
         let notes = Notes::new(self.connection.peer.ip().to_canonical());
         let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers); // the protocol knows no other version
+        let time = SystemTime::now();
         let open = Box::new(Open {
             _answering: self.connection.activity.begin(),
             connection: Arc::clone(&self.connection),
@@ -88,14 +88,15 @@ where
             user_agent: head.headers.get(USER_AGENT).cloned(),
             has_body: !body.is_end_stream(),
             call: grpc.then(Call::default),
-            time: SystemTime::now(),
+            time,
             begun: Instant::now(),
             status: client_closed_request().as_u16(),
             bytes_out: 0,
             tunnel: None,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
-        let exchange = Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, asked: None };
+        let exchange =
+            Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, time, asked: None };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }
@@ -159,10 +160,21 @@ pub(super) struct Open {
 
 impl Open {
     fn rescue(&self, failure: &Failure) -> Response<Body> {
-        let rescued = rescue(failure);
+        let mut rescued = rescue(failure);
         // Nobody is there to read the other, and the log shall say so.
         let call = self.call.is_some() && !matches!(failure, Failure::ClientGone);
-        if call { grpc::trailers_only(failure, rescued) } else { rescued }
+        if call {
+            return grpc::trailers_only(failure, rescued);
+        }
+        self.notes.write(|story| {
+            let takes_page = story.takes_page?;
+            match &story.route {
+                Some(route) => pages::show(&route.pages, takes_page, &mut rescued),
+                None => pages::show(&self.connection.worker.live.current().pages, takes_page, &mut rescued),
+            }
+            Some(())
+        });
+        rescued
     }
 
     /// Reads a call's outcome from the answer's last frame, or makes it for an answer that broke off.

@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode, Version};
 
+use super::compress;
 use super::context::{Connection, Notes};
 use super::failure::Failure;
 use super::places::NoPlace;
@@ -118,6 +119,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
             (StatusCode::RANGE_NOT_SATISFIABLE, "the range lies outside of the file")
         }
         Failure::Files(FilesError::Io(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read"),
+        Failure::Handout(_) => (StatusCode::BAD_GATEWAY, "the upstream's answer could not be used"),
         Failure::Upstream(failure) => upstream_status(failure),
         Failure::Handshake(error) => handshake_status(*error),
         Failure::HastyClient => (StatusCode::BAD_REQUEST, "nothing may be sent before a tunnel is open"),
@@ -197,7 +199,8 @@ fn denied_status(kind: Kind) -> StatusCode {
     match kind {
         Kind::Missing | Kind::InvalidToken | Kind::InvalidProof | Kind::NonceNeeded => StatusCode::UNAUTHORIZED,
         Kind::BadRequest => StatusCode::BAD_REQUEST,
-        Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin => StatusCode::FORBIDDEN,
+        Kind::InsufficientScope | Kind::Forbidden | Kind::CrossOrigin | Kind::BadLink => StatusCode::FORBIDDEN,
+        Kind::ExpiredLink => StatusCode::GONE,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -217,6 +220,7 @@ fn log(failure: &Failure) {
         }
         Failure::Spool(SpoolError::Full(_)) => tracing::warn!(error = %Chain(failure), "request body refused"),
         Failure::Upstream(error) => tracing::warn!(error = %Chain(error), "upstream failed"),
+        Failure::Handout(error) => tracing::warn!(error = %Chain(error), "a file was not handed out"),
         Failure::Denied(denied) | Failure::LoginNeeded { denied, .. } => {
             tracing::debug!(cause = %denied.cause(), "denied");
         }
@@ -235,7 +239,8 @@ fn refuse(denied: &Denied) -> Response<Body> {
         Style::Problem => problem(status, denied_detail(denied.kind())),
     };
     // DRF names a challenge on 401 only; RFC 6750 section 3.1 has one on 400 and 403 too. Where no token would help there is none.
-    let token_would_help = !matches!(denied.kind(), Kind::CrossOrigin | Kind::Unavailable);
+    let token_would_help =
+        !matches!(denied.kind(), Kind::CrossOrigin | Kind::BadLink | Kind::ExpiredLink | Kind::Unavailable);
     if token_would_help && (denied.style() == Style::Problem || status == StatusCode::UNAUTHORIZED) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge(denied));
     }
@@ -267,6 +272,8 @@ fn denied_detail(kind: Kind) -> &'static str {
         Kind::NonceNeeded => "the proof of possession needs the nonce of this answer",
         Kind::InsufficientScope => "the bearer token has not the scope that is needed",
         Kind::Forbidden => "the bearer token does not permit this",
+        Kind::BadLink => "a link that is valid here is needed",
+        Kind::ExpiredLink => "the link has expired",
         Kind::CrossOrigin => "the request was sent by another site",
         Kind::Unavailable => "tokens cannot be verified at the moment",
     }
@@ -275,7 +282,8 @@ fn denied_detail(kind: Kind) -> &'static str {
 fn challenge(denied: &Denied) -> HeaderValue {
     let realm = denied.realm().replace(['"', '\\'], "");
     let code = match (denied.style(), denied.kind()) {
-        (Style::Drf, _) | (_, Kind::Missing | Kind::CrossOrigin | Kind::Unavailable) => "",
+        (Style::Drf, _)
+        | (_, Kind::Missing | Kind::CrossOrigin | Kind::BadLink | Kind::ExpiredLink | Kind::Unavailable) => "",
         (_, Kind::BadRequest) => ", error=\"invalid_request\"",
         (_, Kind::InvalidToken) => ", error=\"invalid_token\"",
         (_, Kind::InvalidProof) => ", error=\"invalid_dpop_proof\"",
@@ -325,12 +333,12 @@ fn allow_value(allow: &[Method]) -> HeaderValue {
 }
 
 /// What every answer carries: the request id, the route's own fields, what the listener says of TLS, and `Connection: close` where no
-/// other request may follow.
+/// other request may follow. With all that said, it is compressed if it is to be.
 pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Version, connection: &Connection) {
     let headers = response.headers_mut();
     // What a refusal says of caches holds against the route: an answer to one client's credentials is no other's.
     let said = headers.get(CACHE_CONTROL).cloned();
-    notes.write(|story| {
+    let compressing = notes.write(|story| {
         if let Some(id) = &story.request_id {
             headers.insert(REQUEST_ID, id.clone());
         }
@@ -348,9 +356,14 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
         } else if story.personal {
             keep_from_shared(headers);
         }
+        story.wanted.take().and_then(|wanted| Some((wanted, story.route.clone()?)))
     });
+    if let Some((wanted, route)) = compressing {
+        compress::answer(response, &wanted, &route);
+    }
     if let Some(hsts) = &connection.hsts {
-        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone()); // one for all hosts: what an upstream says is about itself alone
+        // One for all hosts: what an upstream says is about itself alone.
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if version < Version::HTTP_2 && connection.worker.drain.started() && !switches {
@@ -395,7 +408,7 @@ fn closes(directive: &[u8]) -> bool {
 }
 
 /// Whether a directive of `Cache-Control` is as `wanted`.
-fn directs(headers: &HeaderMap, wanted: impl Fn(&[u8]) -> bool) -> bool {
+pub(super) fn directs(headers: &HeaderMap, wanted: impl Fn(&[u8]) -> bool) -> bool {
     headers.get_all(CACHE_CONTROL).iter().any(|value| {
         let unquoted = value.as_bytes().split(|byte| *byte == b'"').step_by(2).collect::<Vec<_>>().join(&b'"');
         unquoted.split(|byte| *byte == b',').any(|directive| wanted(directive.trim_ascii()))

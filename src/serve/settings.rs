@@ -1,6 +1,21 @@
-//! What `config::compile` hands to this room: how long a client may take and how much it may send.
+//! What `config::compile` hands to this room: how long a client may take, how much it may send, and what it is shown when there is no
+//! normal answer.
 
 use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+/// What a browser is shown in place of the gateway's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// The status it is for, 400 to 599.
+    pub status: u16,
+    /// Its `Content-Type`.
+    pub media_type: HeaderValue,
+    /// Its bytes, sent as they are.
+    pub body: Bytes,
+}
 
 /// Bounds on one client connection and its requests. Every wait and every buffer has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

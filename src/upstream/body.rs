@@ -52,6 +52,11 @@ impl LeasedBody {
         body
     }
 
+    /// Whether it holds nothing any more, because the response has been read to its end.
+    pub(super) fn is_released(&self) -> bool {
+        self.held.is_none()
+    }
+
     fn fail(&mut self, failure: BodyFailure) -> BodyError {
         if let Some(held) = self.held.take()
             && !held.request.fate().is_failure()

@@ -20,7 +20,7 @@ use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::interim::OnInterim;
 use super::multiplex::StreamLease;
-use super::{Upstream, UpstreamFailure, Wire, multiplex, uwsgi, whoami};
+use super::{Upstream, UpstreamFailure, Wire, buffer, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, RequestBody, hop};
 use crate::proxy_protocol;
@@ -312,8 +312,13 @@ impl Upstream {
         let hop = hop::strip(&mut head.headers);
         let may_follow = wire == Wire::Http1 && self.settings.announce.is_none();
         let reusable = may_follow && !hop.close && head.version == http::Version::HTTP_11;
+        let said = head.headers.remove(&buffer::ACCEL_BUFFERING); // to the gateway, and to nobody behind it
         let body = LeasedBody::new(incoming, ready, watch.clone(), self.settings.read_timeout, reusable, trailers);
-        Ok(Response::from_parts(head, Body::stream(body)))
+        let body = match &self.buffers {
+            Some(buffers) if buffer::may_wait(&head.headers, said.as_ref()) => buffers.take(body),
+            _ => Body::stream(body),
+        };
+        Ok(Response::from_parts(head, body))
     }
 }
 

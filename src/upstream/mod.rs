@@ -5,6 +5,7 @@
 
 mod address;
 mod body;
+mod buffer;
 mod connect;
 mod endpoint;
 mod failure;
@@ -31,9 +32,10 @@ pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
 pub use upgrade::{Switched, TunnelEnd, Upgrade};
 
-use crate::http::Spool;
+use crate::http::{RequestBody, Spool, SpoolError};
 use crate::observe::EndpointMeter;
 use crate::shutdown::Tasks;
+use buffer::Buffers;
 use endpoint::{Endpoint, Shared};
 
 /// What the whole process shares about one upstream: permits, learned keep-alive. Survives reloads that leave its settings alone.
@@ -43,8 +45,10 @@ pub struct Group {
     shared: Vec<Arc<Shared>>,
     /// There if an endpoint wants it.
     tls: Option<TlsClient>,
-    /// There if a server needs to know how long a body is.
+    /// There if requests' bodies are kept until they are whole.
     spool: Option<Spool>,
+    /// There if responses are kept for slow clients.
+    buffer: Option<Spool>,
 }
 
 /// One upstream as one worker sees it, with that worker's own pools.
@@ -54,6 +58,7 @@ pub struct Upstream {
     endpoints: Vec<Endpoint>,
     turn: AtomicUsize,
     spool: Option<Spool>,
+    buffers: Option<Arc<Buffers>>,
 }
 
 impl Upstream {
@@ -72,9 +77,25 @@ impl Upstream {
         self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http2)
     }
 
-    /// Where a body of unknown length must be kept until it is whole, if it must.
-    pub fn spool(&self) -> Option<&Spool> {
-        self.spool.as_ref()
+    /// Takes as much of a request's body as must be there before a connection is leased: a client that sends slowly keeps itself waiting
+    /// and no connection. All of it, if its length must be known and is not, or if slow clients are to hold nothing here; else the
+    /// beginning, or all if that is little. What the client does wrong shows when the body is read.
+    ///
+    /// Not cancel safe: what was read is lost.
+    pub async fn gather(&self, body: &mut RequestBody) -> Result<(), SpoolError> {
+        let unknown = http_body::Body::size_hint(body).exact().is_none();
+        let whole = match &self.spool {
+            Some(spool) if unknown && self.settings.needs_length() => Some(spool),
+            spool => {
+                body.read_ahead().await;
+                spool.as_ref().filter(|_| self.settings.buffer_requests && body.is_coming())
+            }
+        };
+        match whole {
+            // Boxed: few bodies come so slowly, and its state would be part of every request's future.
+            Some(spool) => Box::pin(body.spool(spool)).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -84,23 +105,31 @@ impl Group {
         let shared = settings.endpoints.iter().map(|_| Shared::new(&settings)).collect();
         let wants_tls = settings.endpoints.iter().any(|address| address.tls);
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
-        let spool = settings.needs_length().then(|| Spool::new(settings.spool.clone()));
-        Ok(Self { settings: Arc::new(settings), shared, tls, spool })
+        let spool = settings.spools().then(|| Spool::new(settings.spool.clone()));
+        let buffer = settings.buffer_responses.clone().map(Spool::new);
+        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer })
     }
 
-    /// What is spooled for the upstream that had this name before counts for this one.
+    /// What is kept for the upstream that had this name before counts for this one.
     #[must_use]
     pub fn continuing(self, before: &Self) -> Self {
-        let spool = match (self.spool, &before.spool) {
-            (Some(spool), Some(before)) => Some(spool.continuing(before)),
-            (spool, _) => spool,
+        let continuing = |now: Option<Spool>, before: &Option<Spool>| match (now, before) {
+            (Some(now), Some(before)) => Some(now.continuing(before)),
+            (now, _) => now,
         };
-        Self { spool, ..self }
+        let spool = continuing(self.spool, &before.spool);
+        let buffer = continuing(self.buffer, &before.buffer);
+        Self { spool, buffer, ..self }
     }
 
-    /// Where bodies are kept that must be whole, if any must.
+    /// Where requests' bodies are kept until they are whole, if any are.
     pub fn spool(&self) -> Option<&Spool> {
         self.spool.as_ref()
+    }
+
+    /// Where responses are kept for slow clients, if any are.
+    pub fn buffer(&self) -> Option<&Spool> {
+        self.buffer.as_ref()
     }
 
     /// What it was made from.
@@ -108,7 +137,7 @@ impl Group {
         &self.settings
     }
 
-    /// The group as one worker will use it; connections' tasks are spawned on `tasks`, `meter` gives each endpoint its meter.
+    /// The group as one worker will use it; connections and slow clients' responses have their tasks on `tasks`, `meter` gives each endpoint its meter.
     pub fn on_worker(&self, tasks: &Tasks, meter: impl Fn(&Address) -> EndpointMeter) -> Upstream {
         let endpoints = self.settings.endpoints.iter().zip(&self.shared);
         let endpoint = |(address, shared): (&Address, &Arc<Shared>)| {
@@ -120,6 +149,7 @@ impl Group {
             endpoints: endpoints.map(endpoint).collect(),
             turn: AtomicUsize::new(0),
             spool: self.spool.clone(),
+            buffers: self.buffer.clone().map(|spool| Arc::new(Buffers::new(spool, tasks.clone()))),
         }
     }
 }

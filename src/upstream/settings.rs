@@ -34,8 +34,12 @@ pub struct UpstreamSettings {
     pub announce: Option<proxy_protocol::Version>,
     /// How TLS endpoints are recognised; means nothing for the others.
     pub tls: UpstreamTls,
-    /// Where bodies of unknown length are kept until they are whole; means nothing where no server needs to know.
+    /// Where requests' bodies are kept until they are whole; means nothing where none are.
     pub spool: SpoolSettings,
+    /// Whether every request's body is kept until it is whole, and not only where its length must be known.
+    pub buffer_requests: bool,
+    /// Where responses are kept that their clients are slow to take; `None` reads each as fast as its client.
+    pub buffer_responses: Option<SpoolSettings>,
 }
 
 impl UpstreamSettings {
@@ -43,6 +47,11 @@ impl UpstreamSettings {
     /// other servers read them, but Django under WSGI, and REST framework under ASGI too, take a body without a length for an empty one.
     pub fn needs_length(&self) -> bool {
         self.kind != Kind::Http || self.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+    }
+
+    /// Whether requests' bodies are kept, for whatever reason.
+    pub fn spools(&self) -> bool {
+        self.buffer_requests || self.needs_length()
     }
 }
 
@@ -104,6 +113,12 @@ impl Kind {
             Self::Uvicorn => Duration::from_secs(4),       // timeout_keep_alive: 5 s
             Self::Daphne | Self::Http => Duration::from_secs(30),
         }
+    }
+
+    /// Whether a slow client would hold one of few workers there, unless it is kept from them: the defaults of `buffer_requests` and
+    /// `buffer_responses`. Asynchronous servers wait for many clients at once, and may want bodies as they come.
+    pub fn is_held_by_slow_clients(self) -> bool {
+        matches!(self, Self::Gunicorn | Self::Uwsgi)
     }
 
     /// The longest request line and header line this server reads by default, in bytes: what is longer is refused at the edge, where

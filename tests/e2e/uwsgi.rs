@@ -163,7 +163,7 @@ async fn a_user_is_named_only_where_the_name_can_mean_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_body_of_known_length_streams() {
+async fn a_body_of_known_length_streams_if_it_is_not_buffered() {
     let (seen, mut first) = tokio::sync::mpsc::channel(1);
     let origin = Origin::start(move |mut conn| {
         let seen = seen.clone();
@@ -176,7 +176,7 @@ async fn a_body_of_known_length_streams() {
         }
     })
     .await;
-    let gateway = before(&origin).start().await;
+    let gateway = before(&origin).upstream("buffer_requests = false").start().await;
     let mut client = Client::plain(gateway.http).await;
     let body = body(1_000_000);
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;

@@ -1,8 +1,8 @@
-"""Bodies pass through as they come, both ways, within the bounds of their route."""
+"""Bodies pass through whole, both ways, within the bounds of their route."""
 
 import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -35,27 +35,48 @@ def second(gateway: Gateway, alice: dict[str, str]) -> Iterator[httpx.Client]:
         yield opened
 
 
-def test_an_upload_reaches_django_while_the_client_still_sends(
+def test_an_upload_that_is_not_buffered_reaches_django_while_the_client_still_sends(
+    make_front: Callable[..., Gateway], upstream: Gunicorn, alice: dict[str, str], name: str
+) -> None:
+    path = f"/api/uploads/{name}/"
+    gateway = make_front(upstream, "buffer_requests = false")
+
+    def received(second: httpx.Client) -> int:
+        size: int = second.get(path, headers=alice).json()["received"]
+        return size
+
+    def pieces(second: httpx.Client) -> Iterator[bytes]:
+        for number in range(UPLOAD_PIECES):
+            if number == HELD_AFTER_PIECES:
+                wait_until(lambda: received(second) > MIB, "Django to read the first half before the second is sent")
+            yield PIECE
+
+    with gateway.client() as client, gateway.client() as second:
+        answer = client.post(path, content=pieces(second), headers=upload_headers(alice))
+    assert_digested(answer)
+
+
+def test_an_upload_reaches_django_when_it_is_whole(
     client: httpx.Client, second: httpx.Client, alice: dict[str, str], name: str
 ) -> None:
     path = f"/api/uploads/{name}/"
 
-    def received() -> int:
-        size: int = second.get(path).json()["received"]
-        return size
-
     def pieces() -> Iterator[bytes]:
         for number in range(UPLOAD_PIECES):
-            if number == HELD_AFTER_PIECES:
-                wait_until(lambda: received() > MIB, "Django to read the first half before the second is sent")
+            if number == UPLOAD_PIECES - 1:
+                assert second.get(path).json()["received"] == 0, "nineteen of twenty have been sent"
             yield PIECE
 
-    headers = {
-        **alice,
-        "Content-Length": str(UPLOAD_PIECES * MIB),
-        "Content-Type": "application/octet-stream",
-    }
-    answer = client.post(path, content=pieces(), headers=headers)
+    assert_digested(client.post(path, content=pieces(), headers=upload_headers(alice)))
+
+
+def upload_headers(alice: dict[str, str]) -> dict[str, str]:
+    """Of an upload whose length is known."""
+    return {**alice, **BINARY, "Content-Length": str(UPLOAD_PIECES * MIB)}
+
+
+def assert_digested(answer: httpx.Response) -> None:
+    """All of it came, and in order."""
     assert answer.status_code == 200, answer.text
     digest = hashlib.sha256(PIECE * UPLOAD_PIECES).hexdigest()
     assert answer.json() == {"size": UPLOAD_PIECES * MIB, "sha256": digest}

@@ -23,9 +23,15 @@ pub fn introspection_url<'p>(policy: &'p Policy, method: &Method, token: &str) -
 }
 
 /// As [`explain_token`], after asking the issuer where a request would ask it. Needs a runtime with sockets and time.
-pub async fn explain_introspected(policy: &Policy, method: &Method, token: &str, now: UnixSeconds) -> Vec<Step> {
+pub async fn explain_introspected(
+    policy: &Policy,
+    method: &Method,
+    path: &str,
+    token: &str,
+    now: UnixSeconds,
+) -> Vec<Step> {
     let Some((asking, candidate)) = asked(policy, method, token) else {
-        return explain_token(policy, method, token, now);
+        return explain_token(policy, method, path, token, now);
     };
     let mut trace = Trace::default();
     if trace.step("form", bearer::well_formed(token.as_bytes()), |_| "a token of legal characters".to_owned()).is_none()
@@ -34,13 +40,13 @@ pub async fn explain_introspected(policy: &Policy, method: &Method, token: &str,
     }
     trace.tell("choice of issuer", true, format!("`{}`", candidate.issuer.name()));
     if let Some(verified) = introspected(&mut trace, &candidate.issuer, token).await {
-        explain_claims(&mut trace, asking, candidate, &verified, now);
+        explain_claims(&mut trace, asking, candidate, &verified, path, now);
     }
     trace.into_steps()
 }
 
 fn asked<'p>(policy: &'p Policy, method: &Method, token: &str) -> Option<(&'p TokenPolicy, &'p Candidate)> {
-    let policy = policy.asked(method)?;
+    let policy = policy.asked(method).token()?;
     let position = policy.introspecting(token.as_bytes()).ok()??;
     Some((policy, &policy.candidates[position]))
 }

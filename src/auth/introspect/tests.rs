@@ -376,10 +376,10 @@ async fn explaining_asks_nobody_unless_it_is_told_to() {
     let now = UnixSeconds::from_secs(NOW);
     assert!(policy.describe().contains(&format!("calls active at {}", server.text("/introspect"))));
     assert_eq!(introspection_url(&policy, &Method::GET, "good").unwrap().as_str(), server.text("/introspect"));
-    assert!(explain_token(&policy, &Method::GET, "good", now).iter().any(|step| !step.ok));
+    assert!(explain_token(&policy, &Method::GET, "/", "good", now).iter().any(|step| !step.ok));
     assert_eq!(server.hits(), 0);
     let wrong = async |token: &str| {
-        let steps = explain_introspected(&policy, &Method::GET, token, now).await;
+        let steps = explain_introspected(&policy, &Method::GET, "/", token, now).await;
         steps
             .into_iter()
             .filter(|step| !step.ok)

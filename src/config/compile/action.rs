@@ -62,14 +62,13 @@ fn replace_prefix(context: &mut Context<'_>, raw: &raw::Route) -> Option<Box<str
         let problem = Problem::error(span, "`replace_prefix` on a route that forwards nothing");
         context.report(problem.hint("only what is sent to an `upstream` has a path to replace"));
     }
-    if let Err((reason, hint)) = path::check(text) {
-        context.report(Problem::error(span, format!("the path `{text}` {reason}")).hint(hint));
-    }
+    path::report(context, text, span);
     Some(text.as_str().into())
 }
 
-fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, span: Span) -> Option<SiteSettings> {
+pub(super) fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, span: Span) -> Option<SiteSettings> {
     let index = if raw.index.is_absent() { vec!["index.html".into()] } else { index(context, &raw.index) };
+    let listing = context.flag(&raw.listing, false);
     let cache_control = context
         .text(&raw.cache_control, "cache_control")
         .and_then(|(text, span)| fields::value_of(context, text, span));
@@ -83,7 +82,8 @@ fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, span: Span) -
         context
             .report(Problem::error(span, "`root` is empty").hint("name the directory; \".\" is the one of this file"));
     }
-    Some(SiteSettings { root: context.path(root), index, cache_control, cache_file_bytes, cache_total_bytes })
+    let root = context.path(root);
+    Some(SiteSettings { root, index, listing, cache_control, cache_file_bytes, cache_total_bytes })
 }
 
 fn index(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Box<str>> {

@@ -10,7 +10,7 @@ use super::super::values::Action;
 use super::context::Context;
 use super::place::{guard, places};
 use super::route::{Known, any_issuer, reference};
-use super::{fields, link, rule};
+use super::{fields, link, rule, signed};
 use crate::auth::{Access, Demand, Forwarding, PolicySettings, RouteAuth, Rule};
 
 /// What may be asked besides having a token, in the words of Django REST framework.
@@ -41,11 +41,16 @@ pub(super) fn auth(
         any_issuer(known)
     );
     let (auth, span) = context.demand(&raw.auth, span, &missing, &remedy)?;
+    let path = match &raw.path {
+        Entry::Given(_, path) => Some(path.as_str()),
+        _ => None,
+    };
+    let whose = &Whose { label, path };
     let (read, write) = match auth {
         RawAuth::Token(table) if !table.read.is_absent() || !table.write.is_absent() => {
-            by_method(context, table, label, span, known)?
+            by_method(context, table, whose, span, known)?
         }
-        RawAuth::Token(table) => split(context, table, label, span, known)?,
+        RawAuth::Token(table) => split(context, table, whose, span, known)?,
         RawAuth::Word(word) => {
             let access = word_access(context, "auth", word, span, known)?;
             (access.clone(), access)
@@ -54,9 +59,21 @@ pub(super) fn auth(
     Some(RouteAuth { read, write, forward: Forwarding::default() })
 }
 
+/// The route that is read.
+struct Whose<'r> {
+    /// How messages call it.
+    label: &'r str,
+    path: Option<&'r str>,
+}
+
 fn word_access(context: &mut Context<'_>, key: &str, word: &str, span: Span, known: &Known<'_>) -> Option<Access> {
     if word == "public" {
         return Some(Access::Public);
+    }
+    if word == "internal" {
+        let hint = "write `auth = \"internal\"`: an internal route is for no method";
+        context.report(Problem::error(span, format!("`internal` is no value of `{key}`")).hint(hint));
+        return None;
     }
     let hint = match known.issuers.iter().find(|name| **name == word) {
         Some(name) => format!("did you mean `{key} = {{ issuer = \"{name}\" }}`?"),
@@ -73,7 +90,7 @@ fn word_access(context: &mut Context<'_>, key: &str, word: &str, span: Span, kno
 fn by_method(
     context: &mut Context<'_>,
     raw: &raw::TokenAuth,
-    label: &str,
+    whose: &Whose<'_>,
     span: Span,
     known: &Known<'_>,
 ) -> Option<(Access, Access)> {
@@ -82,7 +99,7 @@ fn by_method(
         context.report(Problem::error(at, format!("`{key}` beside `read` and `write`")).hint(hint));
     }
     let mut one = |key: &str, entry| {
-        let missing = format!("`auth` of {label} does not say who may {key}");
+        let missing = format!("`auth` of {} does not say who may {key}", whose.label);
         let remedy = format!("add `{key} = \"public\"` or `{key} = {{ issuer = \"{}\" }}`", any_issuer(known));
         let (auth, span) = context.demand(entry, span, &missing, &remedy)?;
         match auth {
@@ -92,7 +109,7 @@ fn by_method(
                     context.report(Problem::error(at, format!("`read` or `write` inside of `{key}`")).hint(hint));
                     return None;
                 }
-                let (read, write) = split(context, table, label, span, known)?;
+                let (read, write) = split(context, table, whose, span, known)?;
                 if read != write {
                     let message = "this permission tells reading from writing, and so do `read` and `write`";
                     let at = table.permission.span().unwrap_or(span);
@@ -113,10 +130,12 @@ fn keys_beside(raw: &raw::TokenAuth) -> impl Iterator<Item = (&'static str, Span
         ("require", raw.require.span()),
         ("scopes", raw.scopes.span()),
         ("scopes_any", raw.scopes_any.span()),
+        ("own_path", raw.own_path.span()),
         ("any", raw.any.span()),
         ("all", raw.all.span()),
         ("permission", raw.permission.span()),
         ("optional", raw.optional.span()),
+        ("signed_links", raw.signed_links.span()),
         ("token", raw.token.span()),
         ("check_origin", raw.check_origin.span()),
         ("origins", raw.origins.span()),
@@ -131,12 +150,17 @@ fn keys_beside(raw: &raw::TokenAuth) -> impl Iterator<Item = (&'static str, Span
 fn split(
     context: &mut Context<'_>,
     raw: &raw::TokenAuth,
-    label: &str,
+    whose: &Whose<'_>,
     span: Span,
     known: &Known<'_>,
 ) -> Option<(Access, Access)> {
+    let links = signed::signed_links(context, &raw.signed_links, whose.label);
+    if !raw.signed_links.is_absent() && keys_beside(raw).all(|(key, _)| key == "signed_links") {
+        let access = Access::Link(links?);
+        return Some((access.clone(), access));
+    }
     let permission = context.choice(&raw.permission, "permission", &PERMISSIONS, Permission::Authenticated);
-    let mut settings = policy(context, raw, label, span, known)?;
+    let mut settings = PolicySettings { links, ..policy(context, raw, whose, span, known)? };
     if permission == Permission::Admin {
         settings.rule = Rule::All(vec![settings.rule, Rule::Claim(Demand::equals("is_staff", true))]);
     }
@@ -153,14 +177,14 @@ fn split(
 fn policy(
     context: &mut Context<'_>,
     raw: &raw::TokenAuth,
-    label: &str,
+    whose: &Whose<'_>,
     span: Span,
     known: &Known<'_>,
 ) -> Option<PolicySettings> {
     let named = !raw.issuer.is_absent() || !raw.issuers.is_absent();
     let outer = outer_issuers(context, raw, known);
     let before = context.reported();
-    let (rule, issuers) = rule::rule(context, raw, &outer, named, known);
+    let (rule, issuers) = rule::rule(context, raw, &outer, named, whose.path, known);
     if issuers.is_empty() && (named || context.reported() > before) {
         return None; // what is wrong with the names was said
     }
@@ -169,7 +193,7 @@ fn policy(
             [] => "add a table [issuer.NAME] and name it in `issuer`".to_owned(),
             [first, ..] => format!("add `issuer = \"{first}\"`"),
         };
-        context.report(Problem::error(span, format!("`auth` of {label} names no issuer")).hint(hint));
+        context.report(Problem::error(span, format!("`auth` of {} names no issuer", whose.label)).hint(hint));
         return None;
     }
     let places = places(context, &raw.token);
@@ -177,6 +201,7 @@ fn policy(
         issuers,
         rule,
         optional: context.flag(&raw.optional, false),
+        links: None,
         guard: guard(context, raw, &places),
         places,
         resource_metadata: link::resource_metadata(context, &raw.resource_metadata),
@@ -212,6 +237,9 @@ pub(super) fn forwarding(
         if auth.is_some_and(RouteAuth::is_public) {
             let problem = Problem::error(span, format!("`{key}` on a public route, which has no token"));
             context.report(problem.hint("remove it, or demand a token with `auth = { issuer = \"...\" }`"));
+        } else if auth.is_some_and(|auth| auth.policies().next().is_none()) {
+            let problem = Problem::error(span, format!("`{key}` on a route of signed links, which name nobody"));
+            context.report(problem.hint("remove it, or take tokens too: add an `issuer` beside `signed_links`"));
         }
         if matches!(action, Some(Action::Files(_) | Action::Redirect { .. } | Action::Publish(_))) {
             let problem = Problem::error(span, format!("`{key}` on a route that forwards nothing"));

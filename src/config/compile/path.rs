@@ -1,5 +1,15 @@
 //! Paths as the configuration may write them: the canonical form of a target's path, because only that form is ever matched.
 
+use super::super::problem::{Problem, Span};
+use super::context::Context;
+
+/// Reports a path that is not canonical.
+pub(super) fn report(context: &mut Context<'_>, path: &str, span: Span) {
+    if let Err((reason, hint)) = check(path) {
+        context.report(Problem::error(span, format!("the path `{path}` {reason}")).hint(hint));
+    }
+}
+
 /// Why a text is no canonical path (RFC 3986 section 3.3, narrowed): the reason, and what to do.
 pub(super) fn check(path: &str) -> Result<(), (&'static str, &'static str)> {
     if !path.starts_with('/') {

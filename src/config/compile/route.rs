@@ -7,11 +7,12 @@ use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::spans::RouteSpans;
 use super::super::suggest;
-use super::super::values::Route;
+use super::super::values::{Internal, Route};
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, cors, fields, hosts, overlap, path, security, tunnel};
+use super::{action, auth, compress, cors, error_pages, fields, hosts, internal, overlap, path, security, tunnel};
 use crate::auth::RouteAuth;
+use crate::serve::ErrorPage;
 
 /// What routes may refer to.
 pub(super) struct Known<'a> {
@@ -23,16 +24,25 @@ pub(super) struct Known<'a> {
     pub(super) identity: bool,
     /// `body_bytes` of `[limits]`.
     pub(super) body_bytes: u64,
+    /// `error_pages` of `[server]`.
+    pub(super) error_pages: Vec<ErrorPage>,
 }
 
-pub(super) fn routes(
-    context: &mut Context<'_>,
-    entry: &Entry<Vec<Entry<raw::Route>>>,
-    known: &Known<'_>,
-) -> (Vec<Route>, Vec<RouteSpans>) {
-    let Some((tables, _)) = context.take(entry) else { return (Vec::new(), Vec::new()) };
+/// The routes that clients take, and those that no client takes.
+#[derive(Default)]
+pub(super) struct Routes {
+    pub(super) taken: Vec<Route>,
+    /// Parallel to `taken`.
+    pub(super) spans: Vec<RouteSpans>,
+    pub(super) internal: Vec<Internal>,
+    /// Parallel to `internal`.
+    pub(super) internal_spans: Vec<RouteSpans>,
+}
+
+pub(super) fn routes(context: &mut Context<'_>, entry: &Entry<Vec<Entry<raw::Route>>>, known: &Known<'_>) -> Routes {
+    let mut all = Routes::default();
+    let Some((tables, _)) = context.take(entry) else { return all };
     let mut routes: Vec<(Route, Span)> = Vec::new();
-    let mut all_spans = Vec::new();
     let mut names: Vec<(&str, Span)> = Vec::new();
     for table in tables {
         let Some((raw, span)) = context.take(table) else { continue };
@@ -44,15 +54,21 @@ pub(super) fn routes(
             }
             names.push((name, span));
         }
-        if let Some((route, spans)) = route(context, raw, span, known) {
+        if internal::is_internal(raw) {
+            let (internal, spans) = internal::internal(context, raw, span, known).unzip();
+            all.internal.extend(internal);
+            all.internal_spans.extend(spans);
+        } else if let Some((route, spans)) = route(context, raw, span, known) {
             routes.push((route, spans.path));
-            all_spans.push(spans);
+            all.spans.push(spans);
         }
     }
+    internal::overlaps(context, &all.internal, &all.internal_spans);
     for problem in overlap::overlaps(&routes) {
         context.report(problem);
     }
-    (routes.into_iter().map(|(route, _)| route).collect(), all_spans)
+    all.taken = routes.into_iter().map(|(route, _)| route).collect();
+    all
 }
 
 fn name<'r>(context: &mut Context<'_>, raw: &'r raw::Route, span: Span) -> Option<(&'r str, Span)> {
@@ -64,6 +80,7 @@ fn name<'r>(context: &mut Context<'_>, raw: &'r raw::Route, span: Span) -> Optio
 
 fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<'_>) -> Option<(Route, RouteSpans)> {
     let label = label(raw);
+    internal::refuse_keys(context, raw, &label);
     let hosts = hosts::hosts(context, &raw.hosts);
     let methods = methods(context, &raw.methods);
     let auth = auth::auth(context, raw, &label, span, known);
@@ -72,28 +89,19 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let response_headers = fields::response_headers(context, &raw.response_headers);
     let tunnels = tunnel::tunnels(context, raw);
     let default_headers = security::security_headers(context, &raw.security_headers);
+    let error_pages = error_pages::of_route(context, &raw.error_pages, &known.error_pages);
     let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
+    let compress = compress::compress(context, raw, &label);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
-    if let Err((reason, hint)) = path::check(path) {
-        context.report(Problem::error(path_span, format!("the path `{path}` {reason}")).hint(hint));
-    }
-    let spans = RouteSpans {
-        name: raw.name.span().unwrap_or(span),
-        path: path_span,
-        files_root: files_root(raw),
-        publish: raw.publish.span(),
-    };
+    path::report(context, path, path_span);
+    let spans = route_spans(raw, span, path_span);
     let auth = RouteAuth { forward, ..auth? };
-    let name = match &raw.name {
-        Entry::Given(_, name) => name.as_str().into(),
-        _ => Box::default(),
-    };
     let path = path.as_str().into();
     let action = action?;
     let route = Route {
-        name,
+        name: name_of(raw),
         hosts,
         path,
         methods,
@@ -101,15 +109,28 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         action,
         response_headers,
         default_headers,
+        error_pages,
         cors,
+        compress,
         body_bytes,
         tunnels,
     };
     Some((route, spans))
 }
 
+pub(super) fn name_of(raw: &raw::Route) -> Box<str> {
+    match &raw.name {
+        Entry::Given(_, name) => name.as_str().into(),
+        _ => Box::default(),
+    }
+}
+
+pub(super) fn route_spans(raw: &raw::Route, span: Span, path: Span) -> RouteSpans {
+    RouteSpans { name: raw.name.span().unwrap_or(span), path, files_root: files_root(raw), publish: raw.publish.span() }
+}
+
 /// How messages call a route, even one without a name.
-fn label(raw: &raw::Route) -> String {
+pub(super) fn label(raw: &raw::Route) -> String {
     match &raw.name {
         Entry::Given(_, name) => format!("the route `{name}`"),
         _ => "this route".to_owned(),

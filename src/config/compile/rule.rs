@@ -9,25 +9,29 @@ use super::super::raw;
 use super::super::shapes::ClaimValue;
 use super::context::{Context, bare};
 use super::demand::demands;
+use super::path;
 use super::route::{Known, any_issuer, reference};
-use crate::auth::Rule;
+use crate::auth::{OwnPath, Rule};
 
-/// The rule of a route's `auth`, and every issuer it is about; `outer` are those the table itself names, `named` whether it tries to.
+/// The rule of a route's `auth`, and every issuer it is about; `outer` are those the table itself names, `named` whether it tries to,
+/// `path` the route's.
 pub(super) fn rule(
     context: &mut Context<'_>,
     raw: &raw::TokenAuth,
     outer: &[usize],
     named: bool,
+    path: Option<&str>,
     known: &Known<'_>,
 ) -> (Rule, Vec<usize>) {
     let conditions = Conditions {
         require: &raw.require,
         scopes: &raw.scopes,
         scopes_any: &raw.scopes_any,
+        own_path: &raw.own_path,
         any: &raw.any,
         all: &raw.all,
     };
-    let mut rules = Rules { known, outer, named: outer.to_vec() };
+    let mut rules = Rules { known, path, outer, named: outer.to_vec() };
     let rule = rules.table(context, &conditions, named);
     (rule, rules.named)
 }
@@ -37,12 +41,15 @@ struct Conditions<'r> {
     require: &'r Entry<Named<ClaimValue>>,
     scopes: &'r Entry<Vec<Entry<String>>>,
     scopes_any: &'r Entry<Vec<Entry<String>>>,
+    own_path: &'r Entry<String>,
     any: &'r Entry<Vec<Entry<raw::RuleTable>>>,
     all: &'r Entry<Vec<Entry<raw::RuleTable>>>,
 }
 
 struct Rules<'k> {
     known: &'k Known<'k>,
+    /// The route's path.
+    path: Option<&'k str>,
     /// The issuers the outermost table names.
     outer: &'k [usize],
     /// Every issuer named anywhere.
@@ -61,6 +68,7 @@ impl Rules<'_> {
         if !accepted.is_empty() {
             rules.push(Rule::AnyScope(accepted));
         }
+        rules.extend(own_path(context, raw.own_path, self.path).map(Rule::Own));
         let together = context.list(raw.all, "all", "leave the key out to ask nothing more");
         let settled = settled || together.iter().any(|(table, _)| !table.issuer.is_absent());
         for (table, span) in together {
@@ -105,6 +113,7 @@ impl Rules<'_> {
             require: &raw.require,
             scopes: &raw.scopes,
             scopes_any: &raw.scopes_any,
+            own_path: &raw.own_path,
             any: &raw.any,
             all: &raw.all,
         };
@@ -139,6 +148,27 @@ fn needless(context: &mut Context<'_>, alternatives: &[Rule], tables: &[(&raw::R
             context.report(problem.hint("remove the one or the other"));
         }
     }
+}
+
+/// A template that a request of this route can meet.
+fn own_path(context: &mut Context<'_>, entry: &Entry<String>, route: Option<&str>) -> Option<OwnPath> {
+    let (text, span) = context.text(entry, "own_path")?;
+    let own = match OwnPath::parse(text) {
+        Ok(own) => own,
+        Err(problem) => {
+            let hint = "write a path with a claim in braces, as \"/media/{sub}/\", at most one between two slashes";
+            context.report(Problem::error(span, format!("the template `{text}` {problem}")).hint(hint));
+            return None;
+        }
+    };
+    if let Err((reason, hint)) = path::check(&own.filled("x")) {
+        context.report(Problem::error(span, format!("the template `{text}` {reason}")).hint(hint));
+    } else if let Some(route) = route.filter(|route| !own.is_below(route)) {
+        let problem =
+            Problem::error(span, format!("no request of this route is below `{text}`: its path is `{route}`"));
+        context.report(problem.hint("begin the template with the path of the route"));
+    }
+    Some(own)
 }
 
 /// RFC 6749 section 3.3: a scope is printable ASCII without space, quote and backslash.

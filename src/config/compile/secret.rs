@@ -33,6 +33,25 @@ pub(super) fn secret(context: &mut Context<'_>, entry: &Entry<SecretSource>, key
     }
 }
 
+/// The secrets of a list, the same way.
+pub(super) fn secrets(
+    context: &mut Context<'_>,
+    entry: &Entry<Vec<Entry<SecretSource>>>,
+    key: &str,
+) -> Vec<(Secret, Span)> {
+    if let Entry::Wrong(span, _) = entry {
+        let hint = format!("write `{key} = [{{ env = \"NAME\" }}, ..]`");
+        context.report(Problem::error(*span, "a secret is never written in this file").mask(*span).hint(hint));
+        return Vec::new();
+    }
+    let Some((items, span)) = context.take(entry) else { return Vec::new() };
+    if items.is_empty() {
+        context
+            .report(Problem::error(span, format!("`{key}` is an empty list")).hint("name a secret, or write `secret`"));
+    }
+    items.iter().filter_map(|item| secret(context, item, "secret")).collect()
+}
+
 fn variable(context: &mut Context<'_>, entry: &Entry<String>, key: &str) -> Option<(Secret, Span)> {
     let (name, span) = context.text(entry, "env")?;
     let value = context.variable(name);

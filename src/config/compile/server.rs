@@ -10,7 +10,7 @@ use super::super::raw;
 use super::super::shapes::Workers;
 use super::super::values::Server;
 use super::context::Context;
-use super::network;
+use super::{error_pages, network};
 use crate::http::boundary::TrustedFields;
 use crate::observe::{LogFormat, LogSettings};
 use crate::route::UnknownHost;
@@ -31,6 +31,7 @@ pub(super) fn server(context: &mut Context<'_>, entry: &Entry<raw::Server>) -> S
         drain: context.seconds(&raw.drain_secs, "drain_secs", 0.0..=3600.0, DRAIN),
         development: context.flag(&raw.development, false),
         unknown_host: unknown_host(context, &raw.unknown_host),
+        error_pages: error_pages::of(context, &raw.error_pages),
         trusted_proxies: network::list(context, &raw.trusted_proxies, &network::PROXIES),
         trusted_fields: trusted_fields(context, raw),
         dpop_window_secs: context.number(&raw.dpop_window_secs, "dpop_window_secs", " seconds", 5..=600, 60),

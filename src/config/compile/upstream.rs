@@ -26,6 +26,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 const SPOOL_MEMORY_BYTES: usize = 64 * 1024;
 const SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
+const RESPONSE_MEMORY_BYTES: usize = 256 * 1024;
+const MOST_MEMORY_BYTES: i64 = 1 << 24;
+const MOST_DISK_BYTES: i64 = 1 << 40;
 
 pub(super) fn upstream(
     context: &mut Context<'_>,
@@ -40,6 +43,7 @@ pub(super) fn upstream(
     let connect = &raw.connect_timeout_secs;
     let response = &raw.response_timeout_secs;
     let read = &raw.read_timeout_secs;
+    let spool = spool(context, raw);
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
@@ -59,7 +63,9 @@ pub(super) fn upstream(
         announce: announce(context, raw, &endpoints),
         endpoints,
         tls,
-        spool: spool(context, raw),
+        buffer_requests: context.flag(&raw.buffer_requests, kind.is_held_by_slow_clients()),
+        buffer_responses: buffer_responses(context, raw, kind, &spool),
+        spool,
     };
     refuse_an_idle_spool(context, raw, &settings);
     refuse_an_unknown_speaker(context, &settings, &spans);
@@ -76,25 +82,50 @@ fn spool(context: &mut Context<'_>, raw: &raw::Upstream) -> SpoolSettings {
     };
     SpoolSettings {
         directory,
-        memory_bytes: context.number(memory, "spool_memory_bytes", " bytes", 0..=1 << 24, SPOOL_MEMORY_BYTES),
-        disk_bytes: context.number(&raw.spool_bytes, "spool_bytes", " bytes", 0..=1 << 40, SPOOL_BYTES),
+        memory_bytes: context.number(memory, "spool_memory_bytes", " bytes", 0..=MOST_MEMORY_BYTES, SPOOL_MEMORY_BYTES),
+        disk_bytes: context.number(&raw.spool_bytes, "spool_bytes", " bytes", 0..=MOST_DISK_BYTES, SPOOL_BYTES),
     }
 }
 
-/// Who describes a spool expects that bodies are kept there.
+/// Both kinds of files are in one directory, and have room of their own.
+fn buffer_responses(
+    context: &mut Context<'_>,
+    raw: &raw::Upstream,
+    kind: Kind,
+    spool: &SpoolSettings,
+) -> Option<SpoolSettings> {
+    let (memory, disk) = (&raw.response_memory_bytes, &raw.response_disk_bytes);
+    let settings = SpoolSettings {
+        directory: spool.directory.clone(),
+        memory_bytes: context.number(
+            memory,
+            "response_memory_bytes",
+            " bytes",
+            0..=MOST_MEMORY_BYTES,
+            RESPONSE_MEMORY_BYTES,
+        ),
+        disk_bytes: context.number(disk, "response_disk_bytes", " bytes", 0..=MOST_DISK_BYTES, SPOOL_BYTES),
+    };
+    context.flag(&raw.buffer_responses, kind.is_held_by_slow_clients()).then_some(settings)
+}
+
+/// Who says how much is kept expects that something is.
 fn refuse_an_idle_spool(context: &mut Context<'_>, raw: &raw::Upstream, settings: &UpstreamSettings) {
-    let given = [
-        ("spool_memory_bytes", raw.spool_memory_bytes.span()),
-        ("spool_bytes", raw.spool_bytes.span()),
-        ("spool_dir", raw.spool_dir.span()),
-    ];
-    if settings.needs_length() || settings.endpoints.iter().all(Address::is_builtin) {
+    if settings.endpoints.iter().all(Address::is_builtin) {
         return;
     }
-    for (key, span) in given {
-        let Some(span) = span else { continue };
-        let problem = Problem::error(span, format!("`{key}` means nothing here: these servers read chunked bodies"));
-        context.report(problem.hint("bodies are spooled for every `kind` but \"http\""));
+    let requests = (settings.spools(), "no request body is kept", "add `buffer_requests = true`");
+    let responses = (settings.buffer_responses.is_some(), "no response is kept", "add `buffer_responses = true`");
+    let either = (requests.0 || responses.0, "nothing is kept", "add `buffer_requests` or `buffer_responses`");
+    for (key, span, (kept, why, hint)) in [
+        ("spool_memory_bytes", raw.spool_memory_bytes.span(), requests),
+        ("spool_bytes", raw.spool_bytes.span(), requests),
+        ("spool_dir", raw.spool_dir.span(), either),
+        ("response_memory_bytes", raw.response_memory_bytes.span(), responses),
+        ("response_disk_bytes", raw.response_disk_bytes.span(), responses),
+    ] {
+        let Some(span) = span.filter(|_| !kept) else { continue };
+        context.report(Problem::error(span, format!("`{key}` means nothing here: {why}")).hint(hint));
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Auth, ClaimValue, Entry, Named};
+use super::{Auth, ClaimValue, Entry, Named, SecretSource};
 
 /// Whose tokens pass, and what they must say; or `read` and `write` apart.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -20,6 +20,9 @@ pub(in crate::config) struct TokenAuth {
     pub(in crate::config) scopes: Entry<Vec<Entry<String>>>,
     /// Scopes of which a token must hold one. Default: none.
     pub(in crate::config) scopes_any: Entry<Vec<Entry<String>>>,
+    /// Template of the only path that a token opens, and all below it, as "/media/{sub}/": each `{claim}` is a text or a whole number of the
+    /// token that fills one segment, or a part of it. Default: none, every path of the route.
+    pub(in crate::config) own_path: Entry<String>,
     /// Alternatives, one of which a token must meet besides the rest of this table. Default: none.
     pub(in crate::config) any: Entry<Vec<Entry<RuleTable>>>,
     /// Conditions that a token must meet besides the rest of this table; made for use inside `any`. Default: none.
@@ -34,6 +37,8 @@ pub(in crate::config) struct TokenAuth {
     pub(in crate::config) read: Entry<Auth>,
     /// Who may do anything else: "public" or a table like this one. Together with `read`, instead of every other key.
     pub(in crate::config) write: Entry<Auth>,
+    /// Signed links that expire, which pass alone or, with `issuer` beside them, in the place of a token; by GET and HEAD. Default: none.
+    pub(in crate::config) signed_links: Entry<SignedLinks>,
     /// Where the token may stand. Default: in `Authorization` alone. Tokens in two places are refused.
     pub(in crate::config) token: Entry<TokenPlaces>,
     /// Whether a cookie's token is refused for other methods than GET, HEAD and OPTIONS, and for tunnels, unless the browser says
@@ -60,10 +65,24 @@ pub(in crate::config) struct RuleTable {
     pub(in crate::config) scopes: Entry<Vec<Entry<String>>>,
     /// Scopes of which the token must hold one.
     pub(in crate::config) scopes_any: Entry<Vec<Entry<String>>>,
+    /// Template of the path that the request's must be, or be below.
+    pub(in crate::config) own_path: Entry<String>,
     /// Alternatives, one of which must be met as well.
     pub(in crate::config) any: Entry<Vec<Entry<RuleTable>>>,
     /// Conditions that must be met as well.
     pub(in crate::config) all: Entry<Vec<Entry<RuleTable>>>,
+}
+
+/// Links that whoever has them may read by, for a while. Exactly one of `secret` and `secrets`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct SignedLinks {
+    /// What the links are signed with, at least 32 bytes: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub(in crate::config) secret: Entry<SecretSource>,
+    /// Several secrets that take turns, at most 4: the first signs, links of all of them pass.
+    pub(in crate::config) secrets: Entry<Vec<Entry<SecretSource>>>,
+    /// The most seconds that a link may still be good for, 60 to 31536000. Default: 604800. One that expires later is refused.
+    pub(in crate::config) max_age_secs: Entry<i64>,
 }
 
 /// Where a token may stand.

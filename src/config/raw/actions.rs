@@ -14,6 +14,9 @@ pub(in crate::config) struct Files {
     pub(in crate::config) root: Entry<String>,
     /// File names tried, in order, for a request that names a directory. Default: `["index.html"]`.
     pub(in crate::config) index: Entry<Vec<Entry<String>>>,
+    /// Whether a directory without an index file is listed, for everybody who may pass. Default: false. HTML, or JSON for clients that
+    /// prefer it; 1000 entries a page.
+    pub(in crate::config) listing: Entry<bool>,
     /// `Cache-Control` of the answers. Default: none is sent.
     pub(in crate::config) cache_control: Entry<String>,
     /// Files up to this many bytes are answered from memory, 0 to 16777216. Default: 65536.

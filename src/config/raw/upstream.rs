@@ -43,13 +43,27 @@ pub(in crate::config) struct Upstream {
     /// (gunicorn 1.5, uwsgi 3, uvicorn 4, daphne and http 30). Raise it together with the server's own keep-alive; 0 uses no connection
     /// twice.
     pub(in crate::config) keep_alive_secs: Entry<Seconds>,
-    /// Bytes of a request body of unknown length that are kept in memory, 0 to 16777216. Default: 65536. Where the application must be
-    /// told the length beforehand, for every kind but "http", a chunked body is read whole; what is beyond goes to a file without a name.
+    /// Whether every request body is read whole before a connection is used, so that a slow upload holds no worker of the server. Default:
+    /// true for "gunicorn" and "uwsgi", whose workers serve one request at a time, else false. A body of at most 64 KiB always is.
+    pub(in crate::config) buffer_requests: Entry<bool>,
+    /// Bytes of a request body that are kept in memory when it is read whole, 0 to 16777216. Default: 65536. What is beyond goes to a
+    /// file without a name. Without `buffer_requests` too a body of unknown length is read whole, for every kind but "http": the
+    /// application must be told the length beforehand.
     pub(in crate::config) spool_memory_bytes: Entry<i64>,
     /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then 503.
     pub(in crate::config) spool_bytes: Entry<i64>,
-    /// Directory of these files. Default: the system's temporary directory, which on some systems is memory.
+    /// Directory of these files, and of those of `response_disk_bytes`. Default: the system's temporary directory, which on some systems
+    /// is memory.
     pub(in crate::config) spool_dir: Entry<String>,
+    /// Whether a response is read on when its client is slow to take it, so that a slow reader holds no worker of the server. Default:
+    /// true for "gunicorn" and "uwsgi", else false. Events, gRPC, tunnels and responses with `X-Accel-Buffering: no` never are.
+    pub(in crate::config) buffer_responses: Entry<bool>,
+    /// Bytes of one response that are kept in memory for a slow client, 0 to 16777216. Default: 262144. What is beyond goes to a file
+    /// without a name.
+    pub(in crate::config) response_memory_bytes: Entry<i64>,
+    /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then a response is
+    /// read as fast as its client takes it; 0 makes no files.
+    pub(in crate::config) response_disk_bytes: Entry<i64>,
 }
 
 /// How endpoints that speak TLS are recognised, and how the gateway is by them.

@@ -64,6 +64,7 @@ fn settings(root: PathBuf) -> SiteSettings {
         root,
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
+        listing: false,
         cache_file_bytes: SMALL,
         cache_total_bytes: 1 << 20,
     }

@@ -4,11 +4,11 @@ use std::future::poll_fn;
 
 use super::*;
 
-fn pattern(length: usize) -> Vec<u8> {
+pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
-fn spool(directory: &Path, memory_bytes: usize, disk_bytes: u64) -> Spool {
+pub(super) fn spool(directory: &Path, memory_bytes: usize, disk_bytes: u64) -> Spool {
     Spool::new(SpoolSettings { directory: directory.to_owned(), memory_bytes, disk_bytes })
 }
 
@@ -30,7 +30,7 @@ async fn drain(kept: &mut Kept) -> Vec<u8> {
 }
 
 /// Waits until the room of files that are closed elsewhere is free.
-async fn until_free(spool: &Spool) {
+pub(super) async fn until_free(spool: &Spool) {
     let free = async {
         while spool.usage().disk_bytes() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -39,7 +39,7 @@ async fn until_free(spool: &Spool) {
     timeout(Duration::from_secs(20), free).await.expect("files are closed");
 }
 
-fn is_empty(directory: &Path) -> bool {
+pub(super) fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).unwrap().next().is_none()
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::compression::CompressionCells;
 use super::meters::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure};
 use super::tunnels::TunnelCause;
 
@@ -123,6 +124,8 @@ pub(super) struct RouteCells {
     pub(super) bytes_out: Count,
     pub(super) in_flight: Arc<Level>,
     pub(super) tunnels: TunnelCells,
+    /// Made for the first answer that is compressed.
+    pub(super) compression: OnceLock<Box<CompressionCells>>,
 }
 
 impl RouteCells {

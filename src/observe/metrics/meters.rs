@@ -7,6 +7,7 @@ use http::Method;
 
 use super::Ledger;
 use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
+use super::compression::{self, CompressionMeter};
 use super::tunnels::TunnelMeter;
 
 /// Counts the requests of one route on one worker.
@@ -40,6 +41,16 @@ impl RouteMeter {
     /// A request has ended that became a tunnel: what that moved and how long it was there are no request's figures.
     pub fn tunnelled(&self, method: &Method, status: u16) {
         self.0.request(method, status);
+    }
+
+    /// An answer is being compressed; `coding` is one of [`CODINGS`](super::CODINGS).
+    pub fn compressed(&self, coding: &str) -> CompressionMeter {
+        CompressionMeter::begin(&self.0, coding)
+    }
+
+    /// An answer was not compressed because too many were.
+    pub fn compression_skipped(&self) {
+        compression::skipped(&self.0);
     }
 
     /// A tunnel was opened.

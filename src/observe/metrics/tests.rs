@@ -7,7 +7,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
-use super::super::spools::SpoolStatus;
+use super::super::spools::{KeptBodies, SpoolStatus};
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -27,12 +27,17 @@ fn exercised() -> Arc<Metrics> {
             stale: false,
         }]
     });
-    metrics.spools().answered_by(|| vec![SpoolStatus { upstream: "web".into(), disk_bytes: 7, bodies: 3 }]);
+    metrics.spools().answered_by(|| {
+        let requests = Some(KeptBodies { disk_bytes: 7, bodies: 3, written_bytes: 0 });
+        let responses = Some(KeptBodies { disk_bytes: 5, bodies: 2, written_bytes: 9 });
+        vec![SpoolStatus { upstream: "web".into(), requests, responses }]
+    });
     let route = metrics.route(0, "api");
     drop(route.begin());
     route.finish(&Method::GET, 200, Duration::from_millis(3), 1, 2);
     route.called(14);
     route.tunnel().ended(TunnelCause::Closed);
+    route.compressed("br").moved(100, 20);
     metrics.auth(0, "api").permitted();
     metrics.endpoint(0, "web", "127.0.0.1:8000").reused();
     metrics.listener(0, "https").handshake(Handshake::Done(TlsVersion::Tls13));
@@ -262,6 +267,9 @@ fn spools_are_asked_when_somebody_looks() {
     let scrape = exercised().encode();
     assert!(has(&scrape, r#"portcullis_spool_bytes{upstream="web"} 7"#), "{scrape}");
     assert!(has(&scrape, r#"portcullis_spooled_requests_total{upstream="web"} 3"#), "{scrape}");
+    assert!(has(&scrape, r#"portcullis_buffered_response_bytes{upstream="web"} 5"#), "{scrape}");
+    assert!(has(&scrape, r#"portcullis_buffered_responses_total{upstream="web"} 2"#), "{scrape}");
+    assert!(has(&scrape, r#"portcullis_buffered_response_written_bytes_total{upstream="web"} 9"#), "{scrape}");
 }
 
 #[test]

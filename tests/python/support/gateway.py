@@ -30,6 +30,12 @@ ROUTES = f"""
     files = {{ root = "@STATIC@" }}
 
     [[route]]
+    name = "protected"
+    path = "/protected/"
+    auth = "internal"
+    files = {{ root = "@MEDIA@" }}
+
+    [[route]]
     name = "admin-site"
     path = "/admin/"
     auth = "public"
@@ -283,6 +289,11 @@ class Gateway(GatewayProcess):
         super().__post_init__()
 
     @property
+    def media_root(self) -> Path:
+        """Where people's uploads are: beside what was collected."""
+        return self.static_root.parent / "media"
+
+    @property
     def secret_file(self) -> Path:
         """Django's SECRET_KEY."""
         return self.directory / "django.secret"
@@ -301,7 +312,7 @@ class Gateway(GatewayProcess):
     connect_timeout_secs = 2
     {self.upstream_keys}
 """
-        return super()._tables() + tables + ROUTES.replace("@STATIC@", str(self.static_root))
+        return super()._tables() + tables + ROUTES.replace("@STATIC@", str(self.static_root)).replace("@MEDIA@", str(self.media_root))
 
 
 def _serial(secured: ssl.SSLSocket) -> int:

@@ -1,4 +1,4 @@
-"""Gunicorn as it is run in production: gthread, two workers of four threads, over TCP or a unix socket."""
+"""Gunicorn as it is run in production: gthread, two workers of four threads, over TCP or a unix socket; or with sync workers."""
 
 import secrets
 import sys
@@ -22,6 +22,7 @@ class Gunicorn(AppServer):
     name: ClassVar[str] = "gunicorn"
     kind: ClassVar[str] = "gunicorn"
     protocol: ClassVar[str] = "http"
+    arguments: ClassVar[tuple[str, ...]] = ARGUMENTS
 
     def _argv(self) -> list[str | Path]:
         bind = f"unix:{self.socket}" if self.port is None else f"127.0.0.1:{self.port}"
@@ -29,7 +30,7 @@ class Gunicorn(AppServer):
             sys.executable,
             "-m",
             "gunicorn",
-            *ARGUMENTS,
+            *self.arguments,
             f"--protocol={self.protocol}",
             f"--bind={bind}",
             f"--access-logfile={self._access_log}",
@@ -63,3 +64,11 @@ class UwsgiGunicorn(Gunicorn):
     name: ClassVar[str] = "gunicorn-uwsgi"
     protocol: ClassVar[str] = "uwsgi"
     uwsgi: ClassVar[bool] = True
+
+
+@dataclass
+class SyncGunicorn(Gunicorn):
+    """Gunicorn as it comes: each of four workers serves one request at a time."""
+
+    name: ClassVar[str] = "gunicorn-sync"
+    arguments: ClassVar[tuple[str, ...]] = ("--worker-class=sync", "--workers=4", "--timeout=100")

@@ -13,6 +13,10 @@ IN_FLIGHT = "portcullis_requests_in_flight"
 GENERATION = "portcullis_config_generation"
 TUNNELS_OPEN = "portcullis_tunnels_open"
 RELOADS = "portcullis_config_reloads_total"
+LEASES = "portcullis_upstream_leases"
+SPOOLED = "portcullis_spooled_requests_total"
+BUFFERED = "portcullis_buffered_responses_total"
+BUFFERED_BYTES = "portcullis_buffered_response_bytes"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Site:
         """Does what a deployment does before the servers start."""
         site = cls(directory, secrets.token_urlsafe(48))
         (directory / "gates").mkdir()
+        site.media_root.mkdir()
         site._make_identity_key()
         site._manage("migrate", "--verbosity", "0")
         site._manage("seed", PASSWORD)
@@ -45,6 +46,11 @@ class Site:
     def static_root(self) -> Path:
         """Where `collectstatic` put everything."""
         return self.directory / "static"
+
+    @property
+    def media_root(self) -> Path:
+        """Where people's uploads are."""
+        return self.directory / "media"
 
     @property
     def identity_key(self) -> Path:
@@ -64,6 +70,7 @@ class Site:
             "SECRET_KEY": self.secret,
             "DATABASE_PATH": str(self.directory / "db.sqlite3"),
             "STATIC_ROOT": str(self.static_root),
+            "MEDIA_ROOT": str(self.media_root),
             "GATE_DIR": str(self.directory / "gates"),
             "CACHE_DIR": str(self.directory / "cache"),
             "GATEWAY_KEY": str(self.identity_public_key),

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
-from backend import answers, live, views
+from backend import answers, downloads, live, views
 from backend.tokens import StaffAwareSerializer
 
 urlpatterns = [
@@ -21,6 +21,8 @@ urlpatterns = [
     path("public/paths/<path:rest>", answers.path_seen),
     path("public/events/<slug:name>/", live.events),
     path("guarded/events/<slug:name>/", live.events),
+    path("public/downloads/<path:name>", downloads.shared),
+    path("guarded/downloads/<path:name>", downloads.Own.as_view()),
     path("public/poll/<slug:name>/", live.poll),
     path("guarded/echo/", views.Echo.as_view()),
     path("api/token/", TokenObtainPairView.as_view(serializer_class=StaffAwareSerializer)),
