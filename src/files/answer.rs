@@ -147,12 +147,16 @@ pub(super) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.
 
 /// The answer to a directory named without its slash: the same path with it (section 15.4.2). The reference is
 /// relative, because a site does not know below which prefix it stands, and is made from the last segment of the path.
-pub(super) fn redirect_to_slash(path: &str) -> Response<Body> {
+/// How long it may be kept is said as for a file: of a 301 that says nothing, browsers assume for ever (section 15.4.2).
+pub(super) fn redirect_to_slash(path: &str, cache_control: Option<&HeaderValue>) -> Response<Body> {
     let name = path.rsplit('/').next().unwrap_or_default();
     let location = format!("{}/", utf8_percent_encode(name, RESERVED));
-    let mut headers = HeaderMap::with_capacity(2);
+    let mut headers = HeaderMap::with_capacity(3);
     headers.insert(header::LOCATION, HeaderValue::try_from(location).expect("percent-encoding leaves visible ASCII"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if let Some(cache_control) = cache_control {
+        headers.insert(header::CACHE_CONTROL, cache_control.clone());
+    }
     answer(StatusCode::MOVED_PERMANENTLY, headers, Body::empty())
 }
 
@@ -364,8 +368,9 @@ mod tests {
         for (path, location) in
             [("docs", "docs/"), ("a/docs", "docs/"), ("a:b", "a%3Ab/"), ("a/ü \"\r\n?#", "%C3%BC%20%22%0D%0A%3F%23/")]
         {
-            let response = redirect_to_slash(path);
+            let response = redirect_to_slash(path, Some(&HeaderValue::from_static("max-age=60")));
             assert_eq!(response.status(), 301);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "max-age=60");
             assert_eq!(response.headers()[header::LOCATION], location);
             assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
             assert!(response.body().is_end_stream());

@@ -18,9 +18,10 @@ use super::variants::Variants;
 
 /// From this age on one request asks whether the file is still the same, while the others are still answered from
 /// memory.
-const ASK_AFTER: Duration = Duration::from_millis(900);
-/// At this age nobody is answered from memory any more: a changed file is seen within a second.
-const BELIEVE_FOR: Duration = Duration::from_secs(1);
+const ASK_AFTER: Duration = Duration::from_millis(800);
+/// At this age nobody is answered from memory any more: a changed file is seen within a second, of which a tenth is left
+/// for the root to be seen changed (`open`).
+const BELIEVE_FOR: Duration = Duration::from_millis(900);
 
 /// One small file, with its precompressed siblings.
 #[derive(Debug)]
@@ -166,9 +167,9 @@ mod tests {
         let memory = Memory::new(1 << 20, start);
         assert!(matches!(memory.look_up("a", start), Lookup::Absent));
         keep(&memory, "a", 10, true, start);
-        assert!(fresh(&memory, "a", at(899)));
-        assert!(matches!(memory.look_up("a", at(1_000)), Lookup::Stale(_)));
-        assert!(matches!(memory.look_up("a", at(1_000)), Lookup::Stale(_)));
+        assert!(fresh(&memory, "a", at(799)));
+        assert!(matches!(memory.look_up("a", at(900)), Lookup::Stale(_)));
+        assert!(matches!(memory.look_up("a", at(900)), Lookup::Stale(_)));
     }
 
     #[test]
@@ -177,13 +178,13 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let memory = Memory::new(1 << 20, start);
         keep(&memory, "a", 10, true, start);
-        let Lookup::Stale(entry) = memory.look_up("a", at(900)) else { panic!("nobody asked") };
-        assert!(fresh(&memory, "a", at(999)));
-        assert!(!fresh(&memory, "a", at(1_000)));
-        memory.confirm(&entry, at(900));
-        assert!(fresh(&memory, "a", at(1_799)));
-        assert!(!fresh(&memory, "a", at(1_800)));
-        assert!(fresh(&memory, "a", at(1_801)));
+        let Lookup::Stale(entry) = memory.look_up("a", at(800)) else { panic!("nobody asked") };
+        assert!(fresh(&memory, "a", at(899)));
+        assert!(!fresh(&memory, "a", at(900)));
+        memory.confirm(&entry, at(800));
+        assert!(fresh(&memory, "a", at(1_599)));
+        assert!(!fresh(&memory, "a", at(1_600)));
+        assert!(fresh(&memory, "a", at(1_601)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct SiteSettings {
     pub index: Vec<Box<str>>,
     /// Whether a directory without an index file is listed.
     pub listing: bool,
-    /// `Cache-Control` of 200, 206 and 304 answers; `None` sends none.
+    /// `Cache-Control` of 200, 206, 301 and 304 answers; `None` sends none.
     pub cache_control: Option<HeaderValue>,
     /// Which files have a digest of their contents in their names, if the build wrote that down.
     pub manifest: Option<ManifestSettings>,

@@ -200,7 +200,7 @@ impl Site {
             }
             (Loaded::Directory, _) => {
                 self.memory.forget(asked.path);
-                Ok(redirect_to_slash(asked.path))
+                Ok(redirect_to_slash(asked.path, self.cache_control.as_ref()))
             }
             (Loaded::Missing | Loaded::Unchanged, _) => {
                 self.memory.forget(asked.path);

@@ -274,11 +274,24 @@ async fn a_replaced_file_is_seen_whole_within_a_second() {
     let old_tag = house.get("a.css").await.unwrap().headers()[header::ETAG].clone();
     fs::write(house.path("new"), "p{top:0}").unwrap();
     fs::rename(house.path("new"), house.path("a.css")).unwrap();
-    assert_eq!(house.text_at(899, "a.css").await, "body{}");
+    assert_eq!(house.text_at(799, "a.css").await, "body{}");
     let response = house.get_at(1_000, "a.css").await.unwrap();
     assert_ne!(response.headers()[header::ETAG], old_tag);
     assert_eq!(response.headers()[header::CONTENT_LENGTH], "8");
     assert_eq!(text(response).await, "p{top:0}");
+}
+
+#[tokio::test]
+async fn a_replaced_root_is_seen_within_a_second_even_by_what_was_read_just_before_it_was_looked_at() {
+    let house = House::new();
+    let root = house.path("");
+    assert_eq!(house.text_at(0, "docs/index.html").await, "<p>docs");
+    fs::rename(&root, house.directory.path().join("old")).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::write(house.path("a.css"), "p{top:0}").unwrap();
+    assert_eq!(house.text_at(90, "a.css").await, "body{}");
+    assert_eq!(house.text_at(889, "a.css").await, "body{}");
+    assert_eq!(house.text_at(1_000, "a.css").await, "p{top:0}");
 }
 
 #[tokio::test]
