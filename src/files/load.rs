@@ -11,19 +11,21 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::made::made;
 use super::manifest::Names;
 use super::open::{Found, Identity, Opened, Root, Visit};
 use super::resolve::Wanted;
 use super::variants::{Variants, counts};
 use crate::http::coding::Coding;
+use crate::http::compress::CompressSettings;
 
 /// What a visit brings home.
 #[derive(Debug)]
 pub(super) enum Loaded {
     /// The file is as the caller knows it.
     Unchanged,
-    /// A small file, whole, with its siblings.
-    Small { files: Variants<Small>, path: String, hashed: bool },
+    /// A small file, whole, with its siblings, or with the codings that were made of it.
+    Small { files: Variants<Small>, made: Vec<(Coding, Bytes)>, path: String, hashed: bool },
     /// A file to be streamed.
     Large { files: Variants<Opened>, hashed: bool },
     /// A directory, asked for without the slash at its end.
@@ -63,6 +65,8 @@ pub(super) struct Terms {
     pub(super) names: Option<Arc<Names>>,
     /// Whether precompressed siblings are looked for.
     pub(super) precompressed: bool,
+    /// How a small file without siblings is compressed, if it is.
+    pub(super) compress: Option<Arc<CompressSettings>>,
     /// The state whose contents the caller has already, if they can be trusted not to have changed unseen.
     pub(super) known: Option<State>,
     /// When the request came.
@@ -95,7 +99,7 @@ pub(super) fn load(root: &Root, wanted: Wanted<'_>, index: &[Box<str>], terms: &
         if terms.known.as_ref() == Some(&state) {
             return Ok(Loaded::Unchanged);
         }
-        if let Some(loaded) = read_small(files, path, state.hashed, terms.small_bytes)? {
+        if let Some(loaded) = read_small(files, path, state.hashed, terms)? {
             return Ok(loaded);
         }
     }
@@ -119,8 +123,8 @@ fn siblings(visit: &Visit<'_>, opened: &Opened) -> io::Result<Vec<(Coding, Opene
 }
 
 /// `None` when one of the files changed meanwhile: it was written, or lost its name, both of which its identity feels.
-fn read_small(files: Variants<Opened>, path: String, hashed: bool, small_bytes: u64) -> io::Result<Option<Loaded>> {
-    let small = files.iter().all(|file| file.identity.size <= small_bytes);
+fn read_small(files: Variants<Opened>, path: String, hashed: bool, terms: &Terms) -> io::Result<Option<Loaded>> {
+    let small = files.iter().all(|file| file.identity.size <= terms.small_bytes);
     let mut contents = Vec::new();
     for file in files.iter().filter(|_| small) {
         let Some(content) = read_whole(&file.file, file.identity.size)? else { return Ok(None) };
@@ -140,7 +144,8 @@ fn read_small(files: Variants<Opened>, path: String, hashed: bool, small_bytes: 
         let content = contents.next().expect("each file was read once, in this order");
         Small { identity: opened.identity, content }
     });
-    Ok(Some(Loaded::Small { files, path, hashed }))
+    let made = terms.compress.as_ref().map_or_else(Vec::new, |settings| made(&files, &path, settings));
+    Ok(Some(Loaded::Small { files, made, path, hashed }))
 }
 
 /// `None` when the file has become shorter than `size`.
@@ -162,8 +167,13 @@ mod tests {
 
     use super::*;
 
+    fn terms(small_bytes: u64) -> Terms {
+        let now = Instant::now();
+        Terms { small_bytes, names: None, precompressed: true, compress: None, known: None, now }
+    }
+
     fn visit(root: &Root, path: &str, small_bytes: u64, known: Option<State>) -> Loaded {
-        let terms = Terms { small_bytes, names: None, precompressed: true, known, now: Instant::now() };
+        let terms = Terms { known, ..terms(small_bytes) };
         load(root, Wanted::File(path), &[], &terms).unwrap()
     }
 
@@ -213,7 +223,14 @@ mod tests {
         std::os::unix::fs::symlink("/etc/hostname", directory.path().join("b.gz")).unwrap();
         assert_eq!(contents(&visit(&root, "a", 10, None)), ["plain", "zst", "gz"]);
         assert_eq!(contents(&visit(&root, "b", 10, None)), ["b"]);
-        let terms = Terms { small_bytes: 10, names: None, precompressed: false, known: None, now: Instant::now() };
+        let terms = Terms {
+            small_bytes: 10,
+            names: None,
+            precompressed: false,
+            compress: None,
+            known: None,
+            now: Instant::now(),
+        };
         assert_eq!(contents(&load(&root, Wanted::File("a"), &[], &terms).unwrap()), ["plain"]);
     }
 
@@ -230,7 +247,7 @@ mod tests {
         let now = Instant::now();
         let load = |names: &[&str], known| {
             let names = Some(Arc::new(names.iter().map(|name| Box::from(*name)).collect()));
-            let terms = Terms { small_bytes: 10, names, precompressed: true, known, now };
+            let terms = Terms { small_bytes: 10, names, precompressed: true, compress: None, known, now };
             load(&root, Wanted::File("a.1.css"), &[], &terms).unwrap()
         };
         let Loaded::Small { hashed: true, files, .. } = load(&["a.1.css"], None) else { panic!("not listed") };
@@ -262,7 +279,7 @@ mod tests {
             Found::File(opened) => opened,
             other => panic!("{other:?}"),
         };
-        let read = |files, small_bytes| read_small(files, String::new(), false, small_bytes);
+        let read = |files, small_bytes| read_small(files, String::new(), false, &terms(small_bytes));
         let alone = || Variants::new(found(), Vec::new());
         let older = || Identity { device: 1, inode: 1, size: 1, modified: (0, 0), changed: (0, 0) };
         let (shrunk, beside) = (alone(), root.visit(Instant::now()));

@@ -17,6 +17,7 @@ mod internal;
 mod listing;
 mod lists;
 mod load;
+mod made;
 mod manifest;
 mod media_type;
 mod multipart;

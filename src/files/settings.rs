@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use http::HeaderValue;
 
+use crate::http::compress::CompressSettings;
+
 /// One `files = { .. }` action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteSettings {
@@ -21,6 +23,8 @@ pub struct SiteSettings {
     pub fallback: Option<Box<str>>,
     /// Whether a file's precompressed siblings are sent to clients that take them.
     pub precompressed: bool,
+    /// How small files without siblings are compressed, once for all requests; `None` leaves them as they are.
+    pub compress: Option<CompressSettings>,
     /// Files up to this many bytes are answered from memory.
     pub cache_file_bytes: u64,
     /// How many bytes of files this site keeps in memory, per worker: contents, paths and headers. Zero keeps none.

@@ -24,6 +24,7 @@ use super::resolve::{admits, may_be_a_page, resolve};
 use super::settings::SiteSettings;
 use super::variants::Variants;
 use crate::http::coding::Coding;
+use crate::http::compress::CompressSettings;
 use crate::http::{Body, own_value};
 
 /// A directory that answers GET and HEAD.
@@ -37,6 +38,7 @@ pub struct Site {
     hashed: Option<Hashed>,
     fallback: Option<Box<str>>,
     precompressed: bool,
+    compress: Option<Arc<CompressSettings>>,
     small_bytes: u64,
     memory: Memory,
     lists: Option<Lists>,
@@ -77,6 +79,7 @@ impl Site {
                 .map(|(manifest, settings)| Hashed { manifest, cache_control: own_value(&settings.cache_control) }),
             fallback: settings.fallback,
             precompressed: settings.precompressed,
+            compress: settings.compress.map(Arc::new),
             small_bytes: settings.cache_file_bytes,
             memory: Memory::new(settings.cache_total_bytes, now),
             lists: settings.listing.then(Lists::new),
@@ -163,7 +166,8 @@ impl Site {
         };
         let known = held.as_ref().and_then(|entry| entry.known().cloned());
         let Self { small_bytes, precompressed, .. } = *self;
-        let terms = Terms { small_bytes, names: None, precompressed, known, now: asked.now };
+        let compress = self.compress.clone();
+        let terms = Terms { small_bytes, names: None, precompressed, compress, known, now: asked.now };
         // Taken before the file is looked at: a change after this moment must not count as settled.
         let wall = SystemTime::now();
         let loaded = self.load(turn, asked.path, terms).await?;
@@ -183,14 +187,18 @@ impl Site {
                 self.memory.confirm(&entry, asked.now);
                 asked.remembered(&entry)
             }
-            (Loaded::Small { files, path, hashed }, _) => {
+            (Loaded::Small { files, made, path, hashed }, _) => {
                 let state = State { files: files.as_ref().map(|_, file| file.identity), hashed };
-                let varies = files.vary();
-                let variants = files.map(|coding, file| {
+                let (identity, varies) = (files.plain().identity, files.vary() || !made.is_empty());
+                let held = |coding, identity: &Identity, content| {
                     let manner = Manner { coding, varies, hashed };
-                    let representation = self.represent(&file.identity, &path, manner, wall);
-                    Held { representation, content: file.content }
-                });
+                    Held { representation: self.represent(identity, &path, manner, wall), content }
+                };
+                let mut variants = files.map(|coding, file| held(coding, &file.identity, file.content));
+                for (coding, content) in made {
+                    let identity = Identity { size: content.len() as u64, ..identity };
+                    variants.add(coding, held(Some(coding), &identity, content));
+                }
                 let settled = state.settled(wall);
                 asked.remembered(&self.memory.keep(asked.path, asked.now, variants, state, settled))
             }

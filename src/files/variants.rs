@@ -12,7 +12,7 @@ use crate::http::coding::{Accepted, Coding};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Variants<T> {
     plain: T,
-    /// In the order of [`Coding::ALL`].
+    /// Siblings in the order of [`Coding::ALL`], or what was made here in the order of the settings.
     coded: Vec<(Coding, T)>,
 }
 
@@ -20,6 +20,16 @@ impl<T> Variants<T> {
     /// A file with the siblings that were found, in the order of [`Coding::ALL`].
     pub(super) fn new(plain: T, coded: Vec<(Coding, T)>) -> Self {
         Self { plain, coded }
+    }
+
+    /// Adds a coding behind the others.
+    pub(super) fn add(&mut self, coding: Coding, one: T) {
+        self.coded.push((coding, one));
+    }
+
+    /// The file as it is.
+    pub(super) fn plain(&self) -> &T {
+        &self.plain
     }
 
     /// Whether an answer depends on `Accept-Encoding`.

@@ -57,6 +57,7 @@ pub(super) fn files(
     }
     let root = context.path(root);
     Some(SiteSettings {
+        compress: None, // the route says it
         root,
         index,
         listing,

@@ -31,7 +31,9 @@ pub(super) fn internal(
     let hint = "add `files = { root = \"DIR\" }`: files are all that an upstream can hand out";
     let files = context.demand(&raw.files, span, &missing, hint);
     let site = files.and_then(|(files, span)| {
-        for (key, at) in [("index", files.index.span()), ("fallback", files.fallback.span())] {
+        for (key, at) in
+            [("index", files.index.span()), ("fallback", files.fallback.span()), ("listing", files.listing.span())]
+        {
             let Some(at) = at else { continue };
             let problem = Problem::error(at, format!("`{key}` on an internal route: what is handed out is a file"));
             context.report(problem.hint("remove it"));
@@ -66,7 +68,9 @@ fn meaningless(raw: &raw::Route) -> impl Iterator<Item = (&'static str, Span)> {
         ("identity_token", raw.identity_token.span()),
         ("response_headers", raw.response_headers.span()),
         ("security_headers", raw.security_headers.span()),
+        ("error_pages", raw.error_pages.span()),
         ("cors", raw.cors.span()),
+        ("compress", raw.compress.span()),
         ("body_bytes", raw.body_bytes.span()),
         ("max_tunnels", raw.max_tunnels.span()),
         ("tunnel_idle_secs", raw.tunnel_idle_secs.span()),

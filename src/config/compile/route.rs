@@ -100,7 +100,8 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let spans = route_spans(raw, span, path_span);
     let auth = RouteAuth { forward, ..auth? };
     let path = path.as_str().into();
-    let action = action?;
+    let mut action = action?;
+    compress::of_files(&mut action, compress.as_ref(), &response_headers);
     let route = Route {
         name: name_of(raw),
         hosts,

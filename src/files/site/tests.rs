@@ -79,6 +79,7 @@ impl House {
 
 fn settings(root: PathBuf) -> SiteSettings {
     SiteSettings {
+        compress: None,
         root,
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
