@@ -88,7 +88,7 @@ impl Site {
     }
 
     /// Answers with 200, 206, 301 or 304. `path` is what remains of the canonical path below the route's prefix:
-    /// percent-decoded, without a leading slash; the empty path is the root with its slash.
+    /// percent-decoded, without a leading slash; the empty path is the root with its slash. `now` is when the request came.
     ///
     /// A file in memory is answered before the first await point, without a system call, a lock that is held by anyone
     /// else, or an allocation but for the headers; only a miss makes a future on the heap. So there is no second,
@@ -99,28 +99,7 @@ impl Site {
     /// # Errors
     ///
     /// See [`FilesError`]; a body that breaks off later carries a [`TransferError`](super::TransferError).
-    pub async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response<Body>, FilesError> {
-        self.answer_at(Instant::now(), method, path, headers).await
-    }
-
-    /// Whether a path that [`Self::answer`] found nothing for may be a directory to be listed.
-    pub fn lists(&self, path: &str) -> bool {
-        self.lists.is_some() && (path.is_empty() || path.ends_with('/'))
-    }
-
-    /// Answers a GET or HEAD for a directory without an index file with its listing: 200, 301 or 304.
-    ///
-    /// Cancel-safe, as [`Self::answer`] is.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` if there is no such directory, or it is not to be listed; `PreconditionFailed`, `Io`.
-    pub async fn list(&self, asked: DirectoryRequest<'_>) -> Result<Response<Body>, FilesError> {
-        let lists = self.lists.as_ref().ok_or(FilesError::NotFound)?;
-        lists.answer(&self.root, &self.visits, asked).await
-    }
-
-    async fn answer_at(
+    pub async fn answer(
         &self,
         now: Instant,
         method: &Method,
@@ -139,6 +118,23 @@ impl Site {
             }
             _ => answered,
         }
+    }
+
+    /// Whether a path that [`Self::answer`] found nothing for may be a directory to be listed.
+    pub fn lists(&self, path: &str) -> bool {
+        self.lists.is_some() && (path.is_empty() || path.ends_with('/'))
+    }
+
+    /// Answers a GET or HEAD for a directory without an index file with its listing: 200, 301 or 304.
+    ///
+    /// Cancel-safe, as [`Self::answer`] is.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such directory, or it is not to be listed; `PreconditionFailed`, `Io`.
+    pub async fn list(&self, asked: DirectoryRequest<'_>) -> Result<Response<Body>, FilesError> {
+        let lists = self.lists.as_ref().ok_or(FilesError::NotFound)?;
+        lists.answer(&self.root, &self.visits, asked).await
     }
 
     async fn find(&self, asked: Asked<'_>) -> Result<Response<Body>, FilesError> {

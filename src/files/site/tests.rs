@@ -50,7 +50,7 @@ impl House {
 
     async fn get_at(&self, after_ms: u64, path: &str) -> Result<Response<Body>, FilesError> {
         let now = self.start + Duration::from_millis(after_ms);
-        self.site.answer_at(now, &Method::GET, path, &HeaderMap::new()).await
+        self.site.answer(now, &Method::GET, path, &HeaderMap::new()).await
     }
 
     async fn text_at(&self, after_ms: u64, path: &str) -> String {
@@ -61,7 +61,7 @@ impl House {
         let value = |value: &str| HeaderValue::from_str(value).unwrap();
         let headers = lines.iter().map(|(name, text)| (name.clone(), value(text))).collect();
         let now = self.start + Duration::from_millis(after_ms);
-        self.site.answer_at(now, &Method::GET, path, &headers).await.unwrap()
+        self.site.answer(now, &Method::GET, path, &headers).await.unwrap()
     }
 
     /// Writes a file that was last changed a minute ago.
@@ -73,7 +73,7 @@ impl House {
 
     async fn ask(&self, method: Method, path: &str, name: header::HeaderName, value: &str) -> Response<Body> {
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]);
-        self.site.answer(&method, path, &headers).await.unwrap()
+        self.site.answer(Instant::now(), &method, path, &headers).await.unwrap()
     }
 }
 
@@ -193,7 +193,7 @@ async fn rfc9110_15_5_6_only_get_and_head_are_allowed() {
     let house = House::new();
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
         for path in ["a.css", "absent"] {
-            let answer = house.site.answer(&method, path, &HeaderMap::new()).await;
+            let answer = house.site.answer(Instant::now(), &method, path, &HeaderMap::new()).await;
             assert!(matches!(answer, Err(FilesError::MethodNotAllowed)), "{method}");
         }
     }
@@ -204,7 +204,7 @@ async fn rfc9110_9_3_2_head_says_what_get_would_and_sends_nothing() {
     let house = House::new();
     for path in ["a.css", "large.bin"] {
         let get = house.get(path).await.unwrap();
-        let head = house.site.answer(&Method::HEAD, path, &HeaderMap::new()).await.unwrap();
+        let head = house.site.answer(Instant::now(), &Method::HEAD, path, &HeaderMap::new()).await.unwrap();
         assert_eq!(head.headers(), get.headers());
         assert!(bytes(head).await.unwrap().is_empty());
     }
@@ -265,7 +265,7 @@ async fn rfc9110_15_3_7_2_several_ranges_come_in_parts_from_memory_and_from_the_
 async fn rfc9110_15_5_17_a_range_outside_fails_with_the_length() {
     let house = House::new();
     let headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=6-"))]);
-    let answer = house.site.answer(&Method::GET, "a.css", &headers).await;
+    let answer = house.site.answer(Instant::now(), &Method::GET, "a.css", &headers).await;
     assert!(matches!(answer, Err(FilesError::RangeNotSatisfiable { len: 6 })));
 }
 
@@ -368,7 +368,9 @@ async fn more_requests_than_turns_are_all_answered() {
     let site = Arc::new(house.site);
     for _ in 0..4 * VISITS_AT_ONCE {
         let site = Arc::clone(&site);
-        requests.spawn(async move { text(site.answer(&Method::GET, "a.css", &HeaderMap::new()).await.unwrap()).await });
+        requests.spawn(async move {
+            text(site.answer(Instant::now(), &Method::GET, "a.css", &HeaderMap::new()).await.unwrap()).await
+        });
     }
     assert!(requests.join_all().await.iter().all(|body| body == "body{}"));
     assert_eq!(site.visits.available_permits(), VISITS_AT_ONCE);

@@ -22,7 +22,7 @@ async fn paths_of_the_application_are_answered_as_its_page_would_be() {
     let tag = page.headers()[header::ETAG].to_str().unwrap();
     assert_eq!(house.ask(Method::GET, "users/7", header::IF_NONE_MATCH, tag).await.status(), 304);
     assert_eq!(house.ask(Method::HEAD, "users/7", header::IF_NONE_MATCH, "\"x\"").await.status(), 200);
-    let posted = house.site.answer(&Method::POST, "users/7", &HeaderMap::new()).await;
+    let posted = house.site.answer(Instant::now(), &Method::POST, "users/7", &HeaderMap::new()).await;
     assert!(matches!(posted, Err(FilesError::MethodNotAllowed)));
 }
 
@@ -47,7 +47,7 @@ async fn a_path_is_not_remembered_and_a_page_that_is_gone_is_missing() {
     assert!(is_missing(&house.get_at(1_000, "others").await));
     let page = Some("page".into());
     let site = Site::open(SiteSettings { fallback: page, ..settings(house.path("")) }, None).unwrap();
-    assert!(is_missing(&site.answer(&Method::GET, "others", &HeaderMap::new()).await));
+    assert!(is_missing(&site.answer(Instant::now(), &Method::GET, "others", &HeaderMap::new()).await));
 }
 
 #[tokio::test]

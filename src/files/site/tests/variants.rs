@@ -83,7 +83,7 @@ async fn a_file_without_siblings_says_nothing_of_codings() {
     house.write("a.css.gz", "GZIP");
     fs::write(house.path("a.css.gz"), "GZIP").unwrap();
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
-    let response = site.answer(&Method::GET, "a.css", &headers).await.unwrap();
+    let response = site.answer(Instant::now(), &Method::GET, "a.css", &headers).await.unwrap();
     assert_eq!(field(&response, VARY), None);
     assert_eq!(text(response).await, "body{}");
 }
