@@ -17,7 +17,7 @@ use crate::fetch::FetchError;
 use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
-use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus};
+use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus, UpstreamStatus};
 use crate::route::{Router, Rule};
 use crate::serve::Places;
 use crate::shutdown::Tasks;
@@ -165,6 +165,17 @@ impl Assembly {
         }
     }
 
+    /// The upstreams, in the order of the configuration.
+    pub(super) fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// How each upstream is, whenever it is called.
+    pub(super) fn upstreams(&self) -> impl Fn() -> Vec<UpstreamStatus> + Send + Sync + use<> {
+        let groups = self.groups.clone();
+        move || groups.iter().map(|group| group.status()).collect()
+    }
+
     /// The issuers, in the order of the configuration.
     pub(super) fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
@@ -286,10 +297,8 @@ fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>,
             return Ok(Arc::clone(same));
         }
         let group = Group::new(settings.clone()).map_err(failed)?;
-        Ok(Arc::new(match named() {
-            Some(before) => group.continuing(before),
-            None => group,
-        }))
+        let reloading = before.is_some();
+        Ok(Arc::new(if reloading { group.continuing(named().map(|group| &**group)) } else { group }))
     };
     config.upstreams.iter().map(group).collect()
 }

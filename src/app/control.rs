@@ -73,7 +73,7 @@ impl Control {
         level: LevelHandle,
         mut inherited: Inherited,
     ) -> Result<Self, AppError> {
-        let board = Arc::new(Board::new(metrics.key_sets().clone()));
+        let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let admin = serve_admin(&config, &metrics, &board, &revocations)?;
         let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
@@ -368,6 +368,8 @@ impl Control {
         self.metrics.published(self.generation, SystemTime::now());
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
         self.upkeep.keep_fresh(self.assembly.remotes());
+        self.upkeep.probe(self.assembly.groups());
+        self.metrics.upstreams().answered_by(self.assembly.upstreams());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
         self.board.published(self.generation, self.config(), certificates);

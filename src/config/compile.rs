@@ -14,6 +14,7 @@ mod error_pages;
 mod fetch;
 mod fields;
 mod files;
+mod health;
 mod hosts;
 mod hsts;
 mod identity;

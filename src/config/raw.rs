@@ -8,6 +8,7 @@ mod access;
 mod actions;
 mod browsers;
 mod compress;
+mod health;
 mod upstream;
 
 use schemars::JsonSchema;
@@ -19,6 +20,7 @@ pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
+pub(super) use health::{Eject, Probe, Retry};
 pub(super) use upstream::{Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.

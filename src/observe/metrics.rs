@@ -11,6 +11,7 @@ mod book;
 mod cells;
 mod compression;
 mod family;
+mod health;
 mod kept;
 mod meters;
 mod numbers;
@@ -30,6 +31,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::key_sets::KeySets;
 use super::spools::Spools;
+use super::upstreams::Upstreams;
 use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
@@ -107,11 +109,6 @@ const UPSTREAM_ERRORS: Family = Family::counter(
     "portcullis_upstream_errors_total",
     "Failed exchanges with an endpoint, by the stage that failed.",
     &["upstream", "endpoint", "stage"],
-);
-const UPSTREAM_RETRIES: Family = Family::counter(
-    "portcullis_upstream_retries_total",
-    "Requests sent again after an endpoint failed.",
-    &["upstream", "endpoint"],
 );
 const UPSTREAM_CONNECTIONS_OPEN: Family = Family::gauge(
     "portcullis_upstream_connections_open",
@@ -244,7 +241,11 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_CONNECTIONS_OPENED,
     &UPSTREAM_CONNECTION_REUSES,
     &UPSTREAM_ERRORS,
-    &UPSTREAM_RETRIES,
+    &health::RETRIES,
+    &health::RETRY_BUDGET_EXHAUSTED,
+    &health::ENDPOINT_ELIGIBLE,
+    &health::ENDPOINT_EJECTIONS,
+    &health::PROBE_RESULTS,
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,
     &UPSTREAM_WAITING,
@@ -352,6 +353,11 @@ impl Metrics {
         &self.ledger.key_sets
     }
 
+    /// Whom to ask about upstreams' health.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.ledger.upstreams
+    }
+
     /// Whom to ask about spooled request bodies.
     pub fn spools(&self) -> &Spools {
         &self.ledger.spools
@@ -425,6 +431,7 @@ struct Ledger {
     revocation_changes: Count,
     key_sets: KeySets,
     spools: Spools,
+    upstreams: Upstreams,
 }
 
 impl Ledger {
@@ -448,6 +455,7 @@ impl Ledger {
             revocation_changes: Count::default(),
             key_sets: KeySets::default(),
             spools: Spools::default(),
+            upstreams: Upstreams::default(),
         }
     }
 
@@ -481,6 +489,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
+        self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));

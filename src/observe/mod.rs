@@ -11,6 +11,7 @@ mod metrics;
 mod settings;
 mod spools;
 mod tracing;
+mod upstreams;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
 pub use admin::{
@@ -27,3 +28,4 @@ pub use metrics::{
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};
+pub use upstreams::{EndpointHealth, UpstreamStatus, Upstreams};

@@ -253,6 +253,7 @@ pub(super) struct Story {
     /// The request's body, once somebody reads it.
     pub(super) body: Option<BodyWatch>,
     pub(super) auth: Option<Duration>,
+    pub(super) queue: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
     /// `ok`, or the label of what went wrong.
@@ -280,6 +281,7 @@ impl Notes {
             endpoint: None,
             body: None,
             auth: None,
+            queue: None,
             connect: None,
             first_byte: None,
             outcome: "ok",

@@ -24,12 +24,12 @@ use super::failure::Failure;
 use super::lapse::Lapsed;
 use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
-use super::respond::{client_closed_request, close, finish, rescue};
+use super::respond::{client_closed_request, close, finish, rescue_in};
 use super::tunnel::Ended;
 use super::unread::Unread;
 use super::upgrade::Opened;
 use super::{grpc, pages, streams};
-use crate::auth::Issuer;
+use crate::auth::{Issuer, Style};
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
 use crate::http::{Body, BodyError, BodyWatch, ClientBody, Fate};
@@ -161,7 +161,8 @@ pub(super) struct Open {
 
 impl Open {
     fn rescue(&self, failure: &Failure) -> Response<Body> {
-        let mut rescued = rescue(failure);
+        let style = self.notes.write(|story| story.route.as_ref().map_or(Style::Problem, |route| route.policy.style()));
+        let mut rescued = rescue_in(style, failure);
         // Nobody is there to read the other, and the log shall say so.
         let call = self.call.is_some() && !matches!(failure, Failure::ClientGone);
         if call {
@@ -308,6 +309,7 @@ impl Drop for Open {
                 bytes_out,
                 duration,
                 auth: story.auth,
+                queue: story.queue,
                 connect: story.connect,
                 first_byte: story.first_byte,
                 user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),

@@ -266,7 +266,6 @@ impl AuthCells {
 pub(super) struct EndpointCells {
     pub(super) opened: Count,
     pub(super) reused: Count,
-    pub(super) retries: Count,
     pub(super) failures: [Count; UpstreamFailure::ALL.len()],
     pub(super) open: Arc<Level>,
     pub(super) leased: Arc<Level>,

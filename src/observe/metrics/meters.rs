@@ -118,11 +118,6 @@ impl EndpointMeter {
     pub fn failed(&self, failure: UpstreamFailure) {
         self.0.failures[failure as usize].add(1);
     }
-
-    /// A request is sent again.
-    pub fn retried(&self) {
-        self.0.retries.add(1);
-    }
 }
 
 /// The stage of an exchange with an endpoint that failed: the `stage` label of the upstream errors.
@@ -130,6 +125,8 @@ impl EndpointMeter {
 pub enum UpstreamFailure {
     /// No slot became free in time.
     QueueTimeout,
+    /// Too many waited for one already.
+    QueueFull,
     /// The endpoint refused the connection, or its name did not resolve.
     Refused,
     /// The endpoint's certificate did not verify, or TLS failed otherwise.
@@ -148,8 +145,9 @@ pub enum UpstreamFailure {
 
 impl UpstreamFailure {
     /// All of them, in the order of an exchange.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueTimeout,
+        Self::QueueFull,
         Self::Refused,
         Self::Tls,
         Self::ConnectTimeout,
@@ -163,6 +161,7 @@ impl UpstreamFailure {
     pub const fn label(self) -> &'static str {
         match self {
             Self::QueueTimeout => "queue_timeout",
+            Self::QueueFull => "queue_full",
             Self::Refused => "refused",
             Self::Tls => "tls",
             Self::ConnectTimeout => "connect_timeout",
