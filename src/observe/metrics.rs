@@ -12,6 +12,7 @@ mod cells;
 mod compression;
 mod family;
 mod kept;
+mod listeners;
 mod meters;
 mod numbers;
 mod sheet;
@@ -27,6 +28,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use super::crowd::Crowd;
 use super::key_sets::KeySets;
 use super::spools::Spools;
 use book::Book;
@@ -35,6 +37,8 @@ pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use compression::{CODINGS, CompressionMeter};
 use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
 pub use family::{Family, Kind};
+pub use listeners::OverBound;
+use listeners::{CLIENTS, CONNECTIONS_REFUSED, HANDSHAKES_UNDER_WAY};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
     RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
@@ -255,6 +259,9 @@ pub const FAMILIES: &[&Family] = &[
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
+    &CONNECTIONS_REFUSED,
+    &CLIENTS,
+    &HANDSHAKES_UNDER_WAY,
     &ACCEPT_ERRORS,
     &QUIC_ATTEMPTS,
     &PROXY_HEADERS,
@@ -351,6 +358,11 @@ impl Metrics {
         &self.ledger.key_sets
     }
 
+    /// Whom to ask about clients that are here now.
+    pub fn crowd(&self) -> &Crowd {
+        &self.ledger.crowd
+    }
+
     /// Whom to ask about spooled request bodies.
     pub fn spools(&self) -> &Spools {
         &self.ledger.spools
@@ -424,6 +436,7 @@ struct Ledger {
     revocation_changes: Count,
     key_sets: KeySets,
     spools: Spools,
+    crowd: Crowd,
 }
 
 impl Ledger {
@@ -447,6 +460,7 @@ impl Ledger {
             revocation_changes: Count::default(),
             key_sets: KeySets::default(),
             spools: Spools::default(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -455,7 +469,7 @@ impl Ledger {
         self.routes.each(|route, shards| read_route(&mut sheet, route, shards));
         self.auth.each(|route, shards| read_auth(&mut sheet, route, shards));
         self.endpoints.each(|(upstream, endpoint), shards| read_endpoint(&mut sheet, upstream, endpoint, shards));
-        self.listeners.each(|listener, shards| read_listener(&mut sheet, listener, shards));
+        self.listeners.each(|listener, shards| listeners::read(&mut sheet, listener, shards));
         self.introspections.each(|issuer, shards| read_introspections(&mut sheet, issuer, shards));
         self.workers.each(|(), shards| read_workers(&mut sheet, shards));
         self.read_process(&mut sheet);
@@ -479,6 +493,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
+        listeners::read_crowd(sheet, &self.crowd);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
@@ -529,25 +544,6 @@ fn read_endpoint(sheet: &mut Sheet, upstream: &str, endpoint: &str, shards: &[&E
     sheet.put(&UPSTREAM_CONNECTIONS_OPEN, &labels, shards.iter().map(|shard| shard.open.value()).sum::<i64>());
     sheet.put(&UPSTREAM_LEASES, &labels, shards.iter().map(|shard| shard.leased.value()).sum::<i64>());
     sheet.put(&UPSTREAM_WAITING, &labels, shards.iter().map(|shard| shard.waiting.value()).sum::<i64>());
-}
-
-fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
-    sheet.put(&CONNECTIONS_ACCEPTED, &[listener], shards.iter().map(|shard| shard.accepted.value()).sum::<u64>());
-    sheet.put(&CONNECTIONS_OPEN, &[listener], shards.iter().map(|shard| shard.open.value()).sum::<i64>());
-    sheet.put(&ACCEPT_ERRORS, &[listener], shards.iter().map(|shard| shard.errors.value()).sum::<u64>());
-    for handshake in Handshake::ALL {
-        let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
-        let (version, result) = handshake.labels();
-        sheet.put(&TLS_HANDSHAKES, &[listener, version, result], count);
-    }
-    for announcement in Announcement::ALL {
-        let count = shards.iter().map(|shard| shard.announcements[announcement as usize].value()).sum::<u64>();
-        sheet.put(&PROXY_HEADERS, &[listener, announcement.label()], count);
-    }
-    for outcome in QuicAttempt::ALL {
-        let count = shards.iter().map(|shard| shard.quic[outcome as usize].value()).sum::<u64>();
-        sheet.put(&QUIC_ATTEMPTS, &[listener, outcome.label()], count);
-    }
 }
 
 fn read_introspections(sheet: &mut Sheet, issuer: &str, shards: &[&IntrospectionCells]) {
