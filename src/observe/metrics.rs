@@ -10,11 +10,12 @@
 mod book;
 mod cells;
 mod compression;
+mod crowd;
 mod family;
 mod kept;
-mod listeners;
 mod meters;
 mod numbers;
+mod shards;
 mod sheet;
 mod tunnels;
 
@@ -36,9 +37,9 @@ use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, 
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use compression::{CODINGS, CompressionMeter};
 use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
+pub use crowd::OverBound;
+use crowd::{CLIENTS, CONNECTIONS_REFUSED, HANDSHAKES_UNDER_WAY};
 pub use family::{Family, Kind};
-pub use listeners::OverBound;
-use listeners::{CLIENTS, CONNECTIONS_REFUSED, HANDSHAKES_UNDER_WAY};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
     RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
@@ -466,12 +467,12 @@ impl Ledger {
 
     fn read(&self) -> Vec<MetricFamily> {
         let mut sheet = Sheet::default();
-        self.routes.each(|route, shards| read_route(&mut sheet, route, shards));
-        self.auth.each(|route, shards| read_auth(&mut sheet, route, shards));
-        self.endpoints.each(|(upstream, endpoint), shards| read_endpoint(&mut sheet, upstream, endpoint, shards));
-        self.listeners.each(|listener, shards| listeners::read(&mut sheet, listener, shards));
-        self.introspections.each(|issuer, shards| read_introspections(&mut sheet, issuer, shards));
-        self.workers.each(|(), shards| read_workers(&mut sheet, shards));
+        self.routes.each(|route, cells| shards::route(&mut sheet, route, cells));
+        self.auth.each(|route, cells| shards::auth(&mut sheet, route, cells));
+        self.endpoints.each(|(upstream, endpoint), cells| shards::endpoint(&mut sheet, upstream, endpoint, cells));
+        self.listeners.each(|listener, cells| shards::listener(&mut sheet, listener, cells));
+        self.introspections.each(|issuer, cells| shards::introspections(&mut sheet, issuer, cells));
+        self.workers.each(|(), cells| shards::workers(&mut sheet, cells));
         self.read_process(&mut sheet);
         sheet.into_families()
     }
@@ -493,7 +494,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
-        listeners::read_crowd(sheet, &self.crowd);
+        crowd::read_crowd(sheet, &self.crowd);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
@@ -502,65 +503,6 @@ impl Ledger {
         sheet.put(&CONFIG_RELOADS, &["refused"], self.reloads_refused.value());
         sheet.put(&ACCESS_LINES_DROPPED, &[], self.access_lines_dropped.value());
         sheet.put(&BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
-    }
-}
-
-fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
-    for (method, status, requests) in RouteCells::requests(shards) {
-        sheet.put(&REQUESTS, &[route, method, &status], requests);
-    }
-    for (code, calls) in RouteCells::calls(shards) {
-        sheet.put(&GRPC_CALLS, &[route, code], calls);
-    }
-    sheet.put_latency(&REQUEST_DURATION, &[route], shards.iter().map(|shard| &shard.latency));
-    sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());
-    sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
-    sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
-    tunnels::read(sheet, route, shards);
-    compression::read(sheet, route, shards);
-}
-
-fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {
-    let permitted = shards.iter().map(|shard| shard.permitted.value()).sum::<u64>();
-    sheet.put(&AUTH_DECISIONS, &[route, "permitted"], permitted);
-    for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.denied)) {
-        // Routes times reasons would be mostly zeros: a reason shows once it has happened.
-        if count > 0 {
-            sheet.put(&AUTH_DECISIONS, &[route, reason], count);
-        }
-    }
-}
-
-fn read_endpoint(sheet: &mut Sheet, upstream: &str, endpoint: &str, shards: &[&EndpointCells]) {
-    let labels = [upstream, endpoint];
-    let count = |pick: fn(&EndpointCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
-    sheet.put(&UPSTREAM_CONNECTIONS_OPENED, &labels, count(|shard| &shard.opened));
-    sheet.put(&UPSTREAM_CONNECTION_REUSES, &labels, count(|shard| &shard.reused));
-    sheet.put(&UPSTREAM_RETRIES, &labels, count(|shard| &shard.retries));
-    for failure in UpstreamFailure::ALL {
-        let failed = shards.iter().map(|shard| shard.failures[failure as usize].value()).sum::<u64>();
-        sheet.put(&UPSTREAM_ERRORS, &[upstream, endpoint, failure.label()], failed);
-    }
-    sheet.put(&UPSTREAM_CONNECTIONS_OPEN, &labels, shards.iter().map(|shard| shard.open.value()).sum::<i64>());
-    sheet.put(&UPSTREAM_LEASES, &labels, shards.iter().map(|shard| shard.leased.value()).sum::<i64>());
-    sheet.put(&UPSTREAM_WAITING, &labels, shards.iter().map(|shard| shard.waiting.value()).sum::<i64>());
-}
-
-fn read_introspections(sheet: &mut Sheet, issuer: &str, shards: &[&IntrospectionCells]) {
-    for outcome in Introspected::ALL {
-        let count = shards.iter().map(|shard| shard.outcomes[outcome as usize].value()).sum::<u64>();
-        sheet.put(&INTROSPECTIONS, &[issuer, outcome.label()], count);
-    }
-    sheet.put_latency(&INTROSPECTION_DURATION, &[issuer], shards.iter().map(|shard| &shard.latency));
-}
-
-fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
-    let count = |pick: fn(&WorkerCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
-    sheet.put(&TOKEN_CACHE_LOOKUPS, &["hit"], count(|shard| &shard.cache_hits));
-    sheet.put(&TOKEN_CACHE_LOOKUPS, &["miss"], count(|shard| &shard.cache_misses));
-    sheet.put(&PANICS, &[], count(|shard| &shard.panics));
-    for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.malformed)) {
-        sheet.put(&MALFORMED_REQUESTS, &[reason], count);
     }
 }
 

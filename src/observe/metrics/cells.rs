@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::compression::CompressionCells;
-use super::listeners::OverBound;
+use super::crowd::OverBound;
 use super::meters::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure};
 use super::tunnels::TunnelCause;
 

@@ -8,7 +8,7 @@ use http::Method;
 use super::Ledger;
 use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 use super::compression::{self, CompressionMeter};
-use super::listeners::OverBound;
+use super::crowd::OverBound;
 use super::tunnels::TunnelMeter;
 
 /// Counts the requests of one route on one worker.

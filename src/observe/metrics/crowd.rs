@@ -1,11 +1,9 @@
-//! What is read of listeners, and what is counted of clients that were refused there.
+//! What is counted of clients that were refused at a listener, and what is read of those that are here.
 
 use super::super::crowd::Crowd;
 use super::cells::ListenerCells;
 use super::family::Family;
-use super::meters::{Announcement, Handshake, QuicAttempt};
 use super::sheet::Sheet;
-use super::{ACCEPT_ERRORS, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, PROXY_HEADERS, QUIC_ATTEMPTS, TLS_HANDSHAKES};
 
 pub(super) const CONNECTIONS_REFUSED: Family = Family::counter(
     "portcullis_connections_refused_total",
@@ -49,25 +47,9 @@ impl OverBound {
 }
 
 pub(super) fn read(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
-    sheet.put(&CONNECTIONS_ACCEPTED, &[listener], shards.iter().map(|shard| shard.accepted.value()).sum::<u64>());
-    sheet.put(&CONNECTIONS_OPEN, &[listener], shards.iter().map(|shard| shard.open.value()).sum::<i64>());
-    sheet.put(&ACCEPT_ERRORS, &[listener], shards.iter().map(|shard| shard.errors.value()).sum::<u64>());
     for over in OverBound::ALL {
         let count = shards.iter().map(|shard| shard.refused[over as usize].value()).sum::<u64>();
         sheet.put(&CONNECTIONS_REFUSED, &[listener, over.label()], count);
-    }
-    for handshake in Handshake::ALL {
-        let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
-        let (version, result) = handshake.labels();
-        sheet.put(&TLS_HANDSHAKES, &[listener, version, result], count);
-    }
-    for announcement in Announcement::ALL {
-        let count = shards.iter().map(|shard| shard.announcements[announcement as usize].value()).sum::<u64>();
-        sheet.put(&PROXY_HEADERS, &[listener, announcement.label()], count);
-    }
-    for outcome in QuicAttempt::ALL {
-        let count = shards.iter().map(|shard| shard.quic[outcome as usize].value()).sum::<u64>();
-        sheet.put(&QUIC_ATTEMPTS, &[listener, outcome.label()], count);
     }
 }
 
