@@ -10,6 +10,7 @@
 mod book;
 mod cells;
 mod compression;
+mod crowd;
 mod family;
 mod health;
 mod kept;
@@ -29,6 +30,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use super::crowd::Crowd;
 use super::key_sets::KeySets;
 use super::spools::Spools;
 use super::upstreams::Upstreams;
@@ -37,6 +39,8 @@ use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, 
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use compression::{CODINGS, CompressionMeter};
 use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
+pub use crowd::OverBound;
+use crowd::{CLIENTS, CONNECTIONS_REFUSED, HANDSHAKES_UNDER_WAY};
 pub use family::{Family, Kind};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
@@ -257,6 +261,9 @@ pub const FAMILIES: &[&Family] = &[
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
+    &CONNECTIONS_REFUSED,
+    &CLIENTS,
+    &HANDSHAKES_UNDER_WAY,
     &ACCEPT_ERRORS,
     &QUIC_ATTEMPTS,
     &PROXY_HEADERS,
@@ -358,6 +365,11 @@ impl Metrics {
         &self.ledger.upstreams
     }
 
+    /// Whom to ask about clients that are here now.
+    pub fn crowd(&self) -> &Crowd {
+        &self.ledger.crowd
+    }
+
     /// Whom to ask about spooled request bodies.
     pub fn spools(&self) -> &Spools {
         &self.ledger.spools
@@ -432,6 +444,7 @@ struct Ledger {
     key_sets: KeySets,
     spools: Spools,
     upstreams: Upstreams,
+    crowd: Crowd,
 }
 
 impl Ledger {
@@ -456,6 +469,7 @@ impl Ledger {
             key_sets: KeySets::default(),
             spools: Spools::default(),
             upstreams: Upstreams::default(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -488,6 +502,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
+        crowd::read_crowd(sheet, &self.crowd);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));

@@ -138,7 +138,8 @@ fn outgoing<'i>(
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     // Where each request has a connection to itself, a media type must not be enough to hold it in silence.
     let converses = grpc && passage.converses;
-    let pace = if converses { Pace::Conversation(route.tunnels.idle) } else { Pace::Upload(limits.body_timeout) };
+    let upload = Pace::Upload { timeout: limits.body_timeout, least_rate: limits.body_rate };
+    let pace = if converses { Pace::Conversation(route.tunnels.idle) } else { upload };
     let body = body.take(route.body_bytes, pace);
     notes.write(|story| story.body = Some(body.watch()));
     let mut request = Request::new(body);

@@ -393,6 +393,15 @@ impl RecordedBody {
     }
 }
 
+/// How many bytes a body gave, if it gave anything.
+fn given(polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) -> Option<usize> {
+    match polled {
+        Poll::Ready(Some(Ok(frame))) => Some(frame.data_ref().map_or(0, Bytes::len)),
+        Poll::Ready(_) => Some(0),
+        Poll::Pending => None,
+    }
+}
+
 impl http_body::Body for RecordedBody {
     type Data = Piece;
     type Error = BodyError;
@@ -400,11 +409,11 @@ impl http_body::Body for RecordedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         if let Some(counted) = self.counted.as_mut().filter(|counted| !counted.rest.is_empty()) {
             let rest = std::mem::take(&mut counted.rest);
-            streams::polled(true);
+            streams::polled(Some(rest.len()));
             return Poll::Ready(Some(Ok(Frame::data(self.piece(rest)))));
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        streams::polled(polled.is_ready());
+        streams::polled(given(&polled));
         let mut frame = ready!(polled);
         let trailers = self.open.as_mut().and_then(|open| open.outcome(frame.as_ref()));
         self.note(frame.as_ref());

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::compression::CompressionCells;
+use super::crowd::OverBound;
 use super::meters::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure};
 use super::tunnels::TunnelCause;
 
@@ -281,6 +282,7 @@ pub(super) struct ListenerCells {
     pub(super) handshakes: [Count; Handshake::ALL.len()],
     pub(super) quic: [Count; QuicAttempt::ALL.len()],
     pub(super) announcements: [Count; Announcement::ALL.len()],
+    pub(super) refused: [Count; OverBound::ALL.len()],
     pub(super) open: Arc<Level>,
 }
 

@@ -8,6 +8,7 @@ use http::Method;
 use super::Ledger;
 use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 use super::compression::{self, CompressionMeter};
+use super::crowd::OverBound;
 use super::tunnels::TunnelMeter;
 
 /// Counts the requests of one route on one worker.
@@ -191,6 +192,11 @@ impl ListenerMeter {
     /// A connection could not be accepted.
     pub fn accept_failed(&self) {
         self.0.errors.add(1);
+    }
+
+    /// A connection was closed before anything was done for it.
+    pub fn refused(&self, over: OverBound) {
+        self.0.refused[over as usize].add(1);
     }
 
     /// A relay was asked for its PROXY header.

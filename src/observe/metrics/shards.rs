@@ -10,7 +10,7 @@ use super::{
     REQUESTS, REQUESTS_IN_FLIGHT, RESPONSE_BODY_BYTES, TLS_HANDSHAKES, TOKEN_CACHE_LOOKUPS, UPSTREAM_CONNECTION_REUSES,
     UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_OPENED, UPSTREAM_ERRORS, UPSTREAM_LEASES, UPSTREAM_WAITING,
 };
-use super::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure, compression, tunnels};
+use super::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure, compression, crowd, tunnels};
 
 pub(super) fn route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     for (method, status, requests) in RouteCells::requests(shards) {
@@ -56,6 +56,7 @@ pub(super) fn listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCel
     sheet.put(&CONNECTIONS_ACCEPTED, &[listener], shards.iter().map(|shard| shard.accepted.value()).sum::<u64>());
     sheet.put(&CONNECTIONS_OPEN, &[listener], shards.iter().map(|shard| shard.open.value()).sum::<i64>());
     sheet.put(&ACCEPT_ERRORS, &[listener], shards.iter().map(|shard| shard.errors.value()).sum::<u64>());
+    crowd::read(sheet, listener, shards);
     for handshake in Handshake::ALL {
         let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
         let (version, result) = handshake.labels();
