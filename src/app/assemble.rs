@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use super::limits;
 use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
@@ -17,9 +18,10 @@ use crate::fetch::FetchError;
 use crate::files::{InternalRoot, InternalRoots, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
+use crate::limit::Limiter;
 use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus};
 use crate::route::{Router, Rule};
-use crate::serve::Places;
+use crate::serve::{Places, RouteLimits};
 use crate::shutdown::Tasks;
 use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot, Tunnels};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
@@ -76,6 +78,8 @@ pub(super) struct Assembly {
     remotes: Vec<Arc<RemoteKeys>>,
     /// The tunnels of each route, by its name.
     places: HashMap<Box<str>, Places>,
+    /// In the order of the configuration.
+    limiters: Vec<Arc<Limiter>>,
     commons: Commons,
 }
 
@@ -176,6 +180,7 @@ pub(super) fn assemble(
     let groups = groups(&config, before)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let places = places(&config, before);
+    let limiters = limits::limiters(&config, before.map(|before| &*before.limiters));
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
     let mut snapshots = Vec::with_capacity(crew.len());
@@ -188,6 +193,7 @@ pub(super) fn assemble(
             documents: &documents,
             groups: &groups,
             places: &places,
+            limiters: &limiters,
             metrics,
             number,
             commons,
@@ -198,8 +204,17 @@ pub(super) fn assemble(
         carried.push(worker);
     }
     let kept = acceptors.iter().map(|(name, acceptor)| (name.clone(), acceptor.clone())).collect();
-    let assembly =
-        Assembly { config, issuers, groups, crew: carried, acceptors: kept, remotes, places, commons: commons.clone() };
+    let assembly = Assembly {
+        config,
+        issuers,
+        groups,
+        crew: carried,
+        acceptors: kept,
+        remotes,
+        places,
+        limiters,
+        commons: commons.clone(),
+    };
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
 }
 
@@ -316,6 +331,7 @@ struct Bench<'a> {
     documents: &'a [Option<Document>],
     groups: &'a [Arc<Group>],
     places: &'a HashMap<Box<str>, Places>,
+    limiters: &'a [Arc<Limiter>],
     metrics: &'a Metrics,
     number: usize,
     commons: &'a Commons,
@@ -399,6 +415,7 @@ impl Bench<'_> {
             name: (*route.name).into(),
             policy: Policy::compile(&route.auth, self.issuers),
             action: self.action(route, document, carried, internal),
+            limits: self.limits(route),
             body_bytes: route.body_bytes,
             tunnels: Tunnels {
                 places: self.places.get(&route.name).cloned().unwrap_or_default(),
@@ -413,6 +430,10 @@ impl Bench<'_> {
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }
+    }
+
+    fn limits(&self, route: &Route) -> Option<RouteLimits> {
+        limits::of_route(self.config, route, self.limiters, |limit| self.metrics.limit(self.number, limit))
     }
 
     fn action(

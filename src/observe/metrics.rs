@@ -12,6 +12,7 @@ mod cells;
 mod compression;
 mod family;
 mod kept;
+mod limits;
 mod meters;
 mod numbers;
 mod shards;
@@ -36,6 +37,8 @@ pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use compression::{CODINGS, CompressionMeter};
 use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
 pub use family::{Family, Kind};
+pub use limits::LimitMeter;
+use limits::{LimitCells, RATE_LIMIT_DECISIONS};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
     RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
@@ -233,6 +236,7 @@ pub const FAMILIES: &[&Family] = &[
     &TUNNELS_ENDED,
     &TUNNEL_BYTES,
     &AUTH_DECISIONS,
+    &RATE_LIMIT_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
     &INTROSPECTION_DURATION,
@@ -306,6 +310,11 @@ impl Metrics {
     pub fn auth(&self, worker: usize, route: &str) -> AuthMeter {
         let reasons = self.ledger.vocabulary.auth_reasons;
         AuthMeter::new(self.ledger.auth.shard(worker, route.into(), || AuthCells::new(reasons)))
+    }
+
+    /// The shard of one worker for the decisions of one rate limit.
+    pub fn limit(&self, worker: usize, limit: &str) -> LimitMeter {
+        LimitMeter::new(self.ledger.limits.shard(worker, limit.into(), LimitCells::default))
     }
 
     /// The shard of one worker for one endpoint of an upstream.
@@ -409,6 +418,7 @@ struct Ledger {
     vocabulary: Vocabulary,
     routes: Book<Box<str>, RouteCells>,
     auth: Book<Box<str>, AuthCells>,
+    limits: Book<Box<str>, LimitCells>,
     endpoints: Book<(Box<str>, Box<str>), EndpointCells>,
     listeners: Book<Box<str>, ListenerCells>,
     introspections: Book<Box<str>, IntrospectionCells>,
@@ -433,6 +443,7 @@ impl Ledger {
             vocabulary,
             routes: Book::default(),
             auth: Book::default(),
+            limits: Book::default(),
             endpoints: Book::default(),
             listeners: Book::default(),
             introspections: Book::default(),
@@ -455,6 +466,7 @@ impl Ledger {
         let mut sheet = Sheet::default();
         self.routes.each(|route, cells| shards::route(&mut sheet, route, cells));
         self.auth.each(|route, cells| shards::auth(&mut sheet, route, cells));
+        self.limits.each(|limit, cells| limits::read(&mut sheet, limit, cells));
         self.endpoints.each(|(upstream, endpoint), cells| shards::endpoint(&mut sheet, upstream, endpoint, cells));
         self.listeners.each(|listener, cells| shards::listener(&mut sheet, listener, cells));
         self.introspections.each(|issuer, cells| shards::introspections(&mut sheet, issuer, cells));

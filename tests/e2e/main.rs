@@ -42,6 +42,7 @@ mod policies;
 mod pool;
 mod possession;
 mod proxy_protocol;
+mod rate_limits;
 mod remote;
 mod revocation;
 mod revoked;

@@ -66,6 +66,7 @@ fn meaningless(raw: &raw::Route) -> impl Iterator<Item = (&'static str, Span)> {
         ("response_headers", raw.response_headers.span()),
         ("security_headers", raw.security_headers.span()),
         ("cors", raw.cors.span()),
+        ("rate_limits", raw.rate_limits.span()),
         ("body_bytes", raw.body_bytes.span()),
         ("max_tunnels", raw.max_tunnels.span()),
         ("tunnel_idle_secs", raw.tunnel_idle_secs.span()),

@@ -27,6 +27,7 @@ fn record() -> Record<'static> {
         grpc: None,
         route: "api",
         outcome: "ok",
+        limit: None,
         issuer: Some("django"),
         subject: Some("42"),
         upstream: Some("web"),
