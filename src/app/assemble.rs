@@ -15,7 +15,7 @@ use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
 use crate::fetch::FetchError;
-use crate::files::{InternalRoot, InternalRoots, Site, SiteSettings, absolute};
+use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
 use crate::limit::Limiter;
@@ -64,6 +64,13 @@ pub(super) enum AssembleError {
         #[source]
         source: io::Error,
     },
+    /// A manifest that was good when the file was read.
+    #[error("route `{route}`: cannot use the manifest of its files")]
+    Manifest {
+        route: Box<str>,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// What is carried from one generation to the next.
@@ -80,6 +87,8 @@ pub(super) struct Assembly {
     places: HashMap<Box<str>, Places>,
     /// In the order of the configuration.
     limiters: Vec<Arc<Limiter>>,
+    /// One for each that is named, whichever routes and workers look into it.
+    manifests: Vec<Arc<Manifest>>,
     commons: Commons,
 }
 
@@ -181,6 +190,7 @@ pub(super) fn assemble(
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let places = places(&config, before);
     let limiters = limits::limiters(&config, before.map(|before| &*before.limiters));
+    let manifests = manifests(&config, before)?;
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
     let mut snapshots = Vec::with_capacity(crew.len());
@@ -194,6 +204,7 @@ pub(super) fn assemble(
             groups: &groups,
             places: &places,
             limiters: &limiters,
+            manifests: &manifests,
             metrics,
             number,
             commons,
@@ -213,6 +224,7 @@ pub(super) fn assemble(
         remotes,
         places,
         limiters,
+        manifests,
         commons: commons.clone(),
     };
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
@@ -298,6 +310,39 @@ fn places(config: &Config, before: Option<&Assembly>) -> HashMap<Box<str>, Place
     config.routes.iter().map(places).collect()
 }
 
+/// A manifest may be large: it is read once for all workers, and not anew while it is the same one.
+fn manifests(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Manifest>>, AssembleError> {
+    let mut manifests: Vec<Arc<Manifest>> = Vec::new();
+    for (route, settings) in sites(config) {
+        if settings.manifest.is_none() || manifest(settings, &manifests).is_some() {
+            continue;
+        }
+        let same = before.and_then(|before| manifest(settings, &before.manifests));
+        let open = |name: &str| {
+            let failed = |source| AssembleError::Manifest { route: route.clone(), source };
+            Manifest::open(&settings.root, name).map(Arc::new).map_err(failed)
+        };
+        let opened = || settings.manifest.as_ref().map(|manifest| open(&manifest.name)).transpose();
+        manifests.extend(same.map_or_else(opened, |same| Ok(Some(same)))?);
+    }
+    Ok(manifests)
+}
+
+/// What serves files, to clients or for an upstream, with the name of its route.
+fn sites(config: &Config) -> impl Iterator<Item = (&Box<str>, &SiteSettings)> {
+    let served = config.routes.iter().filter_map(|route| match &route.action {
+        Action::Files(settings) => Some((&route.name, settings)),
+        _ => None,
+    });
+    served.chain(config.internal.iter().map(|internal| (&internal.name, &internal.site)))
+}
+
+/// The one that `settings` name.
+fn manifest(settings: &SiteSettings, manifests: &[Arc<Manifest>]) -> Option<Arc<Manifest>> {
+    let wanted = settings.manifest.as_ref()?;
+    manifests.iter().find(|known| known.is(&settings.root, &wanted.name)).cloned()
+}
+
 type Acceptors = (Vec<(Box<str>, Acceptor)>, Vec<CertInfo>);
 
 fn acceptors(config: &Config, before: Option<&Assembly>) -> Result<Acceptors, AssembleError> {
@@ -332,6 +377,7 @@ struct Bench<'a> {
     groups: &'a [Arc<Group>],
     places: &'a HashMap<Box<str>, Places>,
     limiters: &'a [Arc<Limiter>],
+    manifests: &'a [Arc<Manifest>],
     metrics: &'a Metrics,
     number: usize,
     commons: &'a Commons,
@@ -348,12 +394,7 @@ impl Bench<'_> {
             |(_, carried)| Arc::clone(&carried.authority),
         );
         let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();
-        let served = self.config.routes.iter().filter_map(|route| match &route.action {
-            Action::Files(settings) => Some((&route.name, settings)),
-            _ => None,
-        });
-        let internal = self.config.internal.iter().map(|internal| (&internal.name, &internal.site));
-        for (route, settings) in served.chain(internal) {
+        for (route, settings) in self::sites(self.config) {
             if sites.iter().any(|(known, _)| known == settings) {
                 continue;
             }
@@ -361,7 +402,7 @@ impl Bench<'_> {
             let site = match same {
                 Some((_, site)) => Arc::clone(site),
                 None => Arc::new(
-                    Site::open(settings.clone())
+                    Site::open(settings.clone(), manifest(settings, self.manifests))
                         .map_err(|source| AssembleError::Root { route: route.clone(), source })?,
                 ),
             };

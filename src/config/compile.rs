@@ -13,6 +13,7 @@ mod demand;
 mod error_pages;
 mod fetch;
 mod fields;
+mod files;
 mod hosts;
 mod hsts;
 mod identity;

@@ -55,7 +55,7 @@ pub(super) async fn act(
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, &snapshot.limits)?;
             let mut response = match tunnel {
                 Some(tunnel) => Box::pin(tunnel.open(upstream, outgoing, &notes)).await?, // boxed: one request in very many
-                None => proxy(upstream, outgoing, &notes).await?,
+                None => Box::pin(proxy(upstream, outgoing, &notes)).await?, // boxed: files and refusals need no room for it
             };
             if handout::speaks(response.headers()) {
                 response = Box::pin(heed(response, internal, name)).await?; // boxed: few answers say anything to the gateway
@@ -70,7 +70,7 @@ pub(super) async fn act(
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
             let path = path.strip_prefix('/').unwrap_or(path);
             let (method, headers) = (&exchange.head.method, &exchange.head.headers);
-            match site.answer(method, path, headers).await {
+            match site.answer(exchange.begun, method, path, headers).await {
                 Err(FilesError::NotFound) if site.lists(path) => {
                     let asked = DirectoryRequest { method, path, shown: target.path(), query: target.query(), headers };
                     Ok(Box::pin(site.list(asked)).await?) // boxed: hardly any request

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -94,8 +94,9 @@ pub(super) struct Exchange {
     /// Whether it is a gRPC call.
     pub(super) grpc: bool,
     pub(super) notes: Notes,
-    /// When its head was there.
+    /// When its head was there, by either clock.
     pub(super) time: SystemTime,
+    pub(super) begun: Instant,
     /// How it asks for a tunnel, if it does; known with its target.
     pub(super) asked: Option<Asked>,
 }

@@ -77,7 +77,8 @@ where
         let body = body.into();
         let notes = Notes::new(self.connection.peer.ip().to_canonical());
         let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers); // the protocol knows no other version
-        let time = SystemTime::now();
+        let (time, begun) = (SystemTime::now(), Instant::now());
+        let logged = self.connection.worker.access.is_some();
         let open = Box::new(Open {
             _answering: self.connection.activity.begin(),
             connection: Arc::clone(&self.connection),
@@ -85,18 +86,18 @@ where
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,
-            user_agent: head.headers.get(USER_AGENT).cloned(),
+            user_agent: logged.then(|| head.headers.get(USER_AGENT).cloned()).flatten(),
             has_body: !body.is_end_stream(),
             call: grpc.then(Call::default),
             time,
-            begun: Instant::now(),
+            begun,
             status: client_closed_request().as_u16(),
             bytes_out: 0,
             tunnel: None,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
         let exchange =
-            Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, time, asked: None };
+            Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, time, begun, asked: None };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }

@@ -13,7 +13,7 @@ use super::server::MOST_BODY_BYTES;
 use super::{
     action, auth, compress, cors, error_pages, fields, hosts, internal, overlap, path, rate_limit, security, tunnel,
 };
-use crate::auth::RouteAuth;
+use crate::auth::{Access, RouteAuth};
 use crate::limit::LimitSettings;
 use crate::serve::ErrorPage;
 
@@ -91,7 +91,8 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let hosts = hosts::hosts(context, &raw.hosts);
     let methods = methods(context, &raw.methods);
     let auth = auth::auth(context, raw, &label, span, known);
-    let action = action::action(context, raw, &label, span, known);
+    let guarded = auth.as_ref().is_none_or(|auth| !matches!(auth.read, Access::Public));
+    let action = action::action(context, raw, &label, span, known, guarded);
     let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref(), known);
     let response_headers = fields::response_headers(context, &raw.response_headers);
     let tunnels = tunnel::tunnels(context, raw);
@@ -107,7 +108,8 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let spans = route_spans(raw, span, path_span);
     let auth = RouteAuth { forward, ..auth? };
     let path = path.as_str().into();
-    let action = action?;
+    let mut action = action?;
+    compress::of_files(&mut action, compress.as_ref(), &response_headers);
     let route = Route {
         name: name_of(raw),
         hosts,
@@ -135,7 +137,13 @@ pub(super) fn name_of(raw: &raw::Route) -> Box<str> {
 }
 
 pub(super) fn route_spans(raw: &raw::Route, span: Span, path: Span) -> RouteSpans {
-    RouteSpans { name: raw.name.span().unwrap_or(span), path, files_root: files_root(raw), publish: raw.publish.span() }
+    RouteSpans {
+        name: raw.name.span().unwrap_or(span),
+        path,
+        files_root: files_key(raw, |files| &files.root),
+        files_manifest: files_key(raw, |files| &files.manifest),
+        publish: raw.publish.span(),
+    }
 }
 
 /// How messages call a route, even one without a name.
@@ -146,9 +154,9 @@ pub(super) fn label(raw: &raw::Route) -> String {
     }
 }
 
-fn files_root(raw: &raw::Route) -> Option<Span> {
+fn files_key(raw: &raw::Route, key: impl Fn(&raw::Files) -> &Entry<String>) -> Option<Span> {
     match &raw.files {
-        Entry::Given(_, files) => files.root.span(),
+        Entry::Given(_, files) => key(files).span(),
         _ => None,
     }
 }
