@@ -50,6 +50,7 @@ mod pool;
 mod possession;
 mod proxy_protocol;
 mod queue;
+mod rate_limits;
 mod remote;
 mod retries;
 mod revocation;
