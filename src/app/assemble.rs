@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::drains::Known;
+use super::limits;
 use super::publish::documents;
 use crate::auth::{
     Authority, ClaimPath, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys,
@@ -20,9 +21,10 @@ use crate::fetch::FetchError;
 use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
-use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus};
+use crate::limit::Limiter;
+use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus, UpstreamStatus};
 use crate::route::{Router, Rule};
-use crate::serve::Places;
+use crate::serve::{Places, RouteLimits};
 use crate::shutdown::Tasks;
 use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot, Tunnels};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
@@ -86,6 +88,8 @@ pub(super) struct Assembly {
     remotes: Vec<Arc<RemoteKeys>>,
     /// The tunnels of each route, by its name.
     places: HashMap<Box<str>, Places>,
+    /// In the order of the configuration.
+    limiters: Vec<Arc<Limiter>>,
     /// One for each that is named, whichever routes and workers look into it.
     manifests: Vec<Arc<Manifest>>,
     commons: Commons,
@@ -179,6 +183,17 @@ impl Assembly {
         })
     }
 
+    /// The upstreams, in the order of the configuration.
+    pub(super) fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// How each upstream is, whenever it is called.
+    pub(super) fn upstreams(&self) -> impl Fn() -> Vec<UpstreamStatus> + Send + Sync + use<> {
+        let groups = self.groups.clone();
+        move || groups.iter().map(|group| group.status()).collect()
+    }
+
     /// The issuers, in the order of the configuration.
     pub(super) fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
@@ -199,6 +214,7 @@ pub(super) fn assemble(
     let groups = groups(&config, before)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let places = places(&config, before);
+    let limiters = limits::limiters(&config, before.map(|before| &*before.limiters));
     let manifests = manifests(&config, before)?;
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
@@ -212,6 +228,7 @@ pub(super) fn assemble(
             documents: &documents,
             groups: &groups,
             places: &places,
+            limiters: &limiters,
             manifests: &manifests,
             metrics,
             number,
@@ -231,6 +248,7 @@ pub(super) fn assemble(
         acceptors: kept,
         remotes,
         places,
+        limiters,
         manifests,
         commons: commons.clone(),
     };
@@ -300,10 +318,8 @@ fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>,
             return Ok(Arc::clone(same));
         }
         let group = Group::new(settings.clone()).map_err(failed)?;
-        Ok(Arc::new(match named() {
-            Some(before) => group.continuing(before),
-            None => group,
-        }))
+        let reloading = before.is_some();
+        Ok(Arc::new(if reloading { group.continuing(named().map(|group| &**group)) } else { group }))
     };
     config.upstreams.iter().map(group).collect()
 }
@@ -383,6 +399,7 @@ struct Bench<'a> {
     documents: &'a [Option<Document>],
     groups: &'a [Arc<Group>],
     places: &'a HashMap<Box<str>, Places>,
+    limiters: &'a [Arc<Limiter>],
     manifests: &'a [Arc<Manifest>],
     metrics: &'a Metrics,
     number: usize,
@@ -466,6 +483,7 @@ impl Bench<'_> {
             name: (*route.name).into(),
             policy: Policy::compile(&route.auth, self.issuers),
             action: self.action(route, document, carried, internal),
+            limits: self.limits(route),
             body_bytes: route.body_bytes,
             tunnels: Tunnels {
                 places: self.places.get(&route.name).cloned().unwrap_or_default(),
@@ -480,6 +498,10 @@ impl Bench<'_> {
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }
+    }
+
+    fn limits(&self, route: &Route) -> Option<RouteLimits> {
+        limits::of_route(self.config, route, self.limiters, |limit| self.metrics.limit(self.number, limit))
     }
 
     fn action(

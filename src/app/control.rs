@@ -26,7 +26,7 @@ use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
 use crate::config::{self, Config, Listener};
-use crate::listen::{ConnectionLimit, Inherited, bind_all};
+use crate::listen::{ConnectionLimit, Guard, Inherited, bind_all};
 use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
@@ -46,6 +46,7 @@ pub(super) struct Control {
     level: LevelHandle,
     access: Option<AccessLog>,
     assembly: Assembly,
+    guard: Guard,
     generation: u64,
     crew: Vec<Handle>,
     entrances: HashMap<Box<str>, Arc<Entrance>>,
@@ -75,7 +76,7 @@ impl Control {
         level: LevelHandle,
         mut inherited: Inherited,
     ) -> Result<Self, AppError> {
-        let board = Arc::new(Board::new(metrics.key_sets().clone()));
+        let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let drains = Arc::new(DrainDesk::default());
         let admin = serve_admin(&config, &metrics, &board, (&revocations, &drains))?;
@@ -93,6 +94,7 @@ impl Control {
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
         let limit = ConnectionLimit::new(assembly.config().limits.connections);
+        let guard = guard(assembly.config(), &metrics);
         let mut crew = Vec::new();
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
             let worker = Arc::new(Worker {
@@ -104,8 +106,8 @@ impl Control {
                 tasks: Tasks::new(),
             });
             let grace = assembly.config().server.drain;
-            let (limit, done) = (limit.clone(), done.clone());
-            crew.push(start(Post { number, worker, upstream_tasks, limit, grace, done })?);
+            let (limit, guard, done) = (limit.clone(), guard.clone(), done.clone());
+            crew.push(start(Post { number, worker, upstream_tasks, limit, guard, grace, done })?);
         }
         let mut control = Self {
             path: path.to_owned(),
@@ -113,6 +115,7 @@ impl Control {
             level,
             access,
             assembly,
+            guard,
             generation: 1,
             crew,
             entrances: HashMap::new(),
@@ -262,6 +265,7 @@ impl Control {
             self.revocations.apply(prepared, self.assembly.config().revocation.as_ref());
         }
         self.generation += 1;
+        self.guard.change(self.config().guard.clone());
         for (handle, snapshot) in self.crew.iter().zip(snapshots) {
             handle.worker.live.publish(snapshot);
         }
@@ -372,6 +376,8 @@ impl Control {
         self.metrics.published(self.generation, SystemTime::now());
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
         self.upkeep.keep_fresh(self.assembly.remotes());
+        self.upkeep.probe(self.assembly.groups());
+        self.metrics.upstreams().answered_by(self.assembly.upstreams());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
         self.drains.know(self.assembly.endpoints());
@@ -384,6 +390,14 @@ impl Control {
             "configuration live"
         );
     }
+}
+
+/// Who judges what one client may take, and is asked by the metrics.
+fn guard(config: &Config, metrics: &Metrics) -> Guard {
+    let guard = Guard::new(config.guard.clone(), config.limits.connections);
+    let watched = guard.clone();
+    metrics.crowd().answered_by(move || (watched.clients(), watched.handshakes()));
+    guard
 }
 
 /// A listener's name and its sockets, one for each worker.

@@ -8,6 +8,7 @@ mod board;
 mod control;
 mod drains;
 mod hatch;
+mod limits;
 mod publish;
 mod quic;
 mod revocation;

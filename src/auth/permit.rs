@@ -94,14 +94,15 @@ impl Permit {
         self.granted()?.verified.subject.as_deref()
     }
 
-    /// What the token says at a place, a number as it was written; nothing of what is no text, number or truth value.
-    pub fn claim(&self, path: &ClaimPath) -> Option<Cow<'_, str>> {
-        text_of(self.granted()?.verified.claims.at(path)?)
-    }
-
     /// The issuer of the token.
     pub fn issuer(&self) -> Option<&Issuer> {
         self.granted().map(Granted::issuer)
+    }
+
+    /// Who issued the token, and what its claim at `path` says, if that is a text, a number or a boolean.
+    pub fn claim(&self, path: &ClaimPath) -> Option<(&str, Cow<'_, str>)> {
+        let granted = self.granted()?;
+        Some((granted.issuer().name(), granted.verified.claims.at(path).and_then(text_of)?))
     }
 
     /// The moment from which the token would be refused, leeway included.

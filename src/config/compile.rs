@@ -15,6 +15,7 @@ mod error_pages;
 mod fetch;
 mod fields;
 mod files;
+mod health;
 mod hosts;
 mod hsts;
 mod identity;
@@ -30,6 +31,7 @@ mod path;
 mod place;
 mod preset;
 mod publish;
+mod rate_limit;
 mod remote;
 mod revocation;
 mod route;
@@ -68,7 +70,7 @@ pub(super) struct Compiled {
 pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Result<Compiled, Vec<Problem>> {
     let mut context = Context::new(file, sources);
     let server = server::server(&mut context, &raw.server);
-    let (limits, body_bytes) = server::limits(&mut context, &raw.limits);
+    let (limits, guard, body_bytes) = server::limits(&mut context, &raw.limits, &server.trusted_proxies);
     let log = server::log(&mut context, &raw.log);
     let admin = listen::admin(&mut context, &raw.admin);
     let (listeners, listener_spans) = listen::listeners(&mut context, &raw.listen, admin, server.development);
@@ -78,9 +80,12 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let (identity, identity_spans) = identity::identity(&mut context, &raw.identity).unzip();
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
+    let (rate_limits, rate_limit_spans) = named(&mut context, &raw.rate_limit, rate_limit::rate_limit);
     let known = route::Known {
         issuers: names(&raw.issuer),
         upstreams: names(&raw.upstream),
+        rate_limits: names(&raw.rate_limit),
+        limits: &rate_limits,
         identity: !raw.identity.is_absent(),
         body_bytes,
         error_pages: server.error_pages.clone(),
@@ -92,12 +97,14 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let config = Config {
         server,
         limits,
+        guard,
         listeners,
         admin: admin.map(|(address, _)| address),
         log,
         revocation,
         identity,
         issuers,
+        rate_limits,
         upstreams,
         routes,
         internal,
@@ -108,6 +115,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         admin: admin.map(|(_, span)| span),
         identity: identity_spans,
         issuers: issuer_spans,
+        rate_limits: rate_limit_spans,
         upstreams: upstream_spans,
         routes: route_spans,
         internal: internal_spans,

@@ -10,8 +10,11 @@
 mod book;
 mod cells;
 mod compression;
+mod crowd;
 mod family;
+mod health;
 mod kept;
+mod limits;
 mod meters;
 mod numbers;
 mod shards;
@@ -28,14 +31,20 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use super::crowd::Crowd;
 use super::key_sets::KeySets;
 use super::spools::Spools;
+use super::upstreams::Upstreams;
 use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use compression::{CODINGS, CompressionMeter};
 use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
+pub use crowd::OverBound;
+use crowd::{CLIENTS, CONNECTIONS_REFUSED, HANDSHAKES_UNDER_WAY};
 pub use family::{Family, Kind};
+pub use limits::LimitMeter;
+use limits::{LimitCells, RATE_LIMIT_DECISIONS};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
     RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
@@ -107,11 +116,6 @@ const UPSTREAM_ERRORS: Family = Family::counter(
     "portcullis_upstream_errors_total",
     "Failed exchanges with an endpoint, by the stage that failed.",
     &["upstream", "endpoint", "stage"],
-);
-const UPSTREAM_RETRIES: Family = Family::counter(
-    "portcullis_upstream_retries_total",
-    "Requests sent again after an endpoint failed.",
-    &["upstream", "endpoint"],
 );
 const UPSTREAM_CONNECTIONS_OPEN: Family = Family::gauge(
     "portcullis_upstream_connections_open",
@@ -233,6 +237,7 @@ pub const FAMILIES: &[&Family] = &[
     &TUNNELS_ENDED,
     &TUNNEL_BYTES,
     &AUTH_DECISIONS,
+    &RATE_LIMIT_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
     &INTROSPECTION_DURATION,
@@ -244,7 +249,11 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_CONNECTIONS_OPENED,
     &UPSTREAM_CONNECTION_REUSES,
     &UPSTREAM_ERRORS,
-    &UPSTREAM_RETRIES,
+    &health::RETRIES,
+    &health::RETRY_BUDGET_EXHAUSTED,
+    &health::ENDPOINT_ELIGIBLE,
+    &health::ENDPOINT_EJECTIONS,
+    &health::PROBE_RESULTS,
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,
     &UPSTREAM_WAITING,
@@ -256,6 +265,9 @@ pub const FAMILIES: &[&Family] = &[
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
+    &CONNECTIONS_REFUSED,
+    &CLIENTS,
+    &HANDSHAKES_UNDER_WAY,
     &ACCEPT_ERRORS,
     &QUIC_ATTEMPTS,
     &PROXY_HEADERS,
@@ -308,6 +320,11 @@ impl Metrics {
         AuthMeter::new(self.ledger.auth.shard(worker, route.into(), || AuthCells::new(reasons)))
     }
 
+    /// The shard of one worker for the decisions of one rate limit.
+    pub fn limit(&self, worker: usize, limit: &str) -> LimitMeter {
+        LimitMeter::new(self.ledger.limits.shard(worker, limit.into(), LimitCells::default))
+    }
+
     /// The shard of one worker for one endpoint of an upstream.
     pub fn endpoint(&self, worker: usize, upstream: &str, endpoint: &str) -> EndpointMeter {
         let key = (upstream.into(), endpoint.into());
@@ -350,6 +367,16 @@ impl Metrics {
     /// Whom to ask about fetched key sets.
     pub fn key_sets(&self) -> &KeySets {
         &self.ledger.key_sets
+    }
+
+    /// Whom to ask about upstreams' health.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.ledger.upstreams
+    }
+
+    /// Whom to ask about clients that are here now.
+    pub fn crowd(&self) -> &Crowd {
+        &self.ledger.crowd
     }
 
     /// Whom to ask about spooled request bodies.
@@ -409,6 +436,7 @@ struct Ledger {
     vocabulary: Vocabulary,
     routes: Book<Box<str>, RouteCells>,
     auth: Book<Box<str>, AuthCells>,
+    limits: Book<Box<str>, LimitCells>,
     endpoints: Book<(Box<str>, Box<str>), EndpointCells>,
     listeners: Book<Box<str>, ListenerCells>,
     introspections: Book<Box<str>, IntrospectionCells>,
@@ -425,6 +453,8 @@ struct Ledger {
     revocation_changes: Count,
     key_sets: KeySets,
     spools: Spools,
+    upstreams: Upstreams,
+    crowd: Crowd,
 }
 
 impl Ledger {
@@ -433,6 +463,7 @@ impl Ledger {
             vocabulary,
             routes: Book::default(),
             auth: Book::default(),
+            limits: Book::default(),
             endpoints: Book::default(),
             listeners: Book::default(),
             introspections: Book::default(),
@@ -448,6 +479,8 @@ impl Ledger {
             revocation_changes: Count::default(),
             key_sets: KeySets::default(),
             spools: Spools::default(),
+            upstreams: Upstreams::default(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -455,6 +488,7 @@ impl Ledger {
         let mut sheet = Sheet::default();
         self.routes.each(|route, cells| shards::route(&mut sheet, route, cells));
         self.auth.each(|route, cells| shards::auth(&mut sheet, route, cells));
+        self.limits.each(|limit, cells| limits::read(&mut sheet, limit, cells));
         self.endpoints.each(|(upstream, endpoint), cells| shards::endpoint(&mut sheet, upstream, endpoint, cells));
         self.listeners.each(|listener, cells| shards::listener(&mut sheet, listener, cells));
         self.introspections.each(|issuer, cells| shards::introspections(&mut sheet, issuer, cells));
@@ -480,7 +514,9 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
+        crowd::read_crowd(sheet, &self.crowd);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
+        self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));

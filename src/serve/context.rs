@@ -14,6 +14,7 @@ use super::compress::Wanted;
 use super::failure::Failure;
 use super::ids::RequestIds;
 use super::passage::Begun;
+use super::throttle::Left;
 use super::unread::Unread;
 use super::upgrade::Opened;
 use super::{ErrorPage, Limits};
@@ -253,10 +254,15 @@ pub(super) struct Story {
     /// The request's body, once somebody reads it.
     pub(super) body: Option<BodyWatch>,
     pub(super) auth: Option<Duration>,
+    pub(super) queue: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
     /// `ok`, or the label of what went wrong.
     pub(super) outcome: &'static str,
+    /// The rate limit that refused the request, or would have refused it.
+    pub(super) limit: Option<Arc<str>>,
+    /// What is left of the rate limits that it was counted by, on a route that tells.
+    pub(super) left: Option<Left>,
     /// What the exchange becomes when it is answered.
     pub(super) tunnel: Option<Box<Opened>>,
 }
@@ -280,9 +286,12 @@ impl Notes {
             endpoint: None,
             body: None,
             auth: None,
+            queue: None,
             connect: None,
             first_byte: None,
             outcome: "ok",
+            limit: None,
+            left: None,
             tunnel: None,
         })))
     }

@@ -3,6 +3,7 @@
 //! The request path is `dispatch`; the order of layers around it and its reasons are in `connection`. Owns HTTP towards the
 //! client. Refuses to know how a snapshot is made.
 
+mod account;
 mod act;
 mod activity;
 mod calls;
@@ -33,6 +34,7 @@ mod redirect;
 mod respond;
 mod settings;
 mod streams;
+mod throttle;
 mod tunnel;
 mod unread;
 mod upgrade;
@@ -43,6 +45,7 @@ pub use http3::{serve_http3, transport};
 pub use ids::RequestIds;
 pub use places::Places;
 pub use settings::*;
+pub use throttle::{RouteLimit, RouteLimits};
 
 use crate::http::{TargetError, Violation};
 

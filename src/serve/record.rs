@@ -24,12 +24,12 @@ use super::failure::Failure;
 use super::lapse::Lapsed;
 use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
-use super::respond::{client_closed_request, close, finish, rescue};
+use super::respond::{client_closed_request, close, finish, rescue_in};
 use super::tunnel::Ended;
 use super::unread::Unread;
 use super::upgrade::Opened;
 use super::{grpc, pages, streams};
-use crate::auth::Issuer;
+use crate::auth::{Issuer, Style};
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
 use crate::http::{Body, BodyError, BodyWatch, ClientBody, Fate};
@@ -161,7 +161,8 @@ pub(super) struct Open {
 
 impl Open {
     fn rescue(&self, failure: &Failure) -> Response<Body> {
-        let mut rescued = rescue(failure);
+        let style = self.notes.write(|story| story.route.as_ref().map_or(Style::Problem, |route| route.policy.style()));
+        let mut rescued = rescue_in(style, failure);
         // Nobody is there to read the other, and the log shall say so.
         let call = self.call.is_some() && !matches!(failure, Failure::ClientGone);
         if call {
@@ -297,6 +298,7 @@ impl Drop for Open {
                 grpc: code.and_then(|code| GRPC_CODES.get(code)).copied(),
                 route: story.route.as_ref().map_or(NO_ROUTE, |route| &route.name),
                 outcome: story.outcome,
+                limit: story.limit.as_deref(),
                 issuer: story
                     .issuer
                     .as_deref()
@@ -308,6 +310,7 @@ impl Drop for Open {
                 bytes_out,
                 duration,
                 auth: story.auth,
+                queue: story.queue,
                 connect: story.connect,
                 first_byte: story.first_byte,
                 user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
@@ -391,6 +394,15 @@ impl RecordedBody {
     }
 }
 
+/// How many bytes a body gave, if it gave anything.
+fn given(polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) -> Option<usize> {
+    match polled {
+        Poll::Ready(Some(Ok(frame))) => Some(frame.data_ref().map_or(0, Bytes::len)),
+        Poll::Ready(_) => Some(0),
+        Poll::Pending => None,
+    }
+}
+
 impl http_body::Body for RecordedBody {
     type Data = Piece;
     type Error = BodyError;
@@ -398,11 +410,11 @@ impl http_body::Body for RecordedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         if let Some(counted) = self.counted.as_mut().filter(|counted| !counted.rest.is_empty()) {
             let rest = std::mem::take(&mut counted.rest);
-            streams::polled(true);
+            streams::polled(Some(rest.len()));
             return Poll::Ready(Some(Ok(Frame::data(self.piece(rest)))));
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        streams::polled(polled.is_ready());
+        streams::polled(given(&polled));
         let mut frame = ready!(polled);
         let trailers = self.open.as_mut().and_then(|open| open.outcome(frame.as_ref()));
         self.note(frame.as_ref());

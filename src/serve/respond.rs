@@ -13,7 +13,8 @@ use super::compress;
 use super::context::{Connection, Notes};
 use super::failure::Failure;
 use super::places::NoPlace;
-use crate::auth::{Denied, Kind, Style, drf_body};
+use super::throttle::{self, Excess};
+use crate::auth::{Denied, Kind, Style, drf_body, drf_throttled};
 use crate::files::FilesError;
 use crate::http::boundary::REQUEST_ID;
 use crate::http::websocket::{self, HandshakeError};
@@ -23,8 +24,12 @@ use crate::route::RouteError;
 use crate::snapshot::Route;
 use crate::upstream::UpstreamFailure;
 
+/// The body of DRF's `APIException` of status 503.
+const DRF_BUSY: &str = r#"{"detail":"Service temporarily unavailable, try again later."}"#;
 /// RFC 9457.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// The problem type of a request over a limit whose name is told.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// RFC 9449 section 8.2.
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -50,6 +55,7 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
     log(failure);
     match failure {
         Failure::Denied(denied) => return refuse(denied),
+        Failure::RateLimited(excess) => return push_back(excess),
         Failure::LoginNeeded { location, .. } => return log_in(location),
         _ => {}
     }
@@ -70,7 +76,7 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             let range = format!("bytes */{len}");
             headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("a number between ASCII"));
         }
-        Failure::Upstream(UpstreamFailure::QueueTimeout)
+        Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull)
         | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
         }
@@ -83,6 +89,17 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             headers.insert(SEC_WEBSOCKET_VERSION, websocket::VERSION);
         }
         _ => {}
+    }
+    response
+}
+
+/// The same in the words of Django REST framework, for a route whose clients expect them of a refusal.
+pub(super) fn rescue_in(style: Style, failure: &Failure) -> Response<Body> {
+    let mut response = rescue(failure);
+    let busy = matches!(failure, Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull));
+    if busy && style == Style::Drf {
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        *response.body_mut() = Body::full(DRF_BUSY);
     }
     response
 }
@@ -112,6 +129,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         | Failure::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, "not by this method"),
         Failure::Denied(denied) => (denied_status(denied.kind()), "not authorised"),
         Failure::LoginNeeded { .. } => (StatusCode::SEE_OTHER, "log in first"),
+        Failure::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "there were too many requests"),
         Failure::Files(FilesError::PreconditionFailed) | Failure::PreconditionFailed => {
             (StatusCode::PRECONDITION_FAILED, "a precondition failed")
         }
@@ -176,6 +194,7 @@ fn handshake_status(error: HandshakeError) -> (StatusCode, &'static str) {
 fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
     match failure {
         UpstreamFailure::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, "no connection to the upstream became free"),
+        UpstreamFailure::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "too many requests wait already"),
         UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
         UpstreamFailure::Tls(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached securely"),
         UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),
@@ -250,6 +269,25 @@ fn refuse(denied: &Denied) -> Response<Body> {
     if denied.kind() == Kind::Unavailable {
         response.headers_mut().insert(RETRY_AFTER, KEYS_RETRY_SECS);
     }
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// RFC 6585 section 4, in the problem type of draft-ietf-httpapi-ratelimit-headers-11 section 4.1 or as DRF words it.
+fn push_back(excess: &Excess) -> Response<Body> {
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let mut response = match (&excess.name, excess.style) {
+        (_, Style::Drf) => answer(status, JSON, drf_throttled(excess.secs)),
+        (None, Style::Problem) => problem(status, "there were too many requests"),
+        (Some(name), Style::Problem) => {
+            let body = format!(
+                "{{\"type\":\"{QUOTA_EXCEEDED}\",\"title\":\"Too Many Requests\",\"status\":429,\
+                 \"detail\":\"there were too many requests\",\"violated-policies\":[\"{name}\"]}}\n"
+            );
+            answer(status, PROBLEM, body)
+        }
+    };
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(excess.secs));
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     response
 }
@@ -346,6 +384,9 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             set_fields(headers, route);
             if let Some(cors) = &route.cors {
                 cors.show(headers, story.shown_to.as_ref());
+            }
+            if let Some(left) = &story.left {
+                throttle::tell(headers, route, left);
             }
         }
         if let Some(said) = said.filter(|_| story.outcome != "ok") {

@@ -14,19 +14,21 @@ use http::{HeaderMap, Request};
 use super::affinity::{Affinity, Seal, take_cookie};
 use super::balance::{Candidate, Dice, Field, WHOLE, hash};
 use super::endpoint::Endpoint;
+use super::health::Ward;
 use super::{Balance, OnBehalf, UpstreamSettings};
 
 /// All endpoints, in the order of the settings.
 #[derive(Debug)]
 pub(super) struct Members {
     all: Vec<Member>,
+    ward: Arc<Ward>,
     settings: Arc<UpstreamSettings>,
     dice: Dice,
 }
 
 #[derive(Debug)]
 struct Member {
-    endpoint: Arc<Endpoint>,
+    endpoint: Endpoint,
     weight: u64,
     priority: u8,
     /// What it has gained and not spent, where endpoints take turns.
@@ -50,31 +52,31 @@ pub(super) enum Wish {
 
 impl Members {
     /// `endpoints` are in the order of the settings, and there is one at least.
-    pub(super) fn new(endpoints: Vec<Arc<Endpoint>>, settings: Arc<UpstreamSettings>) -> Self {
-        let member = |(at, endpoint): (usize, Arc<Endpoint>)| {
+    pub(super) fn new(endpoints: Vec<Endpoint>, ward: Arc<Ward>, settings: Arc<UpstreamSettings>) -> Self {
+        let member = |(at, endpoint): (usize, Endpoint)| {
             let rank = settings.ranks.get(at).copied().unwrap_or_default();
             let seal = match &settings.balance {
-                Balance::Sticky(sticky) => Some(Seal::new(sticky, &endpoint.label)),
+                Balance::Sticky(sticky) => Some(Seal::new(sticky, endpoint.label())),
                 _ => None,
             };
             Member {
                 weight: u64::from(rank.weight) * WHOLE,
                 priority: rank.priority,
                 credit: AtomicI64::new(0),
-                identity: hash(endpoint.label.as_bytes()),
+                identity: hash(endpoint.label().as_bytes()),
                 seal,
                 endpoint,
             }
         };
         let all = endpoints.into_iter().enumerate().map(member).collect();
-        Self { all, dice: Dice::new(RandomState::new().hash_one(0)), settings }
+        Self { all, dice: Dice::new(RandomState::new().hash_one(0)), ward, settings }
     }
 
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.all.iter().map(|member| &member.endpoint)
     }
 
@@ -94,14 +96,19 @@ impl Members {
         }
     }
 
-    /// The position of an endpoint for a request, other than `not` if there is a choice. If none is eligible, all are: a server that is
-    /// said to be out of order may answer, one that is not asked does not.
+    /// The position of an endpoint for a request, other than `not` if there is a choice. When too few are eligible, standing counts for
+    /// nothing: a server that is said to be out of order may answer, one that is not asked does not. One that is drained is used only when
+    /// all are.
     pub(super) fn pick(&self, wish: Wish, not: Option<usize>) -> usize {
         if self.all.len() == 1 {
             return 0;
         }
-        let eligible = self.choose(wish, |at| Some(at) != not && self.all[at].is_eligible());
-        eligible.or_else(|| self.choose(wish, |at| Some(at) != not)).unwrap_or(0)
+        let heeded = self.ward.heeds_standing();
+        let drained = |at: usize| self.all[at].endpoint.presence().is_drained();
+        let usable = |at: usize| !drained(at) && (!heeded || self.all[at].endpoint.standing.eligible());
+        let other = self.choose(wish, |at| Some(at) != not && usable(at));
+        let any = other.or_else(|| self.choose(wish, usable));
+        any.or_else(|| self.choose(wish, |at| !drained(at))).or_else(|| self.choose(wish, |_| true)).unwrap_or(0)
     }
 
     /// The endpoint at a position.
@@ -142,11 +149,5 @@ impl Members {
         let is_new = given.is_some();
         headers.extend(given.map(|field| (SET_COOKIE, field)));
         is_new
-    }
-}
-
-impl Member {
-    fn is_eligible(&self) -> bool {
-        !self.endpoint.presence().is_drained()
     }
 }

@@ -13,11 +13,14 @@ mod connect;
 mod endpoint;
 mod failure;
 mod forward;
+mod health;
 mod interim;
 mod keepalive;
 mod members;
 mod multiplex;
 mod presence;
+mod queue;
+mod retry;
 mod settings;
 mod slot;
 mod stream;
@@ -26,6 +29,7 @@ mod upgrade;
 mod uwsgi;
 mod whoami;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,21 +38,26 @@ pub use affinity::Affinity;
 pub use balance_settings::{Balance, HashOn, Rank, SealSecret, StickySettings};
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
+pub use health::{EjectSettings, HealthSettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
 pub use presence::Presence;
+pub use retry::RetrySettings;
 pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
 pub use upgrade::{Switched, TunnelEnd, Upgrade};
 
 use crate::http::{RequestBody, Spool, SpoolError};
-use crate::observe::EndpointMeter;
+use crate::observe::{EndpointHealth, EndpointMeter, UpstreamStatus};
 use crate::shutdown::Tasks;
 use buffer::Buffers;
-use endpoint::{Endpoint, Shared};
+use endpoint::{Endpoint, Lanes, Shared};
+use health::{Ward, Watch, keep_probing};
 use members::Members;
+use queue::Queue;
+use retry::Retries;
 
-/// What the whole process shares about one upstream: permits, learned keep-alive. What belongs to one endpoint survives reloads that keep
-/// the endpoint and how it is connected to.
+/// What the whole process shares about one upstream: permits, learned keep-alive, endpoints' standing. What belongs to one endpoint survives
+/// reloads that keep the endpoint; its connections do where they keep how it is connected to.
 #[derive(Debug)]
 pub struct Group {
     settings: Arc<UpstreamSettings>,
@@ -60,6 +69,9 @@ pub struct Group {
     spool: Option<Spool>,
     /// There if responses are kept for slow clients.
     buffer: Option<Spool>,
+    ward: Arc<Ward>,
+    retries: Arc<Retries>,
+    queue: Arc<Queue>,
 }
 
 /// One upstream as one worker sees it, with that worker's own pools.
@@ -69,6 +81,7 @@ pub struct Upstream {
     members: Members,
     spool: Option<Spool>,
     buffers: Option<Arc<Buffers>>,
+    retries: Arc<Retries>,
 }
 
 impl Upstream {
@@ -82,9 +95,14 @@ impl Upstream {
         self.settings.kind
     }
 
+    /// Whether its endpoints are told when a request came.
+    pub fn says_request_start(&self) -> bool {
+        self.settings.request_start
+    }
+
     /// Whether all endpoints take many requests on one connection, so that one which lasts holds little.
     pub fn converses(&self) -> bool {
-        self.members.endpoints().all(|endpoint| endpoint.address.wire == Wire::Http2)
+        self.members.endpoints().all(|endpoint| endpoint.address().wire == Wire::Http2)
     }
 
     /// Takes as much of a request's body as must be there before a connection is leased: a client that sends slowly keeps itself waiting
@@ -114,33 +132,40 @@ impl Group {
     pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamTlsProblem> {
         let now = Instant::now();
         let fresh = |_: &Address| Shared::new(&settings, Arc::new(Presence::new(now)));
-        let shared = settings.endpoints.iter().map(fresh).collect();
+        let shared: Vec<Arc<Shared>> = settings.endpoints.iter().map(fresh).collect();
         let wants_tls = settings.endpoints.iter().any(|address| address.tls);
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
         let spool = settings.spools().then(|| Spool::new(settings.spool.clone()));
         let buffer = settings.buffer_responses.clone().map(Spool::new);
-        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer })
+        let queue = Queue::new(settings.queue);
+        let (ward, retries) = (Arc::new(ward(&settings, &shared)), Retries::new(None));
+        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer, ward, retries, queue })
     }
 
-    /// What is known and kept for the upstream that had this name before counts for this one. An endpoint that stays keeps its presence, and
-    /// its connections too if nothing changed about how they are made; one that is new warms up.
+    /// It comes by a reload. What is kept and known for the upstream that had this name before counts for this one. An endpoint that stays
+    /// keeps its presence and standing, and its connections too if nothing changed about how they are made; one that is new has to be well
+    /// before it is used, if it is probed, and warms up.
     #[must_use]
-    pub fn continuing(self, before: &Self) -> Self {
-        let continuing = |now: Option<Spool>, before: &Option<Spool>| match (now, before) {
+    pub fn continuing(self, before: Option<&Self>) -> Self {
+        let continuing = |now: Option<Spool>, before: Option<&Spool>| match (now, before) {
             (Some(now), Some(before)) => Some(now.continuing(before)),
             (now, _) => now,
         };
-        let spool = continuing(self.spool, &before.spool);
-        let buffer = continuing(self.buffer, &before.buffer);
-        let (now, alike) = (Instant::now(), self.settings.connects_like(&before.settings));
-        let shared = self.settings.endpoints.iter().map(|address| match before.shared_of(address) {
-            Some(same) if alike => Arc::clone(same),
-            Some(same) => Shared::new(&self.settings, Arc::clone(&same.presence)),
-            None => Shared::new(&self.settings, Arc::new(Presence::added(now))),
-        });
-        let shared = shared.collect();
-        let tls = if alike && before.tls.is_some() { before.tls.clone() } else { self.tls };
-        Self { spool, buffer, shared, tls, settings: self.settings }
+        let spool = continuing(self.spool, before.and_then(Self::spool));
+        let buffer = continuing(self.buffer, before.and_then(Self::buffer));
+        let (now, alike) = (Instant::now(), before.filter(|before| self.settings.connects_like(&before.settings)));
+        let shared =
+            self.settings.endpoints.iter().map(|address| match before.and_then(|before| before.shared_of(address)) {
+                Some(same) if alike.is_some() => Arc::clone(same),
+                Some(same) => Shared::new(&self.settings, Arc::clone(&same.presence)),
+                None if before.is_some() => Shared::new(&self.settings, Arc::new(Presence::added(now))),
+                None => Shared::new(&self.settings, Arc::new(Presence::new(now))),
+            });
+        let shared: Vec<Arc<Shared>> = shared.collect();
+        let tls = alike.and_then(|before| before.tls.clone()).or(self.tls);
+        let ward = ward(&self.settings, &shared).continuing(before.map(|before| &*before.ward));
+        let retries = Retries::new(before.map(|before| &*before.retries));
+        Self { settings: self.settings, queue: self.queue, shared, tls, spool, buffer, ward: Arc::new(ward), retries }
     }
 
     fn shared_of(&self, address: &Address) -> Option<&Arc<Shared>> {
@@ -151,6 +176,34 @@ impl Group {
     /// Its endpoints, and what is known of each whatever connections there are.
     pub fn presences(&self) -> impl Iterator<Item = (&Address, &Arc<Presence>)> {
         self.settings.endpoints.iter().zip(self.shared.iter().map(|shared| &shared.presence))
+    }
+
+    /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed; `tasks` runs what they need.
+    pub fn watch(&self, tasks: &Tasks) -> Vec<impl Future<Output = ()> + Send + use<>> {
+        self.ward.settle();
+        let probed = self.ward.addresses().enumerate().filter(|_| self.settings.health.probe.is_some());
+        let keep = |(at, address): (usize, &Address)| {
+            let tls = self.tls.clone().filter(|_| address.tls);
+            keep_probing(Arc::clone(&self.ward), at, address.clone(), tls, self.settings.announce, tasks.clone())
+        };
+        probed.map(keep).collect()
+    }
+
+    /// How its endpoints are, and what was tried again.
+    pub fn status(&self) -> UpstreamStatus {
+        let endpoint = |(address, standing): (&Address, &Arc<Standing>)| EndpointHealth {
+            endpoint: address.to_string().into(),
+            standing: standing.word(),
+            eligible: standing.eligible(),
+            ejections: standing.ejections(),
+            probes: self.settings.health.probe.as_ref().map(|_| standing.probes()),
+        };
+        UpstreamStatus {
+            upstream: self.settings.name.clone(),
+            endpoints: self.ward.addresses().zip(self.ward.standings()).map(endpoint).collect(),
+            retries: self.retries.counts(),
+            retries_refused: self.retries.exhausted(),
+        }
     }
 
     /// Where requests' bodies are kept until they are whole, if any are.
@@ -176,19 +229,33 @@ impl Group {
         meter: impl Fn(&Address) -> EndpointMeter,
         before: Option<&Upstream>,
     ) -> Upstream {
-        let endpoint = |(address, shared): (&Address, &Arc<Shared>)| {
+        let endpoints = self.settings.endpoints.iter().zip(&self.shared).enumerate();
+        let endpoint = |(at, (address, shared)): (usize, (&Address, &Arc<Shared>))| {
             let known = before.and_then(|before| before.members.endpoints().find(|endpoint| endpoint.is_of(shared)));
-            known.cloned().unwrap_or_else(|| {
+            let make = || {
                 let tls = self.tls.clone().filter(|_| address.tls);
-                Arc::new(Endpoint::new(address.clone(), tls, Arc::clone(shared), meter(address), tasks.clone()))
-            })
+                Lanes::new(address.clone(), tls, Arc::clone(shared), meter(address), tasks.clone())
+            };
+            let lanes = known.map_or_else(make, Endpoint::lanes);
+            let watch = Watch::new(&self.ward, at);
+            let endpoint = Endpoint::new(lanes, Arc::clone(&self.queue), Arc::clone(self.ward.standing(at)), watch);
+            self.retries.watch(endpoint.active());
+            endpoint
         };
-        let endpoints = self.settings.endpoints.iter().zip(&self.shared).map(endpoint).collect();
+        let endpoints = endpoints.map(endpoint).collect();
         Upstream {
             settings: Arc::clone(&self.settings),
-            members: Members::new(endpoints, Arc::clone(&self.settings)),
+            members: Members::new(endpoints, Arc::clone(&self.ward), Arc::clone(&self.settings)),
             spool: self.spool.clone(),
             buffers: self.buffer.clone().map(|spool| Arc::new(Buffers::new(spool, tasks.clone()))),
+            retries: Arc::clone(&self.retries),
         }
     }
+}
+
+/// The standing of each endpoint of an upstream that nothing is known of.
+fn ward(settings: &UpstreamSettings, shared: &[Arc<Shared>]) -> Ward {
+    let presences = shared.iter().map(|shared| Arc::clone(&shared.presence));
+    let endpoints = settings.endpoints.iter().cloned().zip(presences);
+    Ward::new(&settings.name, settings.health.clone(), endpoints)
 }

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::connect::Connection;
 use super::endpoint::{Carrier, Endpoint, Leased, Ready};
 use super::forward::patiently;
+use super::retry::Reason;
 use super::stream::Stream;
 use super::{Failed, Forwarded, OnBehalf, Upstream, UpstreamFailure, Wire};
 use crate::http::RequestBody;
@@ -32,7 +33,7 @@ pub enum Upgrade {
     /// The endpoint switched: the head of its 101, still with the fields of the connection, and the tunnel.
     Switched(Box<Switched>),
     /// It answered as it would any request.
-    Answered(Forwarded),
+    Answered(Box<Forwarded>),
 }
 
 /// A tunnel to an endpoint that agreed.
@@ -69,14 +70,16 @@ impl Switched {
         if let Some(stage) = failure.stage() {
             self.stream.leased.failed(stage);
         }
-        Failed { failure, endpoint: self.endpoint }
+        Failed { failure, endpoint: self.endpoint, queued: Duration::ZERO }
     }
 }
 
 impl Upstream {
     /// Whether its endpoints can be asked for tunnels: uwsgi has none, HTTP/2 has others, and the gateway itself does not answer so.
     pub fn takes_tunnels(&self) -> bool {
-        self.members.endpoints().all(|endpoint| endpoint.address.wire == Wire::Http1 && !endpoint.address.is_builtin())
+        self.members
+            .endpoints()
+            .all(|endpoint| endpoint.address().wire == Wire::Http1 && !endpoint.address().is_builtin())
     }
 
     /// Sends `request`, which asks for an upgrade and has no body, and waits for the answer's head.
@@ -90,11 +93,13 @@ impl Upstream {
         let mut dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         if let Err(failure) = &dialled
             && self.members.len() > 1
+            && self.settings.retry.may_try_elsewhere()
         {
             if let Some(stage) = failure.stage() {
-                endpoint.meter.failed(stage);
+                endpoint.meter().failed(stage);
             }
-            endpoint.meter.retried();
+            endpoint.failed(failure, true);
+            self.retries.count(Reason::Connect);
             at = self.members.pick(wish, Some(at));
             endpoint = self.members.at(at);
             dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
@@ -112,10 +117,11 @@ impl Upstream {
             asked
         });
         asked.map_err(|failure| {
+            endpoint.failed(&failure, true);
             if let Some(stage) = failure.stage() {
-                endpoint.meter.failed(stage);
+                endpoint.meter().failed(stage);
             }
-            Failed { failure, endpoint: Arc::clone(&endpoint.label) }
+            Failed { failure, endpoint: Arc::clone(endpoint.label()), queued: Duration::ZERO }
         })
     }
 
@@ -139,10 +145,11 @@ impl Upstream {
                 UpstreamFailure::Closed(Some(error))
             }
         })?;
-        let label = Arc::clone(&endpoint.label);
+        let label = Arc::clone(endpoint.label());
+        endpoint.answered(response.status().as_u16());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched =
-                timeout(self.settings.response_timeout, switch(response, leased, endpoint.meter.kept())).await;
+                timeout(self.settings.response_timeout, switch(response, leased, endpoint.meter().kept())).await;
             let (head, stream) = switched.map_err(|_| UpstreamFailure::ResponseTimeout)??;
             let (connect, first_byte) = Default::default();
             return Ok(Upgrade::Switched(Box::new(Switched {
@@ -154,10 +161,18 @@ impl Upstream {
                 binds: false,
             })));
         }
-        let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, leased };
-        let response = self.accept(response, ready, endpoint.address.wire, &watch, behalf.trailers)?;
+        let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, queued: Duration::ZERO, leased };
+        let response = self.accept(response, ready, endpoint.address().wire, &watch, behalf.trailers)?;
         let (connect, first_byte) = Default::default();
-        Ok(Upgrade::Answered(Forwarded { response, endpoint: label, connect, first_byte, binds: false }))
+        let queued = Duration::ZERO; // it takes none of the pool's connections
+        Ok(Upgrade::Answered(Box::new(Forwarded {
+            response,
+            endpoint: label,
+            queued,
+            connect,
+            first_byte,
+            binds: false,
+        })))
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::shapes::Endpoint;
 use super::super::spans::UpstreamSpans;
 use super::balance;
 use super::context::Context;
+use super::health::{health, retry};
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
@@ -23,6 +24,7 @@ const KINDS: [(&str, Kind); 5] = [
 ];
 const MAX_STREAMS: usize = 100;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+const QUEUE: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
@@ -61,9 +63,13 @@ pub(super) fn upstream(
         connect_timeout: context.seconds(connect, "connect_timeout_secs", 0.001..=3600.0, CONNECT_TIMEOUT),
         response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
+        queue: context.number(&raw.queue, "queue", " requests", 1..=1_000_000, QUEUE),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
         max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
         announce: announce(context, raw, &endpoints),
+        health: health(context, raw, &endpoints),
+        retry: retry(context, raw),
+        request_start: context.flag(&raw.request_start, false),
         endpoints,
         ranks,
         balance: balance::balance(context, &raw.balance),

@@ -41,6 +41,8 @@ pub struct Record<'a> {
     pub route: &'a str,
     /// `ok`, or the label of the failure.
     pub outcome: &'a str,
+    /// The rate limit that refused the request, or would have refused it.
+    pub limit: Option<&'a str>,
     /// The issuer that verified the token.
     pub issuer: Option<&'a str>,
     /// The subject of the token.
@@ -57,6 +59,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// Spent on authorization.
     pub auth: Option<Duration>,
+    /// Of the next, for how long others had all connections.
+    pub queue: Option<Duration>,
     /// Spent on waiting for a slot and on connecting to the endpoint.
     pub connect: Option<Duration>,
     /// From the connection being ready to the response's head.

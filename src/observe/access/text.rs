@@ -22,6 +22,7 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>, colour: 
     if record.outcome != "ok" {
         paint.wrap(out, status_colour(record.status), |out| pair(out, "outcome", record.outcome.as_bytes()));
     }
+    known(out, "limit", record.limit.map(str::as_bytes));
     write!(out, " client={}", record.client).expect("a Vec takes every write");
     known(out, "issuer", record.issuer.map(str::as_bytes));
     known(out, "subject", record.logged_subject());
@@ -31,7 +32,9 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>, colour: 
         name(out, key);
         push_number(out, bytes);
     }
-    for (key, duration) in [("auth", record.auth), ("connect", record.connect), ("first_byte", record.first_byte)] {
+    for (key, duration) in
+        [("auth", record.auth), ("queue", record.queue), ("connect", record.connect), ("first_byte", record.first_byte)]
+    {
         if let Some(duration) = duration {
             name(out, key);
             push_millis(out, duration);

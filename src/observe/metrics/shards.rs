@@ -8,10 +8,9 @@ use super::{
     ACCEPT_ERRORS, AUTH_DECISIONS, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, GRPC_CALLS, INTROSPECTION_DURATION,
     INTROSPECTIONS, MALFORMED_REQUESTS, PANICS, PROXY_HEADERS, QUIC_ATTEMPTS, REQUEST_BODY_BYTES, REQUEST_DURATION,
     REQUESTS, REQUESTS_IN_FLIGHT, RESPONSE_BODY_BYTES, TLS_HANDSHAKES, TOKEN_CACHE_LOOKUPS, UPSTREAM_CONNECTION_REUSES,
-    UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_OPENED, UPSTREAM_ERRORS, UPSTREAM_LEASES, UPSTREAM_RETRIES,
-    UPSTREAM_WAITING,
+    UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_OPENED, UPSTREAM_ERRORS, UPSTREAM_LEASES, UPSTREAM_WAITING,
 };
-use super::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure, compression, tunnels};
+use super::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure, compression, crowd, tunnels};
 
 pub(super) fn route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
     for (method, status, requests) in RouteCells::requests(shards) {
@@ -44,7 +43,6 @@ pub(super) fn endpoint(sheet: &mut Sheet, upstream: &str, endpoint: &str, shards
     let count = |pick: fn(&EndpointCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
     sheet.put(&UPSTREAM_CONNECTIONS_OPENED, &labels, count(|shard| &shard.opened));
     sheet.put(&UPSTREAM_CONNECTION_REUSES, &labels, count(|shard| &shard.reused));
-    sheet.put(&UPSTREAM_RETRIES, &labels, count(|shard| &shard.retries));
     for failure in UpstreamFailure::ALL {
         let failed = shards.iter().map(|shard| shard.failures[failure as usize].value()).sum::<u64>();
         sheet.put(&UPSTREAM_ERRORS, &[upstream, endpoint, failure.label()], failed);
@@ -58,6 +56,7 @@ pub(super) fn listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCel
     sheet.put(&CONNECTIONS_ACCEPTED, &[listener], shards.iter().map(|shard| shard.accepted.value()).sum::<u64>());
     sheet.put(&CONNECTIONS_OPEN, &[listener], shards.iter().map(|shard| shard.open.value()).sum::<i64>());
     sheet.put(&ACCEPT_ERRORS, &[listener], shards.iter().map(|shard| shard.errors.value()).sum::<u64>());
+    crowd::read(sheet, listener, shards);
     for handshake in Handshake::ALL {
         let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
         let (version, result) = handshake.labels();

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
 use super::super::spools::{KeptBodies, SpoolStatus};
+use super::super::upstreams::{EndpointHealth, UpstreamStatus};
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -32,6 +33,21 @@ fn exercised() -> Arc<Metrics> {
         let responses = Some(KeptBodies { disk_bytes: 5, bodies: 2, written_bytes: 9 });
         vec![SpoolStatus { upstream: "web".into(), requests, responses }]
     });
+    metrics.upstreams().answered_by(|| {
+        let health = EndpointHealth {
+            endpoint: "127.0.0.1:8000".into(),
+            standing: "ejected",
+            eligible: false,
+            ejections: vec![("consecutive", 2)],
+            probes: Some(vec![("ok", 9), ("timeout", 1)]),
+        };
+        vec![UpstreamStatus {
+            upstream: "web".into(),
+            endpoints: vec![health],
+            retries: vec![("connect", 4)],
+            retries_refused: 1,
+        }]
+    });
     let route = metrics.route(0, "api");
     drop(route.begin());
     route.finish(&Method::GET, 200, Duration::from_millis(3), 1, 2);
@@ -39,6 +55,7 @@ fn exercised() -> Arc<Metrics> {
     route.tunnel().ended(TunnelCause::Closed);
     route.compressed("br").moved(100, 20);
     metrics.auth(0, "api").permitted();
+    metrics.limit(0, "login").passed();
     metrics.endpoint(0, "web", "127.0.0.1:8000").reused();
     metrics.listener(0, "https").handshake(Handshake::Done(TlsVersion::Tls13));
     metrics.worker(0).panicked();
@@ -282,5 +299,18 @@ fn fetched_key_sets_are_asked_when_somebody_looks() {
         r#"portcullis_jwks_fetches_total{issuer="corp",outcome="ok"} 3"#,
     ] {
         assert!(scrape.lines().any(|found| found == line), "{line} in {scrape}");
+    }
+}
+
+#[test]
+fn the_decisions_of_a_limit_are_added_up_over_the_workers() {
+    let metrics = exercised();
+    metrics.limit(1, "login").passed();
+    metrics.limit(1, "login").refused();
+    metrics.limit(2, "login").would_refuse();
+    let scrape = metrics.encode();
+    for (decision, count) in [("passed", 2), ("refused", 1), ("would_refuse", 1)] {
+        let line = format!("portcullis_rate_limit_decisions_total{{limit=\"login\",decision=\"{decision}\"}} {count}");
+        assert!(has(&scrape, &line), "{scrape}");
     }
 }
