@@ -208,6 +208,11 @@ impl Gateway {
         pages * 4096
     }
 
+    /// File descriptors the process has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// Waits until the process has ended.
     pub async fn exit(&mut self) -> ExitStatus {
         let child = std::cell::RefCell::new(&mut self.child);
