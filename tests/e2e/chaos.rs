@@ -83,7 +83,7 @@ async fn client(way: Way, seed: u64, number: u64, until: Instant, tally: Arc<Tal
         let (refused, post, leaves) = (dice.below(24) == 0, dice.below(3) == 0, dice.below(16) == 0);
         let mut client = match kept.take() {
             Some(client) if dice.below(4) > 0 => client,
-            _ => way.connect(number % 2 == 0).await,
+            _ => way.connect(number.is_multiple_of(2)).await,
         };
         let path = if refused { format!("/gone/{id}") } else { format!("/{id}") };
         let mut request = get(&path).into_bytes();

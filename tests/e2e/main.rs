@@ -54,6 +54,7 @@ mod static_files;
 mod streams;
 mod tunnel;
 mod tunnel_end;
+mod upgrade;
 mod upstream;
 mod uwsgi;
 mod wires;

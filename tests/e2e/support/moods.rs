@@ -143,7 +143,7 @@ async fn serve(stream: TcpStream, seed: u64, mut dice: Dice) {
     let mut wire = Wire::new(TcpStream::from_std(stream).unwrap(), None);
     let patient = dice.below(2) == 0;
     loop {
-        let idle = if patient { Duration::from_secs(60) } else { dice.millis(1..60) };
+        let idle = if patient { Duration::from_mins(1) } else { dice.millis(1..60) };
         let Ok(Ok(Some(mut request))) = timeout(idle, wire.head()).await else { return };
         let Ok(number) = request.target().trim_start_matches('/').parse() else { return };
         let mood = Mood::of(seed, number);
