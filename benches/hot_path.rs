@@ -226,6 +226,7 @@ fn record() -> Record<'static> {
         bytes_out: 1742,
         duration: Duration::from_micros(1234),
         auth: Some(Duration::from_nanos(900)),
+        queue: None,
         connect: Some(Duration::from_micros(3)),
         first_byte: Some(Duration::from_micros(1100)),
         user_agent: Some(USER_AGENT.as_bytes()),

@@ -44,6 +44,13 @@ impl Sources for World {
         if path.ends_with("missing") { Err(io::Error::from_raw_os_error(2)) } else { Ok(!path.ends_with("a-file")) }
     }
 
+    fn manifest(&self, _root: &Path, name: &str) -> io::Result<()> {
+        match name {
+            "missing.json" => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such file")),
+            _ => Ok(()),
+        }
+    }
+
     fn takes_files(&self, directory: &Path) -> io::Result<()> {
         if directory.ends_with("read-only") { Err(io::Error::from_raw_os_error(30)) } else { Ok(()) }
     }
@@ -307,6 +314,27 @@ fn the_simplejwt_preset_is_what_simplejwt_issues() {
     assert_eq!(changed.required_claims, ["jti".into()]);
     assert_eq!(changed.leeway_secs, 5);
     assert_eq!(issuer("require = { token_type = \"sliding\" }\n").require.len(), 2);
+}
+
+#[test]
+fn hashed_names_are_kept_for_ever_and_by_no_shared_cache_where_a_token_is_asked_for() {
+    let said = |auth: &str, keys: &str| {
+        let text = format!(
+            "[listen.http]\naddress = \"127.0.0.1:0\"\n[issuer.a]\naudiences = [\"x\"]\n\
+             secret = {{ env = \"DJANGO_SECRET_KEY\" }}\n[[route]]\nname = \"r\"\npath = \"/\"\nauth = {auth}\n\
+             files = {{ root = \"static\", manifest = \"m.json\"{keys} }}\n"
+        );
+        let config = load(&text).unwrap_or_else(|problems| panic!("{problems}")).config;
+        let config::Action::Files(site) = &config.routes[0].action else { panic!("files") };
+        let values = [&site.manifest.as_ref().unwrap().cache_control, site.cache_control.as_ref().unwrap()];
+        values.map(|value| value.to_str().unwrap().to_owned())
+    };
+    let (for_ever, guarded) = ("public, max-age=315360000, immutable", "private, max-age=315360000, immutable");
+    assert_eq!(said("\"public\"", ""), [for_ever, "max-age=60, public"]);
+    assert_eq!(said("{ issuer = \"a\" }", ""), [guarded, "max-age=60, private"]);
+    assert_eq!(said("{ issuer = \"a\", optional = true }", ""), [guarded, "max-age=60, private"]);
+    assert_eq!(said("{ read = \"public\", write = { issuer = \"a\" } }", ""), [for_ever, "max-age=60, public"]);
+    assert_eq!(said("\"public\"", ", cache_control = \"no-cache\""), [for_ever, "no-cache"]);
 }
 
 #[test]

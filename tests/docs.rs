@@ -186,6 +186,10 @@ impl Sources for World {
         Ok(true)
     }
 
+    fn manifest(&self, _root: &Path, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn takes_files(&self, _directory: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -14,10 +14,10 @@ use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
 use crate::fetch::FetchError;
-use crate::files::{InternalRoot, InternalRoots, Site, SiteSettings, absolute};
+use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
-use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus};
+use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus, UpstreamStatus};
 use crate::route::{Router, Rule};
 use crate::serve::Places;
 use crate::shutdown::Tasks;
@@ -62,6 +62,13 @@ pub(super) enum AssembleError {
         #[source]
         source: io::Error,
     },
+    /// A manifest that was good when the file was read.
+    #[error("route `{route}`: cannot use the manifest of its files")]
+    Manifest {
+        route: Box<str>,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// What is carried from one generation to the next.
@@ -76,6 +83,8 @@ pub(super) struct Assembly {
     remotes: Vec<Arc<RemoteKeys>>,
     /// The tunnels of each route, by its name.
     places: HashMap<Box<str>, Places>,
+    /// One for each that is named, whichever routes and workers look into it.
+    manifests: Vec<Arc<Manifest>>,
     commons: Commons,
 }
 
@@ -156,6 +165,17 @@ impl Assembly {
         }
     }
 
+    /// The upstreams, in the order of the configuration.
+    pub(super) fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// How each upstream is, whenever it is called.
+    pub(super) fn upstreams(&self) -> impl Fn() -> Vec<UpstreamStatus> + Send + Sync + use<> {
+        let groups = self.groups.clone();
+        move || groups.iter().map(|group| group.status()).collect()
+    }
+
     /// The issuers, in the order of the configuration.
     pub(super) fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
@@ -176,6 +196,7 @@ pub(super) fn assemble(
     let groups = groups(&config, before)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let places = places(&config, before);
+    let manifests = manifests(&config, before)?;
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
     let mut snapshots = Vec::with_capacity(crew.len());
@@ -188,6 +209,7 @@ pub(super) fn assemble(
             documents: &documents,
             groups: &groups,
             places: &places,
+            manifests: &manifests,
             metrics,
             number,
             commons,
@@ -198,8 +220,17 @@ pub(super) fn assemble(
         carried.push(worker);
     }
     let kept = acceptors.iter().map(|(name, acceptor)| (name.clone(), acceptor.clone())).collect();
-    let assembly =
-        Assembly { config, issuers, groups, crew: carried, acceptors: kept, remotes, places, commons: commons.clone() };
+    let assembly = Assembly {
+        config,
+        issuers,
+        groups,
+        crew: carried,
+        acceptors: kept,
+        remotes,
+        places,
+        manifests,
+        commons: commons.clone(),
+    };
     Ok(Assembled { assembly, snapshots, acceptors, certificates })
 }
 
@@ -266,10 +297,8 @@ fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>,
             return Ok(Arc::clone(same));
         }
         let group = Group::new(settings.clone()).map_err(failed)?;
-        Ok(Arc::new(match named() {
-            Some(before) => group.continuing(before),
-            None => group,
-        }))
+        let reloading = before.is_some();
+        Ok(Arc::new(if reloading { group.continuing(named().map(|group| &**group)) } else { group }))
     };
     config.upstreams.iter().map(group).collect()
 }
@@ -281,6 +310,39 @@ fn places(config: &Config, before: Option<&Assembly>) -> HashMap<Box<str>, Place
         (route.name.clone(), known.cloned().unwrap_or_default().at_most(route.tunnels.most))
     };
     config.routes.iter().map(places).collect()
+}
+
+/// A manifest may be large: it is read once for all workers, and not anew while it is the same one.
+fn manifests(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Manifest>>, AssembleError> {
+    let mut manifests: Vec<Arc<Manifest>> = Vec::new();
+    for (route, settings) in sites(config) {
+        if settings.manifest.is_none() || manifest(settings, &manifests).is_some() {
+            continue;
+        }
+        let same = before.and_then(|before| manifest(settings, &before.manifests));
+        let open = |name: &str| {
+            let failed = |source| AssembleError::Manifest { route: route.clone(), source };
+            Manifest::open(&settings.root, name).map(Arc::new).map_err(failed)
+        };
+        let opened = || settings.manifest.as_ref().map(|manifest| open(&manifest.name)).transpose();
+        manifests.extend(same.map_or_else(opened, |same| Ok(Some(same)))?);
+    }
+    Ok(manifests)
+}
+
+/// What serves files, to clients or for an upstream, with the name of its route.
+fn sites(config: &Config) -> impl Iterator<Item = (&Box<str>, &SiteSettings)> {
+    let served = config.routes.iter().filter_map(|route| match &route.action {
+        Action::Files(settings) => Some((&route.name, settings)),
+        _ => None,
+    });
+    served.chain(config.internal.iter().map(|internal| (&internal.name, &internal.site)))
+}
+
+/// The one that `settings` name.
+fn manifest(settings: &SiteSettings, manifests: &[Arc<Manifest>]) -> Option<Arc<Manifest>> {
+    let wanted = settings.manifest.as_ref()?;
+    manifests.iter().find(|known| known.is(&settings.root, &wanted.name)).cloned()
 }
 
 type Acceptors = (Vec<(Box<str>, Acceptor)>, Vec<CertInfo>);
@@ -316,6 +378,7 @@ struct Bench<'a> {
     documents: &'a [Option<Document>],
     groups: &'a [Arc<Group>],
     places: &'a HashMap<Box<str>, Places>,
+    manifests: &'a [Arc<Manifest>],
     metrics: &'a Metrics,
     number: usize,
     commons: &'a Commons,
@@ -332,12 +395,7 @@ impl Bench<'_> {
             |(_, carried)| Arc::clone(&carried.authority),
         );
         let mut sites: Vec<(SiteSettings, Arc<Site>)> = Vec::new();
-        let served = self.config.routes.iter().filter_map(|route| match &route.action {
-            Action::Files(settings) => Some((&route.name, settings)),
-            _ => None,
-        });
-        let internal = self.config.internal.iter().map(|internal| (&internal.name, &internal.site));
-        for (route, settings) in served.chain(internal) {
+        for (route, settings) in self::sites(self.config) {
             if sites.iter().any(|(known, _)| known == settings) {
                 continue;
             }
@@ -345,7 +403,7 @@ impl Bench<'_> {
             let site = match same {
                 Some((_, site)) => Arc::clone(site),
                 None => Arc::new(
-                    Site::open(settings.clone())
+                    Site::open(settings.clone(), manifest(settings, self.manifests))
                         .map_err(|source| AssembleError::Root { route: route.clone(), source })?,
                 ),
             };

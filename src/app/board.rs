@@ -6,7 +6,9 @@ use std::time::{Instant, SystemTime};
 use super::assemble::https_port;
 use crate::auth::{Access, RouteAuth, Rule};
 use crate::config::{Action, Config, Internal, Publication, Route};
-use crate::observe::{CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status};
+use crate::observe::{
+    CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status, Upstreams,
+};
 use crate::tls::CertInfo;
 
 /// The state operators see.
@@ -15,12 +17,13 @@ pub(super) struct Board {
     begun: Instant,
     status: Mutex<Status>,
     key_sets: KeySets,
+    upstreams: Upstreams,
 }
 
 impl Board {
-    pub(super) fn new(key_sets: KeySets) -> Self {
+    pub(super) fn new(key_sets: KeySets, upstreams: Upstreams) -> Self {
         let status = Status { version: env!("CARGO_PKG_VERSION"), ..Status::default() };
-        Self { begun: Instant::now(), status: Mutex::new(status), key_sets }
+        Self { begun: Instant::now(), status: Mutex::new(status), key_sets, upstreams }
     }
 
     /// What is to be shown now.
@@ -28,6 +31,7 @@ impl Board {
         let mut status = self.write(|status| status.clone());
         status.uptime = self.begun.elapsed();
         status.key_sets = self.key_sets.status();
+        status.upstreams = self.upstreams.status();
         status
     }
 

@@ -21,13 +21,14 @@ use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
 use super::quic::{Addresses, Change};
 use super::revocation::RevocationDesk;
+use super::sockets::{Bound, bind, bind_first, copies};
 use super::upgrade::{Legacy, Predecessor, Successor, UpgradeError};
 use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
-use crate::config::{self, Config, Listener};
-use crate::listen::{ConnectionLimit, Inherited, bind_all};
+use crate::config::{self, Config};
+use crate::listen::{ConnectionLimit, Guard, Inherited};
 use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
@@ -47,6 +48,7 @@ pub(super) struct Control {
     level: LevelHandle,
     access: Option<AccessLog>,
     assembly: Assembly,
+    guard: Guard,
     generation: u64,
     crew: Vec<Handle>,
     entrances: HashMap<Box<str>, Arc<Entrance>>,
@@ -83,16 +85,13 @@ impl Control {
         legacy: Legacy,
     ) -> Result<Self, AppError> {
         let Legacy { mut inherited, line } = legacy;
-        let board = Arc::new(Board::new(metrics.key_sets().clone()));
+        let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let (admin, admin_socket) = serve_admin(&config, &metrics, &board, &revocations, &mut inherited)?;
-        let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
+        let bound = bind_first(&config, &mut inherited)?;
         let sockets = copies(&bound)?;
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
-        for address in inherited.unclaimed() {
-            tracing::warn!(%address, "an inherited socket belongs to no listener");
-        }
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
         let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
         let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
@@ -102,6 +101,7 @@ impl Control {
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
         let limit = ConnectionLimit::new(assembly.config().limits.connections);
+        let guard = guard(assembly.config(), &metrics);
         let mut crew = Vec::new();
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
             let worker = Arc::new(Worker {
@@ -113,8 +113,8 @@ impl Control {
                 tasks: Tasks::new(),
             });
             let grace = assembly.config().server.drain;
-            let (limit, done) = (limit.clone(), done.clone());
-            crew.push(start(Post { number, worker, upstream_tasks, limit, grace, done })?);
+            let (limit, guard, done) = (limit.clone(), guard.clone(), done.clone());
+            crew.push(start(Post { number, worker, upstream_tasks, limit, guard, grace, done })?);
         }
         let mut control = Self {
             path: path.to_owned(),
@@ -122,6 +122,7 @@ impl Control {
             level,
             access,
             assembly,
+            guard,
             generation: 1,
             crew,
             entrances: HashMap::new(),
@@ -347,6 +348,7 @@ impl Control {
             self.revocations.apply(prepared, self.assembly.config().revocation.as_ref());
         }
         self.generation += 1;
+        self.guard.change(self.config().guard.clone());
         for (handle, snapshot) in self.crew.iter().zip(snapshots) {
             handle.worker.live.publish(snapshot);
         }
@@ -472,6 +474,8 @@ impl Control {
         self.metrics.published(self.generation, SystemTime::now());
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
         self.upkeep.keep_fresh(self.assembly.remotes());
+        self.upkeep.probe(self.assembly.groups());
+        self.metrics.upstreams().answered_by(self.assembly.upstreams());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
         self.board.published(self.generation, self.config(), certificates);
@@ -485,32 +489,12 @@ impl Control {
     }
 }
 
-/// A listener's name and its sockets, at least one for each worker.
-type Bound = (Box<str>, Vec<TcpListener>);
-
-fn bind<'a>(
-    config: &Config,
-    listeners: impl Iterator<Item = &'a Listener>,
-    inherited: &mut Inherited,
-) -> Result<Vec<Bound>, AppError> {
-    let workers = config.server.workers;
-    let bind_one = |listener: &Listener| {
-        let sockets = match inherited.take(&listener.listen, workers)? {
-            Some(sockets) => sockets,
-            None => bind_all(&listener.listen, workers)?,
-        };
-        Ok((listener.listen.name.clone(), sockets))
-    };
-    listeners.map(bind_one).collect()
-}
-
-/// The same sockets once more.
-fn copies(bound: &[Bound]) -> io::Result<HashMap<Box<str>, Vec<TcpListener>>> {
-    let copy = |(name, sockets): &Bound| {
-        let copies = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-        Ok((name.clone(), copies))
-    };
-    bound.iter().map(copy).collect()
+/// Who judges what one client may take, and is asked by the metrics.
+fn guard(config: &Config, metrics: &Metrics) -> Guard {
+    let guard = Guard::new(config.guard.clone(), config.limits.connections);
+    let watched = guard.clone();
+    metrics.crowd().answered_by(move || (watched.clients(), watched.handshakes()));
+    guard
 }
 
 /// Whether the next process serves; for ever undecided while there is none.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use quinn::ServerConfig;
 use tokio::time::{Instant, timeout};
 
-use super::worker::Entrance;
+use super::worker::{Entrance, refused};
 use crate::http::http3::Code;
-use crate::listen::{Attempt, ConnectionLimit, Decision, Ends, QuicIncoming, QuicSocket};
+use crate::listen::{Attempt, ConnectionLimit, Decision, Ends, Guard, QuicIncoming, QuicSocket};
 use crate::observe::{Handshake, ListenerMeter, QuicAttempt, TlsVersion};
 use crate::serve::{Worker, serve_http3, transport};
 use crate::shutdown::{Drain, Tasks};
@@ -33,8 +33,8 @@ pub(super) struct Hatch {
 
 impl Hatch {
     /// Lets connections in until told to shut; then waits for those that are left.
-    pub(super) async fn stand_open(self, socket: QuicSocket, limit: ConnectionLimit, shutting: Drain) {
-        let Some(mut incoming) = self.incoming(socket, limit) else { return };
+    pub(super) async fn stand_open(self, socket: QuicSocket, bounds: (ConnectionLimit, Guard), shutting: Drain) {
+        let Some(mut incoming) = self.incoming(socket, bounds) else { return };
         let connections = Tasks::new();
         loop {
             tokio::select! {
@@ -56,7 +56,7 @@ impl Hatch {
         timeout(last_words, incoming.close(Code::NoError.value())).await.ok(); // who hears nothing finds out by itself
     }
 
-    fn incoming(&self, socket: QuicSocket, limit: ConnectionLimit) -> Option<QuicIncoming> {
+    fn incoming(&self, socket: QuicSocket, bounds: (ConnectionLimit, Guard)) -> Option<QuicIncoming> {
         let acceptor = self.entrance.tls.load_full()?;
         let config = ServerConfig::with_crypto(acceptor.quic()?);
         let meter = self.meter.clone();
@@ -65,10 +65,14 @@ impl Hatch {
                 Decision::Accepted => QuicAttempt::Accepted,
                 Decision::Retried => QuicAttempt::Retried,
                 Decision::Refused => QuicAttempt::Refused,
+                Decision::OverBounds(refusal) => {
+                    meter.refused(refused(refusal));
+                    QuicAttempt::Refused
+                }
             });
         };
         let meter = self.meter.clone();
-        match QuicIncoming::new(socket, config, limit, &self.drivers, decided, move |_| meter.accept_failed()) {
+        match QuicIncoming::new(socket, config, bounds, &self.drivers, decided, move |_| meter.accept_failed()) {
             Ok(incoming) => Some(incoming),
             Err(error) => {
                 tracing::error!(listener = %self.entrance.name, %error, "cannot answer quic on this listener");
@@ -93,9 +97,9 @@ impl Hatch {
         let ends = Ends { client: attempt.client, local: attempt.local };
         let begun = attempt.accept(Arc::new(config));
         let shaken = match begun {
-            Ok((connecting, unproven, admission)) => {
+            Ok((connecting, beginning, admission)) => {
                 let shaken = acceptor.accept_quic(connecting, deadline).await;
-                drop(unproven);
+                drop(beginning);
                 shaken.map(|shaken| (shaken, admission))
             }
             Err(error) => Err(HandshakeError::Failed(error.into())),

@@ -10,6 +10,7 @@ mod hatch;
 mod publish;
 mod quic;
 mod revocation;
+mod sockets;
 mod upgrade;
 mod upkeep;
 mod watch;

@@ -1,4 +1,4 @@
-//! Keeps published key sets fresh, on the control thread, as long as the live configuration names them.
+//! Keeps published key sets fresh and probes endpoints, on the control thread, as long as the live configuration names them.
 
 use std::sync::Arc;
 
@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Issuer, RemoteKeys};
 use crate::observe::KeySetStatus;
 use crate::shutdown::Tasks;
+use crate::upstream::Group;
 
-/// The refreshing that is under way.
+/// The refreshing and probing that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     tasks: Tasks,
     kept: Vec<(Arc<RemoteKeys>, CancellationToken)>,
+    probed: Vec<(Arc<Group>, CancellationToken)>,
 }
 
 impl Upkeep {
@@ -29,6 +31,25 @@ impl Upkeep {
             let (stop, working) = (CancellationToken::new(), Arc::clone(remote));
             self.kept.push((Arc::clone(remote), stop.clone()));
             self.tasks.spawn(async move { stop.run_until_cancelled(working.keep_fresh()).await });
+        }
+    }
+
+    /// From now on probes the endpoints of these upstreams, and no others. One that is as it was is not disturbed.
+    pub(super) fn probe(&mut self, groups: &[Arc<Group>]) {
+        let wanted = |known: &Arc<Group>| groups.iter().any(|group| Arc::ptr_eq(group, known));
+        for (_, stop) in self.probed.extract_if(.., |(known, _)| !wanted(known)) {
+            stop.cancel();
+        }
+        for group in groups {
+            if self.probed.iter().any(|(known, _)| Arc::ptr_eq(known, group)) {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            for probing in group.watch(&self.tasks) {
+                let stop = stop.clone();
+                self.tasks.spawn(async move { stop.run_until_cancelled(probing).await });
+            }
+            self.probed.push((Arc::clone(group), stop));
         }
     }
 }

@@ -16,8 +16,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::hatch::Hatch;
-use crate::listen::{Accepted, ClientAddr, ConnectionLimit, Ends, Incoming, QuicSocket, RelayError, Relays, announced};
-use crate::observe::{Announcement, Handshake, ListenerMeter, TlsVersion};
+use crate::listen::{
+    Accepted, Admission, ClientAddr, ConnectionLimit, Ends, Guard, Incoming, QuicSocket, Refusal, RelayError, Relays,
+    Shaking, announced,
+};
+use crate::observe::{Announcement, Handshake, ListenerMeter, OverBound, TlsVersion};
 use crate::proxy_protocol::HeaderError;
 use crate::serve::{self, Worker, serve_connection};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
@@ -110,6 +113,7 @@ pub(super) struct Post {
     pub(super) worker: Arc<Worker>,
     pub(super) upstream_tasks: Tasks,
     pub(super) limit: ConnectionLimit,
+    pub(super) guard: Guard,
     pub(super) grace: Duration,
     /// Dropped when the worker has ended.
     pub(super) done: mpsc::Sender<()>,
@@ -140,7 +144,7 @@ impl Post {
                     Some(Order::Open { entrance, listener, meter }) => {
                         let (shut, shutting) = Drain::new();
                         doors.push((entrance.name.clone(), shut));
-                        let door = Door { entrance, meter, worker: Arc::clone(&self.worker), clients: clients.clone() };
+                        let door = self.door(entrance, meter);
                         clients.spawn(door.stand_open(listener, self.limit.clone(), shutting));
                     }
                     Some(Order::Close { name }) => shut(&mut doors, &name),
@@ -148,7 +152,7 @@ impl Post {
                         let (shut, shutting) = Drain::new();
                         hatches.push((entrance.name.clone(), shut));
                         let hatch = self.hatch(entrance, meter);
-                        clients.spawn(hatch.stand_open(socket, self.limit.clone(), shutting));
+                        clients.spawn(hatch.stand_open(socket, (self.limit.clone(), self.guard.clone()), shutting));
                     }
                     Some(Order::CloseQuic { name }) => shut(&mut hatches, &name),
                     None => break, // the control thread is gone
@@ -160,6 +164,11 @@ impl Post {
             shut.begin();
         }
         self.finish(&clients).await;
+    }
+
+    fn door(&self, entrance: Arc<Entrance>, meter: ListenerMeter) -> Door {
+        let (worker, guard) = (Arc::clone(&self.worker), self.guard.clone());
+        Door { entrance, meter, clients: worker.tasks.clone(), worker, guard }
     }
 
     fn hatch(&self, entrance: Arc<Entrance>, meter: ListenerMeter) -> Hatch {
@@ -205,6 +214,7 @@ struct Door {
     entrance: Arc<Entrance>,
     meter: ListenerMeter,
     worker: Arc<Worker>,
+    guard: Guard,
     clients: Tasks,
 }
 
@@ -232,19 +242,45 @@ impl Door {
         }
     }
 
-    fn admit(&self, accepted: Accepted) {
-        self.clients.spawn(self.clone().receive(accepted));
+    /// Who has connections enough is closed before anything is done for it. Of a relay's connection it is not known yet whose it is.
+    fn admit(&self, mut accepted: Accepted) {
+        let relayed = self.entrance.relays.load().include(accepted.client);
+        if relayed || self.seat(&mut accepted.admission, accepted.client) {
+            self.clients.spawn(self.clone().receive(accepted));
+        }
+    }
+
+    /// Counts a connection as `client`'s, if that may have one more.
+    fn seat(&self, admission: &mut Admission, client: ClientAddr) -> bool {
+        match self.guard.enter(client) {
+            Ok(seat) => {
+                admission.seat(seat);
+                true
+            }
+            Err(refusal) => {
+                self.meter.refused(refused(refusal));
+                false
+            }
+        }
+    }
+
+    /// Counts a handshake as begun by `client`, if that may begin one more.
+    fn shake(&self, client: ClientAddr) -> Option<Shaking> {
+        self.guard.shake(client).inspect_err(|refusal| self.meter.refused(refused(*refusal))).ok()
     }
 
     /// Asks a relay whom it speaks for, shakes hands where the listener is a TLS one, then serves. One deadline for all that comes
     /// before the first request.
     async fn receive(self, accepted: Accepted) {
-        let Accepted { mut stream, client, admission } = accepted;
+        let Accepted { mut stream, client, mut admission } = accepted;
         let open = self.meter.accepted();
         let tls = self.entrance.tls.load_full();
         let header_timeout = || self.worker.live.current().limits.header_timeout;
         let deadline = Instant::now() + tls.as_ref().map_or_else(header_timeout, |tls| tls.handshake_timeout());
         let Some(ends) = self.ends(&mut stream, client, deadline).await else { return };
+        if !admission.is_seated() && !self.seat(&mut admission, ends.client) {
+            return;
+        }
         match tls {
             None => {
                 let accepted = serve::Accepted {
@@ -292,7 +328,10 @@ impl Door {
     }
 
     async fn receive_tls(self, stream: TcpStream, ends: Ends, acceptor: &Acceptor, deadline: Instant) {
-        match acceptor.accept(stream, deadline).await {
+        let Some(shaking) = self.shake(ends.client) else { return };
+        let accepted = acceptor.accept(stream, deadline).await;
+        drop(shaking);
+        match accepted {
             Ok((stream, shaken)) => {
                 let version = if shaken.version == "TLSv1.3" { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
                 self.meter.handshake(Handshake::Done(version));
@@ -304,5 +343,15 @@ impl Door {
             }
             Err(error) => self.entrance.turned_away(&self.meter, ends.client, &error),
         }
+    }
+}
+
+/// A refusal as it is counted.
+pub(super) fn refused(refusal: Refusal) -> OverBound {
+    match refusal {
+        Refusal::Connections => OverBound::Connections,
+        Refusal::Handshakes => OverBound::Handshakes,
+        Refusal::AllHandshakes => OverBound::AllHandshakes,
+        Refusal::HandshakesUnderWay => OverBound::HandshakesUnderWay,
     }
 }

@@ -116,11 +116,12 @@ impl Authority {
         if let (Place::Cookie(_), Some(guard)) = (found.place, &policy.guard) {
             guard.check(asking)?;
         }
+        // What hardly any request waits for is boxed: its room would be made, and moved, for each.
         let vouched = match policy.introspecting(found.token)? {
-            Some(candidate) => self.introspect(policy, candidate, found.token, asking.now).await?,
+            Some(candidate) => Box::pin(self.introspect(policy, candidate, found.token, asking.now)).await?,
             None => match self.remembered(policy, found.token, asking.now)? {
                 Some(known) => known,
-                None => self.verify_anew(policy, bearer::well_formed(found.token)?, asking.now).await?,
+                None => Box::pin(self.verify_anew(policy, bearer::well_formed(found.token)?, asking.now)).await?,
             },
         };
         let Vouched { verified, candidate } = &vouched;
@@ -265,7 +266,7 @@ impl Authority {
     ) -> Result<Option<Proof>, Cause> {
         let binding = policy.candidates[vouched.candidate].issuer.settings().binding;
         let check = || self.possession.check(binding, vouched.verified.bound_to.as_deref(), found, asking);
-        if vouched.verified.bound_to.is_some() { self.turnstile.pass(check).await } else { check() }
+        if vouched.verified.bound_to.is_some() { Box::pin(self.turnstile.pass(check)).await } else { check() }
     }
 }
 

@@ -142,6 +142,12 @@ impl Policy {
         Some(&self.read.token()?.candidates[0].issuer)
     }
 
+    /// In whose words clients are refused who bear a token, or should: the issuer's, or the gateway's own where there is none.
+    pub fn style(&self) -> Style {
+        let policy = self.read.token().or_else(|| self.write.token());
+        policy.map_or(Style::Problem, |policy| policy.challenge.style)
+    }
+
     /// Whether all tokens are of one issuer, so that a subject can mean one user only.
     pub fn is_of_one_issuer(&self) -> bool {
         let policies = [&self.read, &self.write].into_iter().filter_map(Asked::token);

@@ -13,6 +13,8 @@ mod demand;
 mod error_pages;
 mod fetch;
 mod fields;
+mod files;
+mod health;
 mod hosts;
 mod hsts;
 mod identity;
@@ -66,7 +68,7 @@ pub(super) struct Compiled {
 pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Result<Compiled, Vec<Problem>> {
     let mut context = Context::new(file, sources);
     let server = server::server(&mut context, &raw.server);
-    let (limits, body_bytes) = server::limits(&mut context, &raw.limits);
+    let (limits, guard, body_bytes) = server::limits(&mut context, &raw.limits, &server.trusted_proxies);
     let log = server::log(&mut context, &raw.log);
     let admin = listen::admin(&mut context, &raw.admin);
     let (listeners, listener_spans) = listen::listeners(&mut context, &raw.listen, admin, server.development);
@@ -90,6 +92,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let config = Config {
         server,
         limits,
+        guard,
         listeners,
         admin: admin.map(|(address, _)| address),
         log,

@@ -2,13 +2,14 @@
 
 use crate::auth::{IdentityKey, Issuer, KeySource, LinkSettings, Secret};
 use crate::fetch::Fetcher;
+use crate::files::SiteSettings;
 use crate::observe::Chain;
 use crate::tls::{Acceptor, Part, development};
 use crate::upstream::TlsClient;
 
 use super::problem::{Problem, Span};
 use super::sources::Sources;
-use super::spans::Spans;
+use super::spans::{RouteSpans, Spans};
 use super::values::{Action, Config};
 
 /// Everything the stages find wrong with a configuration that reads well.
@@ -147,7 +148,10 @@ fn roots(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> 
     let internal = config.internal.iter().map(|internal| &internal.site).zip(&spans.internal);
     for (site, at) in served.chain(internal) {
         let fault = match sources.is_directory(&site.root) {
-            Ok(true) => continue,
+            Ok(true) => {
+                problems.extend(manifest(site, at, sources));
+                continue;
+            }
             Ok(false) => "is not a directory".to_owned(),
             Err(error) => format!("cannot be opened: {error}"),
         };
@@ -157,4 +161,13 @@ fn roots(config: &Config, spans: &Spans, sources: &dyn Sources) -> Vec<Problem> 
         problems.push(Problem::error(at.files_root.unwrap_or(at.name), message).hint(hint));
     }
     problems
+}
+
+fn manifest(site: &SiteSettings, at: &RouteSpans, sources: &dyn Sources) -> Option<Problem> {
+    let manifest = site.manifest.as_ref()?;
+    let error = sources.manifest(&site.root, &manifest.name).err()?;
+    let message = format!("the manifest `{}` can't be used: {error}", site.root.join(&*manifest.name).display());
+    let hint = "run `manage.py collectstatic`, with `ManifestStaticFilesStorage` or a storage made from it for \"staticfiles\" in `STORAGES`; \
+                or remove `manifest`";
+    Some(Problem::error(at.files_manifest.unwrap_or(at.name), message).hint(hint))
 }

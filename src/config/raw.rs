@@ -8,6 +8,7 @@ mod access;
 mod actions;
 mod browsers;
 mod compress;
+mod health;
 mod upstream;
 
 use schemars::JsonSchema;
@@ -19,6 +20,7 @@ pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
+pub(super) use health::{Eject, Probe, Retry};
 pub(super) use upstream::{Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
@@ -99,17 +101,32 @@ pub(super) struct Limits {
     /// Seconds a kept-alive connection may idle between requests, and before the first, 0.1 to 86400. Default: 75. Longer saves
     /// handshakes; an idle connection holds little but its TLS state.
     pub(super) idle_timeout_secs: Entry<Seconds>,
-    /// Seconds between two reads of a request body, 0.1 to 3600; in all it may take four times that and a second more for each
-    /// 500 bytes. Default: 30. Then 408. Ends slow-body attacks.
+    /// Seconds between two reads of a request body, 0.1 to 3600; in all it may take four times that and the time that
+    /// `min_body_bytes_per_sec` gives it. Default: 30. Then 408. Ends slow-body attacks.
     pub(super) body_timeout_secs: Entry<Seconds>,
+    /// Bytes a second that a request body comes at least, beyond the first four `body_timeout_secs`, 0 to 1073741824; 0 asks for none.
+    /// Default: 500. Then 408. Ends slow-body attacks that send a byte now and then.
+    pub(super) min_body_bytes_per_sec: Entry<i64>,
     /// Seconds for the client to take any of what is written to it, over HTTP/2 and HTTP/3 for each stream by itself, 0.1 to
     /// 3600. Default: 30. Ends slow-read attacks.
     pub(super) write_timeout_secs: Entry<Seconds>,
+    /// Bytes a second that a client takes at least of a response that waits for it, but for four `write_timeout_secs`, 0 to 1073741824;
+    /// 0 asks for none. Default: 500. Time in which there is nothing to take does not count. Ends slow-read attacks that take a little
+    /// now and then.
+    pub(super) min_write_bytes_per_sec: Entry<i64>,
     /// Streams of HTTP/2 or HTTP/3 open at once on one connection, 1 to 10000. Default: 100.
     pub(super) http2_streams: Entry<i64>,
     /// Client connections for the whole process, 1 to 10000000. Default: 20000. More wait in the listener's backlog; each
     /// takes a file descriptor.
     pub(super) connections: Entry<i64>,
+    /// Connections of one IPv4 address, or one IPv6 network of 64 bits, 0 to 10000000; 0 is no bound. Default: 2048. More are closed at
+    /// once. Behind a relay its client counts; `trusted_proxies` have no bound.
+    pub(super) connections_per_address: Entry<i64>,
+    /// TLS handshakes a second of all clients together, 0 to 1000000, in one moment as many as in a second; 0 is no bound. Default: 0.
+    /// Connections that come when it is spent are closed before the handshake.
+    pub(super) handshakes_per_sec: Entry<i64>,
+    /// The same for each address, as in `connections_per_address`. Default: 0. Set it to keep one client from taking the processors.
+    pub(super) handshakes_per_address_sec: Entry<i64>,
 }
 
 /// What is logged, where and how.

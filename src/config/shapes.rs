@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::json;
 
 use super::entry::{Entry, Named};
-use super::raw::{CompressTable, PublishTable, SecretTable, TokenAuth};
+use super::raw::{self, CompressTable, PublishTable, SecretTable, TokenAuth};
 
 /// `workers`: a number or a word.
 #[derive(Debug, Clone)]
@@ -229,6 +229,50 @@ impl JsonSchema for Compress {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "boolean" }, generator.subschema_for::<CompressTable>()] })
+    }
+}
+
+/// `eject`: a flag or a table.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Eject {
+    Flag(bool),
+    Table(Box<raw::Eject>),
+}
+
+impl<'de> Deserialize<'de> for Eject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Eject;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or a table")
+            }
+
+            fn visit_bool<E: Error>(self, flag: bool) -> Result<Eject, E> {
+                Ok(Eject::Flag(flag))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Eject, M::Error> {
+                raw::Eject::deserialize(MapAccessDeserializer::new(map)).map(|table| Eject::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Eject {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Eject".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "boolean" }, generator.subschema_for::<raw::Eject>()] })
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
+use crate::files::check_manifest;
 use crate::http::check_spool_directory;
 
 /// Keys, certificates and key sets are small; a path that names a device must not fill the memory.
@@ -25,6 +26,9 @@ pub trait Sources {
 
     /// Whether a directory is there; an error says why it can't be told.
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether a manifest below a root of files can be used; an error says why not.
+    fn manifest(&self, root: &Path, name: &str) -> io::Result<()>;
 
     /// Whether files can be made in a directory; an error says why not.
     fn takes_files(&self, directory: &Path) -> io::Result<()>;
@@ -51,6 +55,10 @@ impl Sources for System {
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
         std::fs::metadata(path).map(|found| found.is_dir())
+    }
+
+    fn manifest(&self, root: &Path, name: &str) -> io::Result<()> {
+        check_manifest(root, name)
     }
 
     fn takes_files(&self, directory: &Path) -> io::Result<()> {

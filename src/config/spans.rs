@@ -88,6 +88,8 @@ pub struct RouteSpans {
     pub path: Span,
     /// The root of `files`, if it serves files.
     pub files_root: Option<Span>,
+    /// The manifest of `files`, if it has one.
+    pub files_manifest: Option<Span>,
     /// What is published, if it publishes.
     pub publish: Option<Span>,
 }

@@ -22,6 +22,8 @@ pub struct Config {
     pub server: Server,
     /// Bounds on every client connection.
     pub limits: serve::Limits,
+    /// Bounds on what one client takes of what all share.
+    pub guard: listen::GuardSettings,
     /// Where clients connect; never empty.
     pub listeners: Vec<Listener>,
     /// Where operators connect, if anywhere.

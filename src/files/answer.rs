@@ -10,11 +10,14 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::content::Content;
 use super::error::FilesError;
 use super::media_type;
+use super::multipart::Multipart;
 use super::open::Identity;
 use super::range::{self, Ranged, Span};
 use crate::http::Body;
+use crate::http::coding::Coding;
 use crate::http::conditional::{self, Validators, Verdict, evaluate, range_applies};
 
 /// Everything an answer says about a file but its bytes, made once a file.
@@ -28,10 +31,11 @@ pub(super) struct Representation {
 }
 
 /// What is sent of a representation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Plan {
     Whole,
     Part(Span),
+    Parts(Vec<Span>),
     NotModified,
 }
 
@@ -56,6 +60,22 @@ impl Representation {
         Self { size, validators, headers }
     }
 
+    /// The same contents in a coding: another representation, with a tag of its own (section 8.8.3.3).
+    pub(super) fn coded(mut self, coding: Coding) -> Self {
+        let tag = self.validators.etag.as_bytes();
+        let tag = [&tag[..tag.len() - 1], b"-", coding.name().as_bytes(), b"\""].concat();
+        self.validators.etag = HeaderValue::from_bytes(&tag).expect("a tag and a name are a value");
+        self.headers.insert(header::ETAG, self.validators.etag.clone());
+        self.headers.insert(header::CONTENT_ENCODING, coding.value());
+        self
+    }
+
+    /// One of several between which `Accept-Encoding` decides: whichever is sent, caches must know (section 12.5.5).
+    pub(super) fn varying(mut self) -> Self {
+        self.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        self
+    }
+
     /// What to send for this request, a GET or HEAD. Ranges are for GET alone (section 14.2).
     pub(super) fn plan(&self, method: &Method, headers: &HeaderMap) -> Result<Plan, FilesError> {
         match evaluate(headers, &self.validators) {
@@ -71,25 +91,38 @@ impl Representation {
         match range::read(range.as_bytes(), self.size) {
             Ranged::Whole => Ok(Plan::Whole),
             Ranged::Part(span) => Ok(Plan::Part(span)),
+            // `Content-Encoding` would speak of the parts and be read as if it spoke of what holds them.
+            Ranged::Parts(_) if self.headers.contains_key(header::CONTENT_ENCODING) => Ok(Plan::Whole),
+            Ranged::Parts(spans) => Ok(Plan::Parts(spans)),
             Ranged::Unsatisfiable => Err(FilesError::RangeNotSatisfiable { len: self.size }),
         }
     }
 
-    /// The answer to a plan. `bytes` is asked for a body only if one is sent, so a HEAD or a 304 reads nothing.
-    pub(super) fn answer(&self, method: &Method, plan: Plan, bytes: impl FnOnce(Span) -> Body) -> Response<Body> {
+    /// The answer to a plan. A HEAD or a 304 takes nothing of the content.
+    pub(super) fn answer(&self, method: &Method, plan: Plan, content: Content<'_>) -> Response<Body> {
         let (status, headers, span) = match plan {
             Plan::NotModified => return answer(StatusCode::NOT_MODIFIED, self.reminder(), Body::empty()),
             Plan::Whole => (StatusCode::OK, self.headers.clone(), Span { start: 0, len: self.size }),
             Plan::Part(span) => (StatusCode::PARTIAL_CONTENT, self.headers_of(span), span),
+            Plan::Parts(spans) => return self.parts(&spans, content),
         };
         let silent = *method == Method::HEAD || span.len == 0;
-        answer(status, headers, if silent { Body::empty() } else { bytes(span) })
+        answer(status, headers, if silent { Body::empty() } else { content.span(span) })
+    }
+
+    /// Only a GET has parts. Each says which it is, so the whole does not (section 15.3.7.2).
+    fn parts(&self, spans: &[Span], content: Content<'_>) -> Response<Body> {
+        let multipart = Multipart::new(spans, self.size, self.headers.get(header::CONTENT_TYPE));
+        let mut headers = self.headers.clone();
+        headers.insert(header::CONTENT_LENGTH, multipart.len().into());
+        headers.insert(header::CONTENT_TYPE, multipart.content_type());
+        answer(StatusCode::PARTIAL_CONTENT, headers, content.parts(multipart))
     }
 
     /// What a 304 repeats of a 200 (section 15.4.5); `Date` is hyper's.
     fn reminder(&self) -> HeaderMap {
-        const REPEATED: [HeaderName; 4] =
-            [header::ETAG, header::LAST_MODIFIED, header::CACHE_CONTROL, header::X_CONTENT_TYPE_OPTIONS];
+        const REPEATED: [HeaderName; 5] =
+            [header::ETAG, header::LAST_MODIFIED, header::CACHE_CONTROL, header::VARY, header::X_CONTENT_TYPE_OPTIONS];
         let mut headers = HeaderMap::with_capacity(REPEATED.len());
         for name in REPEATED {
             if let Some(value) = self.headers.get(&name) {
@@ -100,8 +133,7 @@ impl Representation {
     }
 
     fn headers_of(&self, span: Span) -> HeaderMap {
-        let last = span.start + span.len - 1;
-        let range = format!("bytes {}-{last}/{}", span.start, self.size);
+        let range = span.content_range(self.size);
         let mut headers = self.headers.clone();
         headers.insert(header::CONTENT_LENGTH, span.len.into());
         headers
@@ -115,12 +147,16 @@ pub(super) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.
 
 /// The answer to a directory named without its slash: the same path with it (section 15.4.2). The reference is
 /// relative, because a site does not know below which prefix it stands, and is made from the last segment of the path.
-pub(super) fn redirect_to_slash(path: &str) -> Response<Body> {
+/// How long it may be kept is said as for a file: of a 301 that says nothing, browsers assume for ever (section 15.4.2).
+pub(super) fn redirect_to_slash(path: &str, cache_control: Option<&HeaderValue>) -> Response<Body> {
     let name = path.rsplit('/').next().unwrap_or_default();
     let location = format!("{}/", utf8_percent_encode(name, RESERVED));
-    let mut headers = HeaderMap::with_capacity(2);
+    let mut headers = HeaderMap::with_capacity(3);
     headers.insert(header::LOCATION, HeaderValue::try_from(location).expect("percent-encoding leaves visible ASCII"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if let Some(cache_control) = cache_control {
+        headers.insert(header::CACHE_CONTROL, cache_control.clone());
+    }
     answer(StatusCode::MOVED_PERMANENTLY, headers, Body::empty())
 }
 
@@ -151,6 +187,7 @@ fn validators(identity: &Identity, wall: SystemTime) -> Validators {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use http_body::Body as _;
 
     use super::*;
@@ -175,10 +212,7 @@ mod tests {
     fn respond(method: &Method, lines: &[(HeaderName, &str)]) -> Result<Response<Body>, FilesError> {
         let representation = representation(10);
         let plan = representation.plan(method, &request(lines))?;
-        Ok(representation.answer(method, plan, |span| {
-            let start = usize::try_from(span.start).unwrap();
-            Body::full(&b"0123456789"[start..start + usize::try_from(span.len).unwrap()])
-        }))
+        Ok(representation.answer(method, plan, Content::Memory(&Bytes::from_static(b"0123456789"))))
     }
 
     fn lines(response: &Response<Body>) -> Vec<String> {
@@ -245,6 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn rfc9110_15_3_7_2_several_parts_say_of_the_whole_how_long_it_is() {
+        let representation = representation(1000);
+        let headers = request(&[(header::RANGE, "bytes=0-0,-1")]);
+        let plan = representation.plan(&Method::GET, &headers).unwrap();
+        let response = representation.answer(&Method::GET, plan, Content::Memory(&vec![b'x'; 1000].into()));
+        assert_eq!(response.status(), 206);
+        let length = response.headers()[header::CONTENT_LENGTH].to_str().unwrap().parse().ok();
+        assert_eq!(response.body().size_hint().exact(), length);
+        assert!(!response.headers().contains_key(header::CONTENT_RANGE));
+        assert!(
+            response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("multipart/byteranges; boundary=")
+        );
+        for common in ["cache-control: max-age=60", "etag: \"2ebc98a1.ff-3e8-beef\"", "accept-ranges: bytes"] {
+            assert!(lines(&response).iter().any(|line| line == common), "{common}");
+        }
+        let coded = representation.coded(Coding::Gzip);
+        assert_eq!(coded.plan(&Method::GET, &headers).unwrap(), Plan::Whole);
+        assert_eq!(coded.plan(&Method::HEAD, &headers).unwrap(), Plan::Whole);
+    }
+
+    #[test]
     fn rfc9110_15_5_17_a_range_outside_is_refused_with_the_length() {
         let refused = respond(&Method::GET, &[(header::RANGE, "bytes=10-")]);
         assert!(matches!(refused, Err(FilesError::RangeNotSatisfiable { len: 10 })));
@@ -279,6 +334,17 @@ mod tests {
     }
 
     #[test]
+    fn rfc9110_15_4_5_vary_is_repeated_and_8_8_3_3_tags_differ_with_the_coding() {
+        let representation = representation(10).coded(Coding::Brotli).varying();
+        let headers = request(&[(header::IF_NONE_MATCH, "\"2ebc98a1.ff-a-beef-br\"")]);
+        let plan = representation.plan(&Method::GET, &headers).unwrap();
+        assert_eq!(plan, Plan::NotModified);
+        let response = representation.answer(&Method::GET, plan, Content::Memory(&Bytes::new()));
+        assert_eq!(response.headers()[header::VARY], "Accept-Encoding");
+        assert!(!response.headers().contains_key(header::CONTENT_ENCODING));
+    }
+
+    #[test]
     fn rfc9110_13_2_2_a_failed_precondition_comes_before_the_range() {
         let refused = respond(&Method::GET, &[(header::IF_MATCH, "\"other\""), (header::RANGE, "bytes=99-")]);
         assert!(matches!(refused, Err(FilesError::PreconditionFailed)));
@@ -302,8 +368,9 @@ mod tests {
         for (path, location) in
             [("docs", "docs/"), ("a/docs", "docs/"), ("a:b", "a%3Ab/"), ("a/ü \"\r\n?#", "%C3%BC%20%22%0D%0A%3F%23/")]
         {
-            let response = redirect_to_slash(path);
+            let response = redirect_to_slash(path, Some(&HeaderValue::from_static("max-age=60")));
             assert_eq!(response.status(), 301);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "max-age=60");
             assert_eq!(response.headers()[header::LOCATION], location);
             assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
             assert!(response.body().is_end_stream());

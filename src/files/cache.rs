@@ -13,26 +13,34 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::answer::Representation;
-use super::open::Identity;
+use super::load::State;
+use super::variants::Variants;
 
 /// From this age on one request asks whether the file is still the same, while the others are still answered from
 /// memory.
-const ASK_AFTER: Duration = Duration::from_millis(900);
-/// At this age nobody is answered from memory any more: a changed file is seen within a second.
-const BELIEVE_FOR: Duration = Duration::from_secs(1);
+const ASK_AFTER: Duration = Duration::from_millis(800);
+/// At this age nobody is answered from memory any more: a changed file is seen within a second, of which a tenth is left
+/// for the root to be seen changed (`open`).
+const BELIEVE_FOR: Duration = Duration::from_millis(900);
 
-/// One small file.
+/// One small file, with its precompressed siblings.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) representation: Representation,
-    pub(super) content: Bytes,
-    identity: Identity,
-    /// Whether an unchanged `identity` proves unchanged contents: see [`Identity::settled`].
+    pub(super) variants: Variants<Held>,
+    state: State,
+    /// Whether an unchanged `state` proves unchanged contents: see [`State::settled`].
     settled: bool,
     /// When the file system last confirmed this entry, in milliseconds since the cache was made.
     confirmed_ms: AtomicU64,
     /// Whether a request has gone to ask. If it never comes back (its client left), age settles the matter.
     asking: AtomicBool,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) representation: Representation,
+    pub(super) content: Bytes,
 }
 
 /// What the cache has to say about a path.
@@ -83,15 +91,13 @@ impl Memory {
         &self,
         path: &str,
         now: Instant,
-        representation: Representation,
-        content: Bytes,
-        identity: Identity,
+        variants: Variants<Held>,
+        state: State,
         settled: bool,
     ) -> Arc<Entry> {
         let entry = Arc::new(Entry {
-            representation,
-            content,
-            identity,
+            variants,
+            state,
             settled,
             confirmed_ms: AtomicU64::new(self.millis(now)),
             asking: AtomicBool::new(false),
@@ -118,8 +124,8 @@ impl Memory {
 
 impl Entry {
     /// The state that, found again, means these contents are still true.
-    pub(super) fn known(&self) -> Option<Identity> {
-        self.settled.then_some(self.identity)
+    pub(super) fn known(&self) -> Option<&State> {
+        self.settled.then_some(&self.state)
     }
 }
 
@@ -130,7 +136,8 @@ impl Weighter<Box<str>, Arc<Entry>> for Weight {
     /// Bytes of memory, the headers and the bookkeeping counted by a generous guess.
     fn weight(&self, path: &Box<str>, entry: &Arc<Entry>) -> u64 {
         const BOOKKEEPING_BYTES: usize = 2048;
-        (path.len() + entry.content.len() + BOOKKEEPING_BYTES) as u64
+        let variants: usize = entry.variants.iter().map(|held| held.content.len() + BOOKKEEPING_BYTES).sum();
+        (path.len() + variants) as u64
     }
 }
 
@@ -138,12 +145,15 @@ impl Weighter<Box<str>, Arc<Entry>> for Weight {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use super::super::open::Identity;
     use super::*;
 
     fn keep(memory: &Memory, path: &str, len: usize, settled: bool, now: Instant) {
         let identity = Identity { device: 1, inode: 1, size: len as u64, modified: (1, 1), changed: (1, 1) };
         let representation = Representation::new(&identity, path, None, UNIX_EPOCH);
-        memory.keep(path, now, representation, Bytes::from(vec![0; len]), identity, settled);
+        let variants = Variants::new(Held { representation, content: Bytes::from(vec![0; len]) }, Vec::new());
+        let state = State { files: Variants::new(identity, Vec::new()), hashed: false };
+        memory.keep(path, now, variants, state, settled);
     }
 
     fn fresh(memory: &Memory, path: &str, now: Instant) -> bool {
@@ -157,9 +167,9 @@ mod tests {
         let memory = Memory::new(1 << 20, start);
         assert!(matches!(memory.look_up("a", start), Lookup::Absent));
         keep(&memory, "a", 10, true, start);
-        assert!(fresh(&memory, "a", at(899)));
-        assert!(matches!(memory.look_up("a", at(1_000)), Lookup::Stale(_)));
-        assert!(matches!(memory.look_up("a", at(1_000)), Lookup::Stale(_)));
+        assert!(fresh(&memory, "a", at(799)));
+        assert!(matches!(memory.look_up("a", at(900)), Lookup::Stale(_)));
+        assert!(matches!(memory.look_up("a", at(900)), Lookup::Stale(_)));
     }
 
     #[test]
@@ -168,13 +178,13 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let memory = Memory::new(1 << 20, start);
         keep(&memory, "a", 10, true, start);
-        let Lookup::Stale(entry) = memory.look_up("a", at(900)) else { panic!("nobody asked") };
-        assert!(fresh(&memory, "a", at(999)));
-        assert!(!fresh(&memory, "a", at(1_000)));
-        memory.confirm(&entry, at(900));
-        assert!(fresh(&memory, "a", at(1_799)));
-        assert!(!fresh(&memory, "a", at(1_800)));
-        assert!(fresh(&memory, "a", at(1_801)));
+        let Lookup::Stale(entry) = memory.look_up("a", at(800)) else { panic!("nobody asked") };
+        assert!(fresh(&memory, "a", at(899)));
+        assert!(!fresh(&memory, "a", at(900)));
+        memory.confirm(&entry, at(800));
+        assert!(fresh(&memory, "a", at(1_599)));
+        assert!(!fresh(&memory, "a", at(1_600)));
+        assert!(fresh(&memory, "a", at(1_601)));
     }
 
     #[test]

@@ -97,7 +97,8 @@ impl Lists {
     ) -> Result<Response<Body>, FilesError> {
         let Some(Wanted::Directory(_)) = resolve(asked.path) else { return Err(FilesError::NotFound) };
         if !asked.shown.ends_with('/') {
-            return Ok(redirect_to_slash(asked.shown)); // the root, by the route's own path
+            let kept = NO_CACHE; // as long as the list it leads to
+            return Ok(redirect_to_slash(asked.shown, Some(&kept))); // the root, by the route's own path
         }
         let json = accept::prefers(asked.headers, JSON, HTML);
         let key = Key { path: asked.path.into(), shown: asked.shown.into(), page: page(asked.query), json };

@@ -37,7 +37,8 @@ pub(super) enum Found {
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) identity: Identity,
-    /// The path below the root, with the index file's name when a directory was asked for.
+    /// The path below the root, with the index file's name when a directory was asked for. A precompressed sibling has the path of
+    /// the file whose contents it holds.
     pub(super) path: String,
 }
 
@@ -103,9 +104,10 @@ enum Beneath {
     Walk,
 }
 
-/// How long a descriptor of the root is used before the root is opened anew: a deployment that swaps the directory
-/// itself, or a link on the way to it, is seen as soon as one that swaps a file.
-const REOPEN_ROOT_AFTER: Duration = Duration::from_secs(1);
+/// How long a descriptor of the root is used before the root is opened anew, for a deployment that swaps the directory
+/// itself, or a link on the way to it. What was read through it is believed for a while from then on: the two times
+/// together are the second within which any change is seen.
+const REOPEN_ROOT_AFTER: Duration = Duration::from_millis(100);
 
 impl Root {
     /// Opens the root itself, following links on the way to it: the operator named it.
@@ -115,22 +117,14 @@ impl Root {
         Ok(Self { path, held: Mutex::new(Held { directory: Arc::new(directory), since: now }), beneath })
     }
 
-    /// Opens what `wanted` names; for a directory, the first of `index` that is a regular file in it.
-    ///
-    /// Blocks on the file system: not for a worker's thread.
-    pub(super) fn find(&self, wanted: Wanted<'_>, index: &[Box<str>], now: Instant) -> io::Result<Found> {
-        let root = self.directory(now);
-        let directory = match wanted {
-            Wanted::File(path) => return self.open_regular(root.as_fd(), path.to_owned()),
-            Wanted::Directory(directory) => directory,
-        };
-        for name in index {
-            let path = if directory.is_empty() { name.to_string() } else { format!("{directory}/{name}") };
-            if let found @ Found::File(_) = self.open_regular(root.as_fd(), path)? {
-                return Ok(found);
-            }
-        }
-        Ok(Found::Missing)
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The root as it is now, for several looks below the same directory.
+    pub(super) fn visit(&self, now: Instant) -> Visit<'_> {
+        Visit { root: self, directory: self.directory(now) }
     }
 
     /// The root's descriptor, at most [`REOPEN_ROOT_AFTER`] old. While the root is away the last one stays.
@@ -172,6 +166,44 @@ impl Root {
             }
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+/// The root as one request sees it, whatever is put into its place meanwhile.
+#[derive(Debug)]
+pub(super) struct Visit<'r> {
+    root: &'r Root,
+    directory: Arc<OwnedFd>,
+}
+
+impl Visit<'_> {
+    /// Opens what `wanted` names; for a directory, the first of `index` that is a regular file in it.
+    ///
+    /// Blocks on the file system: not for a worker's thread.
+    pub(super) fn find(&self, wanted: Wanted<'_>, index: &[Box<str>]) -> io::Result<Found> {
+        let directory = match wanted {
+            Wanted::File(path) => return self.open(path.to_owned()),
+            Wanted::Directory(directory) => directory,
+        };
+        for name in index {
+            let path = if directory.is_empty() { name.to_string() } else { format!("{directory}/{name}") };
+            if let found @ Found::File(_) = self.open(path)? {
+                return Ok(found);
+            }
+        }
+        Ok(Found::Missing)
+    }
+
+    /// The regular file that lies beside `opened` and is named like it, with `suffix`. It keeps the path of `opened`.
+    pub(super) fn beside(&self, opened: &Opened, suffix: &str) -> io::Result<Option<Opened>> {
+        Ok(match self.open(format!("{}{suffix}", opened.path))? {
+            Found::File(sibling) => Some(Opened { path: opened.path.clone(), ..sibling }),
+            Found::Directory | Found::Missing => None,
+        })
+    }
+
+    fn open(&self, path: String) -> io::Result<Found> {
+        self.root.open_regular(self.directory.as_fd(), path)
     }
 }
 
@@ -273,7 +305,7 @@ mod tests {
     }
 
     fn find(root: &Root, wanted: Wanted<'_>) -> Found {
-        root.find(wanted, &["index.html".into()], Instant::now()).unwrap()
+        root.visit(Instant::now()).find(wanted, &["index.html".into()]).unwrap()
     }
 
     fn contents(found: Found) -> String {
@@ -376,24 +408,24 @@ mod tests {
     fn open_many_times(root: &Root) -> Vec<String> {
         let paths = [Wanted::File("swapped"), Wanted::File("folder/index.html"), Wanted::Directory("folder")];
         let attempts = (0..2_000).flat_map(|_| paths);
-        let opened = attempts.filter_map(|wanted| root.find(wanted, &["index.html".into()], Instant::now()).ok());
+        let opened = attempts.filter_map(|wanted| root.visit(Instant::now()).find(wanted, &["index.html".into()]).ok());
         opened.filter(|found| matches!(found, Found::File(_))).map(contents).collect()
     }
 
     #[test]
-    fn a_replaced_root_is_seen_within_a_second_and_a_missing_one_is_waited_for() {
+    fn a_replaced_root_is_seen_within_a_tenth_of_a_second_and_a_missing_one_is_waited_for() {
         let house = house();
         let start = Instant::now();
         let root = Root::open(house.path().join("root"), start).unwrap();
         let read = |after_ms| {
-            contents(root.find(Wanted::File("a.txt"), &[], start + Duration::from_millis(after_ms)).unwrap())
+            contents(root.visit(start + Duration::from_millis(after_ms)).find(Wanted::File("a.txt"), &[]).unwrap())
         };
         fs::rename(house.path().join("root"), house.path().join("old")).unwrap();
-        assert_eq!(read(1_000), "public");
+        assert_eq!(read(100), "public");
         fs::create_dir(house.path().join("root")).unwrap();
         fs::write(house.path().join("root/a.txt"), "released").unwrap();
-        assert_eq!(read(1_500), "public");
-        assert_eq!(read(2_000), "released");
+        assert_eq!(read(199), "public");
+        assert_eq!(read(200), "released");
     }
 
     #[test]

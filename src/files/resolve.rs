@@ -27,6 +27,21 @@ pub(super) fn resolve(path: &str) -> Option<Wanted<'_>> {
     harmless.then(|| wanted(inner))
 }
 
+/// Whether a path that names nothing may be one of a single-page application's own. Where its last segment has a dot it asks for a
+/// file, and what is well known (RFC 8615) is asked for by programs, which must be told that it is not there.
+pub(super) fn may_be_a_page(path: &str) -> bool {
+    let (Some(Wanted::File(inner) | Wanted::Directory(inner)), mut segments) = (resolve(path), path.split('/')) else {
+        return false;
+    };
+    let last = inner.rsplit('/').next().unwrap_or_default();
+    !last.contains('.') && segments.next() != Some(WELL_KNOWN)
+}
+
+/// Whether `path` is one under which a file could be served: what an operator names below a root is held to the same rules.
+pub fn is_file_path(path: &str) -> bool {
+    matches!(resolve(path), Some(Wanted::File(_)))
+}
+
 /// A segment is refused when it is empty, a dotfile (which `.` and `..` are too), or holds a NUL, where C would end the
 /// name, or a backslash, where another system would end the segment.
 pub(super) fn admits(segment: &str, first: bool) -> bool {
@@ -97,6 +112,28 @@ mod tests {
             "..%2f",
         ] {
             assert_eq!(resolve(path), None, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn pages_have_no_dot_in_their_last_segment() {
+        for path in ["", "users", "users/7", "users/7/", "v1.2/users", "a b"] {
+            assert!(may_be_a_page(path), "{path:?}");
+        }
+        for path in [
+            "app.js",
+            "users/a.png",
+            "users/v1.2/",
+            "../users",
+            "a//b",
+            ".env",
+            ".git/config",
+            "a\\b",
+            "a\0",
+            ".well-known",
+            ".well-known/change-password",
+        ] {
+            assert!(!may_be_a_page(path), "{path:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -41,6 +42,10 @@ pub enum TransferError {
     Read(#[source] io::Error),
 }
 
+/// How much of what was sent last is kept, to be compared with the file if it grows: little beside a piece, and more than
+/// two contents share by chance.
+const WITNESS_BYTES: usize = 1024;
+
 /// The bytes of one span of one open file.
 #[derive(Debug)]
 pub(super) struct FileStream {
@@ -49,6 +54,8 @@ pub(super) struct FileStream {
     at: u64,
     /// How many bytes are still to be handed out.
     left: u64,
+    /// The last of the bytes before `at`, if any were handed out.
+    sent: Bytes,
     next: Next,
 }
 
@@ -72,18 +79,21 @@ impl FileStream {
     /// `span` must lie within the size of `opened.identity`.
     pub(super) fn new(opened: Opened, span: Span) -> Self {
         let source = Arc::new(Source { file: opened.file, promised: opened.identity });
-        Self { source, at: span.start, left: span.len, next: Next::Unasked }
+        Self { source, at: span.start, left: span.len, sent: Bytes::new(), next: Next::Unasked }
     }
 
     fn ask(&self) -> Next {
         let len = usize::try_from(self.left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
         let mut buffer = Buffer::take();
         if self.source.fill_from_page_cache(buffer.room(len), self.at) {
-            return Next::Here(self.source.unchanged().map(|()| buffer.filled(len)));
+            match self.source.kept() {
+                Ok(Kept::AsPromised) => return Next::Here(Ok(buffer.filled(len))),
+                Ok(Kept::Grown | Kept::Touched) => {} // to look closer may mean to wait
+                Err(error) => return Next::Here(Err(error)),
+            }
         }
-        let source = Arc::clone(&self.source);
-        let at = self.at;
-        Next::Reading(spawn_blocking(move || source.fill(buffer, len, at)))
+        let (source, at, sent) = (Arc::clone(&self.source), self.at, self.sent.clone());
+        Next::Reading(spawn_blocking(move || source.fill(buffer, len, at, &sent)))
     }
 
     /// Moves past a piece. `self.next` is `Broken` on entry and stays so after a failure.
@@ -91,6 +101,7 @@ impl FileStream {
         let piece = piece?;
         self.at += piece.len() as u64;
         self.left -= piece.len() as u64;
+        self.sent = Bytes::copy_from_slice(&piece[piece.len().saturating_sub(WITNESS_BYTES)..]);
         // The disk is slower than we are: let it work while the client reads.
         self.next = if from_disk && self.left > 0 { self.ask() } else { Next::Unasked };
         Ok(Frame::data(piece))
@@ -145,29 +156,63 @@ impl Source {
         read == Ok(wanted)
     }
 
-    fn fill(&self, mut buffer: Buffer, len: usize, at: u64) -> Result<Bytes, TransferError> {
+    /// `sent` is what was handed out of the bytes before `at`.
+    fn fill(&self, mut buffer: Buffer, len: usize, at: u64, sent: &[u8]) -> Result<Bytes, TransferError> {
         let read = self.file.read_exact_at(buffer.room(len), at);
-        self.unchanged()?;
+        self.confirm(at, sent)?;
         read.map_err(TransferError::Read)?;
         Ok(buffer.filled(len))
     }
 
-    /// Asked after every read, so that bytes are only handed out if they belong to the state that was promised.
-    fn unchanged(&self) -> Result<(), TransferError> {
-        still_keeps(&self.promised, &Identity::of(&self.file).map_err(TransferError::Read)?)
+    /// Whether what was read belongs to the state that was promised. Whoever appends has the time of the change set before
+    /// the length, and may be anywhere in between when we look: that is waited for, for a moment.
+    fn confirm(&self, at: u64, sent: &[u8]) -> Result<(), TransferError> {
+        const LOOKS: usize = 20;
+        const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+        for _ in 0..LOOKS {
+            match self.kept()? {
+                Kept::AsPromised => return Ok(()),
+                Kept::Grown if self.still_begins_with(at, sent) => return Ok(()),
+                Kept::Grown => break,
+                #[allow(clippy::disallowed_methods)] // on a blocking thread
+                Kept::Touched => std::thread::sleep(BETWEEN_LOOKS),
+            }
+        }
+        Err(TransferError::Rewritten)
     }
+
+    /// Asked after every read, so that bytes are only handed out if they belong to the state that was promised.
+    fn kept(&self) -> Result<Kept, TransferError> {
+        kept(&self.promised, &Identity::of(&self.file).map_err(TransferError::Read)?)
+    }
+
+    /// Tells a file that was appended to from one that was emptied and written anew, and longer: their facts are the same.
+    fn still_begins_with(&self, at: u64, sent: &[u8]) -> bool {
+        let mut found = vec![0; sent.len()];
+        self.file.read_exact_at(&mut found, at - sent.len() as u64).is_ok() && found == sent
+    }
+}
+
+/// What a file that may still be sent looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    AsPromised,
+    /// It is longer, and the promised part may be there or not.
+    Grown,
+    /// It was written to and has its length still: it was written over, or is about to grow.
+    Touched,
 }
 
 /// A file may grow: someone appends, and the promised part is still there. It may lose its name, which its contents do
 /// not feel. It may not shrink, nor change while its length stays the same.
-fn still_keeps(promised: &Identity, found: &Identity) -> Result<(), TransferError> {
+fn kept(promised: &Identity, found: &Identity) -> Result<Kept, TransferError> {
     if found.size < promised.size {
         return Err(TransferError::Shrank { promised: promised.size, found: found.size });
     }
-    if found.size == promised.size && found.modified != promised.modified {
-        return Err(TransferError::Rewritten);
+    if found.size > promised.size {
+        return Ok(Kept::Grown);
     }
-    Ok(())
+    Ok(if found.modified == promised.modified { Kept::AsPromised } else { Kept::Touched })
 }
 
 #[cfg(test)]
@@ -175,7 +220,8 @@ mod tests {
     use std::fs::{self, OpenOptions};
     use std::io::Write;
     use std::path::Path;
-    use std::time::{Duration, SystemTime};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::SystemTime;
 
     use http_body::Body as _;
     use http_body_util::BodyExt;
@@ -247,7 +293,7 @@ mod tests {
         let (_directory, path) = large_file();
         let mut stream = whole(&path);
         let source = Arc::clone(&stream.source);
-        stream.next = Next::Reading(spawn_blocking(move || source.fill(Buffer::take(), PIECE_BYTES, 0)));
+        stream.next = Next::Reading(spawn_blocking(move || source.fill(Buffer::take(), PIECE_BYTES, 0, &[])));
         let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
         assert!(first == pattern()[..PIECE_BYTES]);
         assert!(matches!(stream.next, Next::Here(_) | Next::Reading(_)));
@@ -297,5 +343,47 @@ mod tests {
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
         let (_, failure) = drain(&mut stream).await;
         assert!(matches!(failure, Some(TransferError::Rewritten)), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_emptied_and_written_anew_and_longer_breaks_the_transfer() {
+        let (_directory, path) = large_file();
+        let mut stream = whole(&path);
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        let other: Vec<u8> = [pattern(), b"more".to_vec()].concat().iter().map(|byte| !byte).collect();
+        fs::write(&path, other).unwrap();
+        let (received, failure) = drain(&mut stream).await;
+        assert!(received.is_empty() && first == pattern()[..first.len()]);
+        assert!(matches!(failure, Some(TransferError::Rewritten)), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_read_in_the_middle_of_an_append_is_no_reason_to_break_off() {
+        const ROUNDS: usize = 400;
+        let (_directory, path) = large_file();
+        let (turn, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (its_turn, its_done, appended) = (Arc::clone(&turn), Arc::clone(&done), path.clone());
+        let writer = std::thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                while its_turn.load(Ordering::Acquire) < round {
+                    std::thread::yield_now();
+                }
+                let mut file = OpenOptions::new().append(true).open(&appended).unwrap();
+                file.write_all(&vec![b'x'; 300_000]).unwrap();
+                its_done.store(round, Ordering::Release);
+            }
+        });
+        for round in 1..=ROUNDS {
+            OpenOptions::new().write(true).open(&path).unwrap().set_len(LEN).unwrap();
+            let mut stream = whole(&path);
+            turn.store(round, Ordering::Release);
+            let (received, failure) = drain(&mut stream).await;
+            assert!(failure.is_none(), "round {round}: {failure:?}");
+            assert!(received == pattern(), "round {round}");
+            while done.load(Ordering::Acquire) < round {
+                std::thread::yield_now();
+            }
+        }
+        writer.join().unwrap();
     }
 }

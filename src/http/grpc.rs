@@ -57,6 +57,11 @@ pub fn told(fields: &HeaderMap) -> Option<usize> {
     Some(number.filter(|number| *number <= Code::Unauthenticated as usize).unwrap_or(Code::Unknown as usize))
 }
 
+/// Whether `fields` tell of a call that went well.
+pub fn is_success(fields: &HeaderMap) -> bool {
+    told(fields) == Some(Code::Ok as usize)
+}
+
 /// Whether a message is gRPC's by its media type: `application/grpc`, alone or with a `+proto` or parameters. gRPC-Web is another
 /// protocol, whose outcome is in the body.
 pub fn is_grpc(headers: &HeaderMap) -> bool {

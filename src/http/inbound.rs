@@ -20,9 +20,7 @@ use super::client_body::{ClientBody, Cut};
 use super::spool::{Kept, Spool, SpoolError};
 use crate::deadline::Deadline;
 
-/// The slowest a body may come on average, in bytes a second; one that is slower is given up in time.
-const LEAST_RATE: u64 = 500;
-/// How many time-outs long a body may be slower than that.
+/// How many time-outs long a body may be slower than its least rate.
 const GRACE: u32 = 4;
 /// How much of a body is read before an upstream is asked for, in bytes.
 const AHEAD_BYTES: usize = 64 * 1024;
@@ -49,8 +47,13 @@ pub enum Fate {
 /// How slowly a body may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// An upload: this long between two reads, and in all four times that and one second more for each 500 bytes.
-    Upload(Duration),
+    /// An upload: so long between two reads, and in all four times that and the time that its bytes take at the least rate.
+    Upload {
+        /// Between two reads.
+        timeout: Duration,
+        /// Bytes a second; 0 asks for none.
+        least_rate: u32,
+    },
     /// One side of a conversation, which may be silent for as long as it likes while the other speaks: this long between two reads of
     /// either. None of it is read ahead.
     Conversation(Duration),
@@ -139,6 +142,7 @@ struct Reading {
     incoming: ClientBody,
     left: u64,
     timeout: Duration,
+    least_rate: u32,
     deadline: Deadline,
     begun: Instant,
     watch: Arc<Watched>,
@@ -155,10 +159,10 @@ impl RequestBody {
     pub fn new(incoming: ClientBody, limit: u64, pace: Pace, live: Option<Live>) -> Self {
         let ended = incoming.is_end_stream();
         let begun = Instant::now();
-        let (timeout, quiet) = match pace {
-            Pace::Upload(_) if ended => return Self::default(),
-            Pace::Upload(timeout) => (timeout, None),
-            Pace::Conversation(limit) => (limit, Some(Quiet { limit, begun, last: AtomicU64::new(0) })),
+        let (timeout, least_rate, quiet) = match pace {
+            Pace::Upload { .. } if ended => return Self::default(),
+            Pace::Upload { timeout, least_rate } => (timeout, least_rate, None),
+            Pace::Conversation(limit) => (limit, 0, Some(Quiet { limit, begun, last: AtomicU64::new(0) })),
         };
         let watch = Arc::new(Watched { quiet, ..Watched::default() });
         if ended {
@@ -169,6 +173,7 @@ impl RequestBody {
             incoming,
             left: limit,
             timeout,
+            least_rate,
             deadline: Deadline::default(),
             begun,
             watch: Arc::clone(&watch),
@@ -413,7 +418,10 @@ impl Reading {
         if let Some(quiet) = &self.watch.quiet {
             return quiet.left();
         }
-        let earned = Duration::from_secs(self.watch.bytes.load(Ordering::Relaxed) / LEAST_RATE);
+        if self.least_rate == 0 {
+            return self.timeout;
+        }
+        let earned = Duration::from_secs(self.watch.bytes.load(Ordering::Relaxed) / u64::from(self.least_rate));
         self.timeout.min((GRACE * self.timeout + earned).saturating_sub(self.begun.elapsed()))
     }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::guard::Seat;
+
 /// The bound on client connections. Clones share it, across workers and listeners.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimit {
@@ -25,7 +27,7 @@ impl ConnectionLimit {
 
     /// A place, if one is free now.
     pub(super) fn try_admit(&self) -> Option<Admission> {
-        Arc::clone(&self.free).try_acquire_owned().ok().map(Admission)
+        Arc::clone(&self.free).try_acquire_owned().ok().map(Admission::new)
     }
 
     /// Whether at least half of the places are taken.
@@ -36,13 +38,33 @@ impl ConnectionLimit {
     /// Waits its turn, first come first served. Cancel-safe, though a cancelled wait loses its place.
     pub(super) async fn admit(&self) -> Admission {
         let free = Arc::clone(&self.free).acquire_owned().await;
-        Admission(free.expect("the semaphore is private and nothing closes it"))
+        Admission::new(free.expect("the semaphore is private and nothing closes it"))
     }
 }
 
 /// One connection's place under the limit, free again when dropped. Keep it for as long as the socket is open.
 #[derive(Debug)]
-pub struct Admission(#[allow(dead_code)] OwnedSemaphorePermit); // held for its drop
+pub struct Admission {
+    _place: OwnedSemaphorePermit,
+    /// Its place among its client's connections, once it is known who that is.
+    seat: Option<Seat>,
+}
+
+impl Admission {
+    fn new(place: OwnedSemaphorePermit) -> Self {
+        Self { _place: place, seat: None }
+    }
+
+    /// The connection is one of its client's.
+    pub fn seat(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+    }
+
+    /// Whether it is counted as somebody's.
+    pub fn is_seated(&self) -> bool {
+        self.seat.is_some()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,8 @@
 //!
 //! Answers for RFC 9000 section 8.1: an Initial packet may come from anywhere, so while many handshakes are under way whose clients have
 //! proved nothing, the others are sent a Retry first. A connection counts under the process's limit as one of TCP does; one without a
-//! place is refused at once, and its client falls back to TCP, where it waits in the backlog.
+//! place is refused at once, and its client falls back to TCP, where it waits in the backlog. So is one of a client that has too many
+//! connections, or shakes hands too often; what may be done in the name of an address that nobody has proved is half of that.
 
 use std::future::Future;
 use std::io;
@@ -19,6 +20,7 @@ use quinn::{
 
 use super::client::ClientAddr;
 use super::datagrams::QuicSocket;
+use super::guard::{Guard, Refusal, Shaking};
 use super::limit::{Admission, ConnectionLimit};
 use crate::shutdown::Tasks;
 
@@ -40,6 +42,8 @@ pub enum Decision {
     Retried,
     /// There was no place for it.
     Refused,
+    /// Its client has taken what it may.
+    OverBounds(Refusal),
 }
 
 /// The attempts at one listener on one worker.
@@ -47,6 +51,7 @@ pub struct QuicIncoming {
     endpoint: Endpoint,
     bound: SocketAddr,
     limit: ConnectionLimit,
+    guard: Guard,
     unproven: Arc<AtomicUsize>,
     on_decision: Box<dyn Fn(Decision) + Send + Sync>,
 }
@@ -61,12 +66,19 @@ pub struct Attempt {
     pub local: SocketAddr,
     /// Its place under the connection limit: keep it as long as the connection.
     pub admission: Admission,
-    unproven: Option<Unproven>,
+    beginning: Beginning,
+}
+
+/// A handshake under way, until this is dropped.
+#[derive(Debug)]
+pub struct Beginning {
+    _shaking: Shaking,
+    _unproven: Option<Unproven>,
 }
 
 /// One handshake that counts as unproven until this is dropped.
 #[derive(Debug)]
-pub struct Unproven(Arc<AtomicUsize>);
+struct Unproven(Arc<AtomicUsize>);
 
 impl QuicIncoming {
     /// Answers on `socket`. `config` is for attempts until they are accepted; its drivers run on `tasks`. `on_decision` is called with
@@ -77,7 +89,7 @@ impl QuicIncoming {
     pub fn new(
         socket: QuicSocket,
         mut config: ServerConfig,
-        limit: ConnectionLimit,
+        (limit, guard): (ConnectionLimit, Guard),
         tasks: &Tasks,
         on_decision: impl Fn(Decision) + Send + Sync + 'static,
         on_failure: impl Fn(&io::Error) + Send + Sync + 'static,
@@ -89,7 +101,7 @@ impl QuicIncoming {
         let socket = socket.on_runtime(on_failure)?;
         let bound = socket.local_addr()?;
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime)?;
-        Ok(Self { endpoint, bound, limit, unproven: Arc::default(), on_decision: Box::new(on_decision) })
+        Ok(Self { endpoint, bound, limit, guard, unproven: Arc::default(), on_decision: Box::new(on_decision) })
     }
 
     /// The next attempt that is let in, however long it takes; `None` if the socket is of no use any more.
@@ -99,22 +111,32 @@ impl QuicIncoming {
         loop {
             let incoming = self.endpoint.accept().await?;
             let proven = incoming.remote_address_validated();
-            if !proven && incoming.may_retry() && self.asks_for_proof() {
+            let client = ClientAddr::of_peer(incoming.remote_address());
+            if !proven && incoming.may_retry() && (self.asks_for_proof() || self.guard.doubts(client)) {
                 (self.on_decision)(Decision::Retried);
                 incoming.retry().ok(); // it may, as was asked before
                 continue;
             }
-            let Some(admission) = self.limit.try_admit() else {
-                (self.on_decision)(Decision::Refused);
-                incoming.refuse();
-                continue;
+            let (admission, shaking) = match self.admit(client) {
+                Ok(admitted) => admitted,
+                Err(decision) => {
+                    (self.on_decision)(decision);
+                    incoming.refuse();
+                    continue;
+                }
             };
             (self.on_decision)(Decision::Accepted);
-            let client = ClientAddr::of_peer(incoming.remote_address());
             let local = SocketAddr::new(incoming.local_ip().unwrap_or(self.bound.ip()), self.bound.port());
             let unproven = (!proven).then(|| Unproven::begin(&self.unproven));
-            return Some(Attempt { incoming, client, local, admission, unproven });
+            let beginning = Beginning { _shaking: shaking, _unproven: unproven };
+            return Some(Attempt { incoming, client, local, admission, beginning });
         }
+    }
+
+    fn admit(&self, client: ClientAddr) -> Result<(Admission, Shaking), Decision> {
+        let mut admission = self.limit.try_admit().ok_or(Decision::Refused)?;
+        admission.seat(self.guard.enter(client).map_err(Decision::OverBounds)?);
+        Ok((admission, self.guard.shake(client).map_err(Decision::OverBounds)?))
     }
 
     /// Takes no other connection.
@@ -137,12 +159,9 @@ impl QuicIncoming {
 impl Attempt {
     /// Begins the handshake with `config`. What else comes back is to be kept: the first until the handshake is over, the second until
     /// the connection is.
-    pub fn accept(
-        self,
-        config: Arc<ServerConfig>,
-    ) -> Result<(Connecting, Option<Unproven>, Admission), ConnectionError> {
+    pub fn accept(self, config: Arc<ServerConfig>) -> Result<(Connecting, Beginning, Admission), ConnectionError> {
         let connecting = self.incoming.accept_with(config)?;
-        Ok((connecting, self.unproven, self.admission))
+        Ok((connecting, self.beginning, self.admission))
     }
 }
 

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 pub use self::revocations::{Refused, Revocations, Why};
 pub use self::status::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use super::metrics::Metrics;
+use super::upstreams::UpstreamStatus;
 
 /// Tells how the process is, at the moment of the call.
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
@@ -156,8 +157,16 @@ fn readiness(status: &Status) -> Response<Full<Bytes>> {
         "draining": status.draining,
         "generation": status.generation,
         "last_reload_error": status.last_reload_error(),
+        "upstreams": status.upstreams.iter().map(standing).collect::<serde_json::Map<_, _>>(),
     });
     content(code, "application/json", format!("{detail}\n"))
+}
+
+/// The endpoints of an upstream, each with how it is.
+fn standing(status: &UpstreamStatus) -> (String, serde_json::Value) {
+    let endpoints = status.endpoints.iter();
+    let words = endpoints.map(|health| (health.endpoint.to_string(), health.standing.into()));
+    (status.upstream.to_string(), serde_json::Value::Object(words.collect()))
 }
 
 fn text(code: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

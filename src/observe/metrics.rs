@@ -10,10 +10,13 @@
 mod book;
 mod cells;
 mod compression;
+mod crowd;
 mod family;
+mod health;
 mod kept;
 mod meters;
 mod numbers;
+mod shards;
 mod sheet;
 mod tunnels;
 
@@ -27,13 +30,17 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use super::crowd::Crowd;
 use super::key_sets::KeySets;
 use super::spools::Spools;
+use super::upstreams::Upstreams;
 use book::Book;
 use cells::{AuthCells, Count, EndpointCells, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 pub use cells::{GRPC_CODES, Held, METHODS, STATUSES};
 pub use compression::{CODINGS, CompressionMeter};
 use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSES, COMPRESS_SKIPPED};
+pub use crowd::OverBound;
+use crowd::{CLIENTS, CONNECTIONS_REFUSED, HANDSHAKES_UNDER_WAY};
 pub use family::{Family, Kind};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
@@ -106,11 +113,6 @@ const UPSTREAM_ERRORS: Family = Family::counter(
     "portcullis_upstream_errors_total",
     "Failed exchanges with an endpoint, by the stage that failed.",
     &["upstream", "endpoint", "stage"],
-);
-const UPSTREAM_RETRIES: Family = Family::counter(
-    "portcullis_upstream_retries_total",
-    "Requests sent again after an endpoint failed.",
-    &["upstream", "endpoint"],
 );
 const UPSTREAM_CONNECTIONS_OPEN: Family = Family::gauge(
     "portcullis_upstream_connections_open",
@@ -243,7 +245,11 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_CONNECTIONS_OPENED,
     &UPSTREAM_CONNECTION_REUSES,
     &UPSTREAM_ERRORS,
-    &UPSTREAM_RETRIES,
+    &health::RETRIES,
+    &health::RETRY_BUDGET_EXHAUSTED,
+    &health::ENDPOINT_ELIGIBLE,
+    &health::ENDPOINT_EJECTIONS,
+    &health::PROBE_RESULTS,
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,
     &UPSTREAM_WAITING,
@@ -255,6 +261,9 @@ pub const FAMILIES: &[&Family] = &[
     &TLS_HANDSHAKES,
     &CONNECTIONS_ACCEPTED,
     &CONNECTIONS_OPEN,
+    &CONNECTIONS_REFUSED,
+    &CLIENTS,
+    &HANDSHAKES_UNDER_WAY,
     &ACCEPT_ERRORS,
     &QUIC_ATTEMPTS,
     &PROXY_HEADERS,
@@ -351,6 +360,16 @@ impl Metrics {
         &self.ledger.key_sets
     }
 
+    /// Whom to ask about upstreams' health.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.ledger.upstreams
+    }
+
+    /// Whom to ask about clients that are here now.
+    pub fn crowd(&self) -> &Crowd {
+        &self.ledger.crowd
+    }
+
     /// Whom to ask about spooled request bodies.
     pub fn spools(&self) -> &Spools {
         &self.ledger.spools
@@ -424,6 +443,8 @@ struct Ledger {
     revocation_changes: Count,
     key_sets: KeySets,
     spools: Spools,
+    upstreams: Upstreams,
+    crowd: Crowd,
 }
 
 impl Ledger {
@@ -447,17 +468,19 @@ impl Ledger {
             revocation_changes: Count::default(),
             key_sets: KeySets::default(),
             spools: Spools::default(),
+            upstreams: Upstreams::default(),
+            crowd: Crowd::default(),
         }
     }
 
     fn read(&self) -> Vec<MetricFamily> {
         let mut sheet = Sheet::default();
-        self.routes.each(|route, shards| read_route(&mut sheet, route, shards));
-        self.auth.each(|route, shards| read_auth(&mut sheet, route, shards));
-        self.endpoints.each(|(upstream, endpoint), shards| read_endpoint(&mut sheet, upstream, endpoint, shards));
-        self.listeners.each(|listener, shards| read_listener(&mut sheet, listener, shards));
-        self.introspections.each(|issuer, shards| read_introspections(&mut sheet, issuer, shards));
-        self.workers.each(|(), shards| read_workers(&mut sheet, shards));
+        self.routes.each(|route, cells| shards::route(&mut sheet, route, cells));
+        self.auth.each(|route, cells| shards::auth(&mut sheet, route, cells));
+        self.endpoints.each(|(upstream, endpoint), cells| shards::endpoint(&mut sheet, upstream, endpoint, cells));
+        self.listeners.each(|listener, cells| shards::listener(&mut sheet, listener, cells));
+        self.introspections.each(|issuer, cells| shards::introspections(&mut sheet, issuer, cells));
+        self.workers.each(|(), cells| shards::workers(&mut sheet, cells));
         self.read_process(&mut sheet);
         sheet.into_families()
     }
@@ -479,7 +502,9 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "ok"], set.fetches_ok);
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
+        crowd::read_crowd(sheet, &self.crowd);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
+        self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));
@@ -487,84 +512,6 @@ impl Ledger {
         sheet.put(&CONFIG_RELOADS, &["refused"], self.reloads_refused.value());
         sheet.put(&ACCESS_LINES_DROPPED, &[], self.access_lines_dropped.value());
         sheet.put(&BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
-    }
-}
-
-fn read_route(sheet: &mut Sheet, route: &str, shards: &[&RouteCells]) {
-    for (method, status, requests) in RouteCells::requests(shards) {
-        sheet.put(&REQUESTS, &[route, method, &status], requests);
-    }
-    for (code, calls) in RouteCells::calls(shards) {
-        sheet.put(&GRPC_CALLS, &[route, code], calls);
-    }
-    sheet.put_latency(&REQUEST_DURATION, &[route], shards.iter().map(|shard| &shard.latency));
-    sheet.put(&REQUESTS_IN_FLIGHT, &[route], shards.iter().map(|shard| shard.in_flight.value()).sum::<i64>());
-    sheet.put(&REQUEST_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_in.value()).sum::<u64>());
-    sheet.put(&RESPONSE_BODY_BYTES, &[route], shards.iter().map(|shard| shard.bytes_out.value()).sum::<u64>());
-    tunnels::read(sheet, route, shards);
-    compression::read(sheet, route, shards);
-}
-
-fn read_auth(sheet: &mut Sheet, route: &str, shards: &[&AuthCells]) {
-    let permitted = shards.iter().map(|shard| shard.permitted.value()).sum::<u64>();
-    sheet.put(&AUTH_DECISIONS, &[route, "permitted"], permitted);
-    for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.denied)) {
-        // Routes times reasons would be mostly zeros: a reason shows once it has happened.
-        if count > 0 {
-            sheet.put(&AUTH_DECISIONS, &[route, reason], count);
-        }
-    }
-}
-
-fn read_endpoint(sheet: &mut Sheet, upstream: &str, endpoint: &str, shards: &[&EndpointCells]) {
-    let labels = [upstream, endpoint];
-    let count = |pick: fn(&EndpointCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
-    sheet.put(&UPSTREAM_CONNECTIONS_OPENED, &labels, count(|shard| &shard.opened));
-    sheet.put(&UPSTREAM_CONNECTION_REUSES, &labels, count(|shard| &shard.reused));
-    sheet.put(&UPSTREAM_RETRIES, &labels, count(|shard| &shard.retries));
-    for failure in UpstreamFailure::ALL {
-        let failed = shards.iter().map(|shard| shard.failures[failure as usize].value()).sum::<u64>();
-        sheet.put(&UPSTREAM_ERRORS, &[upstream, endpoint, failure.label()], failed);
-    }
-    sheet.put(&UPSTREAM_CONNECTIONS_OPEN, &labels, shards.iter().map(|shard| shard.open.value()).sum::<i64>());
-    sheet.put(&UPSTREAM_LEASES, &labels, shards.iter().map(|shard| shard.leased.value()).sum::<i64>());
-    sheet.put(&UPSTREAM_WAITING, &labels, shards.iter().map(|shard| shard.waiting.value()).sum::<i64>());
-}
-
-fn read_listener(sheet: &mut Sheet, listener: &str, shards: &[&ListenerCells]) {
-    sheet.put(&CONNECTIONS_ACCEPTED, &[listener], shards.iter().map(|shard| shard.accepted.value()).sum::<u64>());
-    sheet.put(&CONNECTIONS_OPEN, &[listener], shards.iter().map(|shard| shard.open.value()).sum::<i64>());
-    sheet.put(&ACCEPT_ERRORS, &[listener], shards.iter().map(|shard| shard.errors.value()).sum::<u64>());
-    for handshake in Handshake::ALL {
-        let count = shards.iter().map(|shard| shard.handshakes[handshake.index()].value()).sum::<u64>();
-        let (version, result) = handshake.labels();
-        sheet.put(&TLS_HANDSHAKES, &[listener, version, result], count);
-    }
-    for announcement in Announcement::ALL {
-        let count = shards.iter().map(|shard| shard.announcements[announcement as usize].value()).sum::<u64>();
-        sheet.put(&PROXY_HEADERS, &[listener, announcement.label()], count);
-    }
-    for outcome in QuicAttempt::ALL {
-        let count = shards.iter().map(|shard| shard.quic[outcome as usize].value()).sum::<u64>();
-        sheet.put(&QUIC_ATTEMPTS, &[listener, outcome.label()], count);
-    }
-}
-
-fn read_introspections(sheet: &mut Sheet, issuer: &str, shards: &[&IntrospectionCells]) {
-    for outcome in Introspected::ALL {
-        let count = shards.iter().map(|shard| shard.outcomes[outcome as usize].value()).sum::<u64>();
-        sheet.put(&INTROSPECTIONS, &[issuer, outcome.label()], count);
-    }
-    sheet.put_latency(&INTROSPECTION_DURATION, &[issuer], shards.iter().map(|shard| &shard.latency));
-}
-
-fn read_workers(sheet: &mut Sheet, shards: &[&WorkerCells]) {
-    let count = |pick: fn(&WorkerCells) -> &Count| shards.iter().map(|shard| pick(shard).value()).sum::<u64>();
-    sheet.put(&TOKEN_CACHE_LOOKUPS, &["hit"], count(|shard| &shard.cache_hits));
-    sheet.put(&TOKEN_CACHE_LOOKUPS, &["miss"], count(|shard| &shard.cache_misses));
-    sheet.put(&PANICS, &[], count(|shard| &shard.panics));
-    for (reason, count) in cells::Tally::sums(shards.iter().map(|shard| &shard.malformed)) {
-        sheet.put(&MALFORMED_REQUESTS, &[reason], count);
     }
 }
 

@@ -6,11 +6,13 @@
 mod access;
 mod admin;
 mod chain;
+mod crowd;
 mod key_sets;
 mod metrics;
 mod settings;
 mod spools;
 mod tracing;
+mod upstreams;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
 pub use admin::{
@@ -18,12 +20,15 @@ pub use admin::{
     StatusSource, Why,
 };
 pub use chain::Chain;
+pub use crowd::Crowd;
 pub use key_sets::{KeySetStatus, KeySets};
 pub use metrics::{
     Announcement, AuthMeter, CODINGS, CompressionMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, GRPC_CODES,
-    Handshake, Held, Introspected, IntrospectionMeter, Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, QuicAttempt,
-    RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure, Vocabulary, WorkerMeter,
+    Handshake, Held, Introspected, IntrospectionMeter, Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, OverBound,
+    QuicAttempt, RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure, Vocabulary,
+    WorkerMeter,
 };
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};
+pub use upstreams::{EndpointHealth, UpstreamStatus, Upstreams};

@@ -11,7 +11,7 @@ mod read;
 mod write;
 
 pub use read::{Announced, HeaderError, LONGEST, Progress, read};
-pub use write::{Version, write};
+pub use write::{Version, write, write_own};
 
 /// What version 1 begins with.
 const LINE: &[u8] = b"PROXY ";

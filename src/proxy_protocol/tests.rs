@@ -214,6 +214,15 @@ fn the_written_forms_are_those_of_the_specification() {
     assert_eq!(write(Version::V2, "192.0.2.7:1", "[::1]:2")[13..16], [0x21, 0, 36]);
 }
 
+#[test]
+fn a_header_of_ones_own_names_nobody() {
+    for version in [Version::V1, Version::V2] {
+        let header = write_own(version);
+        let own = Progress::Whole { announced: Announced::Nothing, length: header.len() };
+        assert_eq!(read(&header), Ok(own), "{}", header.escape_ascii());
+    }
+}
+
 /// Bytes that are a header, are nearly one, or are none.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![

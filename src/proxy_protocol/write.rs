@@ -33,6 +33,14 @@ pub fn write(version: Version, source: SocketAddr, destination: SocketAddr) -> V
     }
 }
 
+/// The header of a connection that is made for nobody else, as a health check's is.
+pub fn write_own(version: Version) -> Vec<u8> {
+    match version {
+        Version::V1 => [LINE, b"UNKNOWN\r\n"].concat(),
+        Version::V2 => [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat(),
+    }
+}
+
 fn line(family: &str, source: &str, destination: &str, (from, to): (u16, u16)) -> Vec<u8> {
     [LINE, format!("{family} {source} {destination} {from} {to}\r\n").as_bytes()].concat()
 }

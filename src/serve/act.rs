@@ -4,6 +4,7 @@
 //! the `Permit` by value. Refuses to know how a permit is had and how a failure is answered.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
@@ -23,6 +24,8 @@ use crate::upstream::{Failed, Forwarded, Kind, OnBehalf, Upstream, UpstreamFailu
 
 /// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
+/// When a request came, as monitors of applications read it: what is before the application's own time was spent in a queue.
+const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Does what `route` says.
@@ -48,6 +51,7 @@ pub(super) async fn act(
                 converses: upstream.converses(),
                 rewrite: rewrite.as_ref(),
                 identity: identity.as_ref(),
+                request_start: upstream.says_request_start(),
             };
             let call = exchange.grpc;
             let internal = internal.as_deref().map(|roots| (roots, Wish::of(&exchange.head, roots)));
@@ -55,7 +59,7 @@ pub(super) async fn act(
             let outgoing = outgoing(exchange, route, &passage, &permit, &client, &target, &snapshot.limits)?;
             let mut response = match tunnel {
                 Some(tunnel) => Box::pin(tunnel.open(upstream, outgoing, &notes)).await?, // boxed: one request in very many
-                None => proxy(upstream, outgoing, &notes).await?,
+                None => Box::pin(proxy(upstream, outgoing, &notes)).await?, // boxed: files and refusals need no room for it
             };
             if handout::speaks(response.headers()) {
                 response = Box::pin(heed(response, internal, name)).await?; // boxed: few answers say anything to the gateway
@@ -70,7 +74,7 @@ pub(super) async fn act(
             let path = target.path().strip_prefix(&**prefix).unwrap_or_default();
             let path = path.strip_prefix('/').unwrap_or(path);
             let (method, headers) = (&exchange.head.method, &exchange.head.headers);
-            match site.answer(method, path, headers).await {
+            match site.answer(exchange.begun, method, path, headers).await {
                 Err(FilesError::NotFound) if site.lists(path) => {
                     let asked = DirectoryRequest { method, path, shown: target.path(), query: target.query(), headers };
                     Ok(Box::pin(site.list(asked)).await?) // boxed: hardly any request
@@ -114,7 +118,7 @@ fn outgoing<'i>(
     target: &Target,
     limits: &Limits,
 ) -> Result<Outgoing<'i>, Failure> {
-    let Exchange { mut head, body, grpc, notes, connection, .. } = exchange;
+    let Exchange { mut head, body, grpc, notes, connection, time, .. } = exchange;
     refuse_announced_excess(&head.headers, route.body_bytes)?;
     if grpc {
         crate::http::grpc::timeout(&head.headers)?;
@@ -122,6 +126,9 @@ fn outgoing<'i>(
     let query = permit.query(target.query());
     let uri = uri(target, passage.rewrite, query.as_deref())?;
     let trailers = rewrite_head(&mut head.headers, permit, client, target);
+    if passage.request_start {
+        head.headers.insert(REQUEST_START, request_start(time));
+    }
     let user = permit.subject().filter(|_| passage.tells_user && route.policy.is_of_one_issuer()).map(Into::into);
     let local = connection.local;
     // RFC 9110 section 15.2: an HTTP/1.0 client is sent none, and over HTTP/2 hyper has no way to.
@@ -131,7 +138,8 @@ fn outgoing<'i>(
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     // Where each request has a connection to itself, a media type must not be enough to hold it in silence.
     let converses = grpc && passage.converses;
-    let pace = if converses { Pace::Conversation(route.tunnels.idle) } else { Pace::Upload(limits.body_timeout) };
+    let upload = Pace::Upload { timeout: limits.body_timeout, least_rate: limits.body_rate };
+    let pace = if converses { Pace::Conversation(route.tunnels.idle) } else { upload };
     let body = body.take(route.body_bytes, pace);
     notes.write(|story| story.body = Some(body.watch()));
     let mut request = Request::new(body);
@@ -149,6 +157,8 @@ struct Passage<'a> {
     converses: bool,
     rewrite: Option<&'a Rewrite>,
     identity: Option<&'a Identity>,
+    /// Whether the upstream is told when the request came.
+    request_start: bool,
 }
 
 /// What the application server would refuse for its length is refused here.
@@ -216,13 +226,17 @@ pub(super) fn arrive<T>(
         Ok(forwarded) => {
             notes.write(|story| {
                 story.endpoint = Some(forwarded.endpoint);
+                story.queue = Some(forwarded.queued);
                 story.connect = Some(forwarded.connect);
                 story.first_byte = Some(forwarded.first_byte);
             });
             Ok(forwarded.response)
         }
         Err(failed) => {
-            notes.write(|story| story.endpoint = Some(failed.endpoint));
+            notes.write(|story| {
+                story.endpoint = Some(failed.endpoint);
+                story.queue = Some(failed.queued);
+            });
             Err(Failure::of_upstream(failed.failure, watch.fate()))
         }
     }
@@ -254,6 +268,12 @@ fn rewrite_head(headers: &mut HeaderMap, permit: &Permit, client: &Client, targe
         headers.insert(header::CONNECTION, HeaderValue::from(HeaderName::from_static("te")));
     }
     hop.trailers
+}
+
+/// Microseconds since 1970, in the form of Heroku and New Relic.
+fn request_start(time: SystemTime) -> HeaderValue {
+    let micros = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    HeaderValue::from_str(&format!("t={micros}")).expect("a letter and a number")
 }
 
 /// RFC 9110 section 8.6 and RFC 9112 section 6.1, where the HTTP client behind would leave the framing out: it frames by the body's

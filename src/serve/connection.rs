@@ -89,7 +89,7 @@ where
 {
     let limits = worker.live.current().limits;
     let activity = Arc::new(Activity::default());
-    let stream = Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits.write_timeout);
+    let stream = Guarded::new(stream, !accepted.http2, Arc::clone(&activity), limits.taking());
     let http2 = accepted.http2;
     let connection = Arc::new(accepted.connection(activity, worker));
     // Boxed by kind, so that the larger is not reserved for the smaller, and an idle connection is a stream and little more.
@@ -231,7 +231,7 @@ fn http1_settings(limits: &Limits) -> http1::Builder {
 }
 
 fn http2_settings(limits: &Limits, tasks: &Tasks) -> http2::Builder<Streams> {
-    let streams = Streams { tasks: tasks.clone(), write_timeout: limits.write_timeout };
+    let streams = Streams { tasks: tasks.clone(), terms: limits.taking() };
     let mut settings = http2::Builder::new(streams);
     settings
         .timer(TokioTimer::new())

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -93,8 +93,9 @@ pub(super) struct Exchange {
     /// Whether it is a gRPC call.
     pub(super) grpc: bool,
     pub(super) notes: Notes,
-    /// When its head was there.
+    /// When its head was there, by either clock.
     pub(super) time: SystemTime,
+    pub(super) begun: Instant,
     /// How it asks for a tunnel, if it does; known with its target.
     pub(super) asked: Option<Asked>,
 }
@@ -252,6 +253,7 @@ pub(super) struct Story {
     /// The request's body, once somebody reads it.
     pub(super) body: Option<BodyWatch>,
     pub(super) auth: Option<Duration>,
+    pub(super) queue: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
     /// `ok`, or the label of what went wrong.
@@ -279,6 +281,7 @@ impl Notes {
             endpoint: None,
             body: None,
             auth: None,
+            queue: None,
             connect: None,
             first_byte: None,
             outcome: "ok",

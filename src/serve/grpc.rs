@@ -104,6 +104,7 @@ fn target_code(error: TargetError) -> Code {
 fn upstream_code(failure: &UpstreamFailure) -> Code {
     match failure {
         UpstreamFailure::QueueTimeout
+        | UpstreamFailure::QueueFull
         | UpstreamFailure::Connect(_)
         | UpstreamFailure::Tls(_)
         | UpstreamFailure::ConnectTimeout

@@ -1,6 +1,6 @@
 //! The stream between a client's socket and the HTTP parser: every byte in is looked at, and writing has a deadline.
 //!
-//! Owns the framing check of HTTP/1, the budget of HTTP/2, the write time-out, the lingering close and the wait for a client's next byte
+//! Owns the framing check of HTTP/1, the budget of HTTP/2, the write time-out and the least rate of writing, the lingering close and the wait for a client's next byte
 //! without a parser. The other deadlines are [`super::driver`]'s. Refuses to know requests.
 
 use std::future::poll_fn;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::account::{Account, Terms};
 use super::activity::Activity;
 use crate::deadline::Deadline;
 use crate::http::{Framing, Http2Budget, Violation};
@@ -47,7 +48,8 @@ pub(super) struct Guarded<S> {
     stream: S,
     inspector: Inspector,
     activity: Arc<Activity>,
-    write_timeout: Duration,
+    terms: Terms,
+    account: Account,
     deadline: Deadline,
     linger: Linger,
     /// What an earlier parser had read and not used, already inspected.
@@ -75,7 +77,7 @@ enum Linger {
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, http1: bool, activity: Arc<Activity>, write_timeout: Duration) -> Self {
+    pub(super) fn new(stream: S, http1: bool, activity: Arc<Activity>, terms: Terms) -> Self {
         let inspector = if http1 {
             Inspector::Http1(Framing::default())
         } else {
@@ -85,7 +87,8 @@ impl<S> Guarded<S> {
             stream,
             inspector,
             activity,
-            write_timeout,
+            terms,
+            account: Account::default(),
             deadline: Deadline::default(),
             linger: Linger::Closing,
             replay: Bytes::new(),
@@ -133,10 +136,14 @@ impl<S> Guarded<S> {
         (self.stream, more)
     }
 
-    fn sent(&mut self, written: &Poll<io::Result<usize>>) {
-        if let (Inspector::Http2(budget), Poll::Ready(Ok(bytes))) = (&mut self.inspector, written) {
-            budget.sent(*bytes);
+    /// Writing has come so far.
+    fn poll_sent(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let bytes = ready!(self.poll_written(cx, written))?;
+        self.account.took(bytes, self.terms);
+        if let Inspector::Http2(budget) = &mut self.inspector {
+            budget.sent(bytes);
         }
+        Poll::Ready(Ok(bytes))
     }
 
     /// Whether the client may still be sending when its connection ends, so that the last answer could be lost to a reset.
@@ -150,12 +157,13 @@ impl<S> Guarded<S> {
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.deadline.clear();
+            self.account.goes_on(self.terms);
             return written;
         }
         self.activity.set_unflushed(true);
-        self.deadline.set_if_clear(self.write_timeout);
+        self.deadline.set_if_clear(self.account.waits(self.terms));
         ready!(self.deadline.poll_passed(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client took nothing in time")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client took nothing in time, or too little")))
     }
 }
 
@@ -248,7 +256,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
         while !self.interims.is_empty() {
             self.activity.set_unflushed(true);
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.interims);
-            match ready!(self.poll_written(cx, written))? {
+            match ready!(self.poll_sent(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.interims.advance(written),
             }
@@ -262,8 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         ready!(self.poll_interims(cx))?;
         self.activity.set_unflushed(true);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.sent(&written);
-        self.poll_written(cx, written)
+        self.poll_sent(cx, written)
     }
 
     fn poll_write_vectored(
@@ -274,8 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         ready!(self.poll_interims(cx))?;
         self.activity.set_unflushed(true);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.sent(&written);
-        self.poll_written(cx, written)
+        self.poll_sent(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -332,10 +338,11 @@ mod tests {
     use crate::upstream::Interim;
 
     const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+    const TERMS: Terms = Terms { timeout: WRITE_TIMEOUT, least_rate: 500 };
 
     fn guarded() -> (Guarded<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(64);
-        (Guarded::new(ours, true, Arc::default(), WRITE_TIMEOUT), theirs)
+        (Guarded::new(ours, true, Arc::default(), TERMS), theirs)
     }
 
     #[tokio::test(start_paused = true)]
@@ -392,7 +399,7 @@ mod tests {
         fn begin(room: usize) -> Self {
             let (ours, client) = duplex(room);
             let activity = Arc::new(Activity::default());
-            let stream = Guarded::new(ours, true, Arc::clone(&activity), WRITE_TIMEOUT);
+            let stream = Guarded::new(ours, true, Arc::clone(&activity), TERMS);
             drop(activity.begin());
             let passed = activity.pass_interims();
             let hint = Box::new(move || passed.tell(Interim { code: 103, headers: HeaderMap::new() }));

@@ -4,7 +4,7 @@
 //! validators, ranges (RFC 9110 sections 8.8 and 14). An application that hands out what it may not has made a mistake, and nothing of its
 //! answer is passed on. A file is sent once: what it says is never read as an order. Refuses to know which directories there are.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, request};
@@ -70,8 +70,17 @@ impl Wish {
                 headers.append(name, value.clone());
             }
         }
+        if headers.get(header::RANGE).is_some_and(names_several) {
+            headers.remove(header::RANGE);
+        }
         Self { method, headers }
     }
+}
+
+/// Several ranges of what is handed out are answered whole (RFC 9110 section 14.2 lets a server): the parts of a `multipart/byteranges`
+/// would each have the media type of the file, and the whole must not have the application's.
+fn names_several(range: &HeaderValue) -> bool {
+    range.as_bytes().contains(&b',')
 }
 
 /// Does what an upstream's answer says to the gateway alone, and passes nothing of that on.
@@ -94,7 +103,7 @@ pub(super) async fn heed(
         return Ok(Response::from_parts(head, body));
     };
     let (site, path) = find(roots, handed_out, upstream)?;
-    let (answered, ()) = tokio::join!(site.answer(&wish.method, &path, &wish.headers), discard(body));
+    let (answered, ()) = tokio::join!(site.answer(Instant::now(), &wish.method, &path, &wish.headers), discard(body));
     let mut response = answered.map_err(Failure::Files)?;
     if response.status() == 301 {
         return Err(Failure::Files(FilesError::NotFound)); // a directory: its path means nothing to the client

@@ -3,6 +3,7 @@
 //! The request path is `dispatch`; the order of layers around it and its reasons are in `connection`. Owns HTTP towards the
 //! client. Refuses to know how a snapshot is made.
 
+mod account;
 mod act;
 mod activity;
 mod calls;

@@ -24,12 +24,12 @@ use super::failure::Failure;
 use super::lapse::Lapsed;
 use super::passage::Begun;
 use super::piece::{HTTP2_PIECE_BYTES, Piece};
-use super::respond::{client_closed_request, close, finish, rescue};
+use super::respond::{client_closed_request, close, finish, rescue_in};
 use super::tunnel::Ended;
 use super::unread::Unread;
 use super::upgrade::Opened;
 use super::{grpc, pages, streams};
-use crate::auth::Issuer;
+use crate::auth::{Issuer, Style};
 use crate::files::TransferError;
 use crate::http::grpc::{is_grpc, told};
 use crate::http::{Body, BodyError, BodyWatch, ClientBody, Fate};
@@ -77,7 +77,8 @@ where
         let body = body.into();
         let notes = Notes::new(self.connection.peer.ip().to_canonical());
         let grpc = head.version >= Version::HTTP_2 && is_grpc(&head.headers); // the protocol knows no other version
-        let time = SystemTime::now();
+        let (time, begun) = (SystemTime::now(), Instant::now());
+        let logged = self.connection.worker.access.is_some();
         let open = Box::new(Open {
             _answering: self.connection.activity.begin(),
             connection: Arc::clone(&self.connection),
@@ -85,18 +86,18 @@ where
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,
-            user_agent: head.headers.get(USER_AGENT).cloned(),
+            user_agent: logged.then(|| head.headers.get(USER_AGENT).cloned()).flatten(),
             has_body: !body.is_end_stream(),
             call: grpc.then(Call::default),
             time,
-            begun: Instant::now(),
+            begun,
             status: client_closed_request().as_u16(),
             bytes_out: 0,
             tunnel: None,
         });
         let body = Unread::new(body, head.version, &self.connection.worker.tasks, &self.connection.activity);
         let exchange =
-            Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, time, asked: None };
+            Exchange { connection: Arc::clone(&self.connection), head, body, grpc, notes, time, begun, asked: None };
         Recording { inner: self.inner.call(exchange), open: Some(open) }
     }
 }
@@ -160,7 +161,8 @@ pub(super) struct Open {
 
 impl Open {
     fn rescue(&self, failure: &Failure) -> Response<Body> {
-        let mut rescued = rescue(failure);
+        let style = self.notes.write(|story| story.route.as_ref().map_or(Style::Problem, |route| route.policy.style()));
+        let mut rescued = rescue_in(style, failure);
         // Nobody is there to read the other, and the log shall say so.
         let call = self.call.is_some() && !matches!(failure, Failure::ClientGone);
         if call {
@@ -307,6 +309,7 @@ impl Drop for Open {
                 bytes_out,
                 duration,
                 auth: story.auth,
+                queue: story.queue,
                 connect: story.connect,
                 first_byte: story.first_byte,
                 user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
@@ -390,6 +393,15 @@ impl RecordedBody {
     }
 }
 
+/// How many bytes a body gave, if it gave anything.
+fn given(polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) -> Option<usize> {
+    match polled {
+        Poll::Ready(Some(Ok(frame))) => Some(frame.data_ref().map_or(0, Bytes::len)),
+        Poll::Ready(_) => Some(0),
+        Poll::Pending => None,
+    }
+}
+
 impl http_body::Body for RecordedBody {
     type Data = Piece;
     type Error = BodyError;
@@ -397,11 +409,11 @@ impl http_body::Body for RecordedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         if let Some(counted) = self.counted.as_mut().filter(|counted| !counted.rest.is_empty()) {
             let rest = std::mem::take(&mut counted.rest);
-            streams::polled(true);
+            streams::polled(Some(rest.len()));
             return Poll::Ready(Some(Ok(Frame::data(self.piece(rest)))));
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        streams::polled(polled.is_ready());
+        streams::polled(given(&polled));
         let mut frame = ready!(polled);
         let trailers = self.open.as_mut().and_then(|open| open.outcome(frame.as_ref()));
         self.note(frame.as_ref());

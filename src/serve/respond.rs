@@ -23,6 +23,8 @@ use crate::route::RouteError;
 use crate::snapshot::Route;
 use crate::upstream::UpstreamFailure;
 
+/// The body of DRF's `APIException` of status 503.
+const DRF_BUSY: &str = r#"{"detail":"Service temporarily unavailable, try again later."}"#;
 /// RFC 9457.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -70,7 +72,7 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             let range = format!("bytes */{len}");
             headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("a number between ASCII"));
         }
-        Failure::Upstream(UpstreamFailure::QueueTimeout)
+        Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull)
         | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
         }
@@ -83,6 +85,17 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             headers.insert(SEC_WEBSOCKET_VERSION, websocket::VERSION);
         }
         _ => {}
+    }
+    response
+}
+
+/// The same in the words of Django REST framework, for a route whose clients expect them of a refusal.
+pub(super) fn rescue_in(style: Style, failure: &Failure) -> Response<Body> {
+    let mut response = rescue(failure);
+    let busy = matches!(failure, Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull));
+    if busy && style == Style::Drf {
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        *response.body_mut() = Body::full(DRF_BUSY);
     }
     response
 }
@@ -176,6 +189,7 @@ fn handshake_status(error: HandshakeError) -> (StatusCode, &'static str) {
 fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
     match failure {
         UpstreamFailure::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, "no connection to the upstream became free"),
+        UpstreamFailure::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "too many requests wait already"),
         UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
         UpstreamFailure::Tls(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached securely"),
         UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),

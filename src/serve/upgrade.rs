@@ -4,6 +4,7 @@
 //! key of the gateway's own. Refuses to know what a tunnel does once it is open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use http::header::{
@@ -123,13 +124,14 @@ impl Wanted {
     fn judge(&self, upgrade: Upgrade) -> Result<Forwarded<Answer>, Failed> {
         let switched = match upgrade {
             Upgrade::Switched(switched) => switched,
-            Upgrade::Answered(forwarded) => return Ok(forwarded.map(Err)),
+            Upgrade::Answered(forwarded) => return Ok((*forwarded).map(Err)),
         };
         if let Err(error) = websocket::check_switch(&switched.head.headers, &self.key) {
             return Err(switched.refused(error));
         }
         let Switched { head, stream, endpoint, connect, first_byte } = *switched;
-        Ok(Forwarded { response: Ok((head.headers, stream)), endpoint, connect, first_byte })
+        let (response, queued) = (Ok((head.headers, stream)), Duration::ZERO); // it takes none of the pool's connections
+        Ok(Forwarded { response, endpoint, queued, connect, first_byte })
     }
 
     /// An answer like any other, but that to a CONNECT every 2xx would open a tunnel (RFC 8441 section 5).

@@ -5,10 +5,12 @@
 //! connection. `max_connections` holds for the process: each open connection has a permit of one semaphore, and a worker in want of one
 //! makes the others give up idle connections.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,8 +19,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use super::connect::{Connection, Keeper, speak};
+use super::health::{Standing, Watch};
 use super::keepalive::KeepAlive;
 use super::multiplex::{StreamLease, Trunks};
+use super::queue::{Place, Queue};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
@@ -58,7 +62,13 @@ pub(super) struct Endpoint {
     pub(super) label: Arc<str>,
     pub(super) meter: EndpointMeter,
     shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    pub(super) standing: Arc<Standing>,
+    /// There if it matters how requests go.
+    pub(super) watch: Option<Arc<Watch>>,
     leased: Arc<AtomicUsize>,
+    /// Requests that wait for a slot which is being made.
+    growing: AtomicUsize,
     // Made by the first request, on the worker's own runtime.
     pool: OnceLock<Pool>,
     trunks: Trunks,
@@ -113,6 +123,8 @@ pub(super) struct Ready {
     pub(super) carrier: Carrier,
     /// How long its connection had been idle, if it was not dialled for this request.
     pub(super) reused: Option<Duration>,
+    /// How long it was waited for while all others were taken.
+    pub(super) queued: Duration,
     pub(super) leased: Leased,
 }
 
@@ -121,28 +133,33 @@ pub(super) struct Ready {
 pub(super) struct Leased {
     count: Arc<AtomicUsize>,
     meter: EndpointMeter,
+    watch: Option<Arc<Watch>>,
     /// Nothing for what takes no slot and no stream.
     _gauge: Option<Held>,
 }
 
 impl Leased {
-    fn new(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
-        Self::counting(count, meter, Some(meter.leased()))
+    fn new(endpoint: &Endpoint) -> Self {
+        Self::counting(endpoint, Some(endpoint.meter.leased()))
     }
 
     /// Counts for balancing alone.
-    fn outside(count: &Arc<AtomicUsize>, meter: &EndpointMeter) -> Self {
-        Self::counting(count, meter, None)
+    fn outside(endpoint: &Endpoint) -> Self {
+        Self::counting(endpoint, None)
     }
 
-    fn counting(count: &Arc<AtomicUsize>, meter: &EndpointMeter, gauge: Option<Held>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), meter: meter.clone(), _gauge: gauge }
+    fn counting(endpoint: &Endpoint, gauge: Option<Held>) -> Self {
+        let Endpoint { leased, meter, watch, .. } = endpoint;
+        leased.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(leased), meter: meter.clone(), watch: watch.clone(), _gauge: gauge }
     }
 
     /// The endpoint this lease is of failed after the head of its response.
     pub(super) fn failed(&self, stage: Stage) {
         self.meter.failed(stage);
+        if let Some(watch) = &self.watch {
+            watch.broke_off();
+        }
     }
 }
 
@@ -164,16 +181,53 @@ pub(super) enum Need {
 }
 
 impl Endpoint {
+    #[allow(clippy::too_many_arguments)] // each is another room's, and there is one caller
     pub(super) fn new(
         address: Address,
         tls: Option<TlsClient>,
         shared: Arc<Shared>,
+        queue: Arc<Queue>,
+        standing: Arc<Standing>,
+        watch: Option<Arc<Watch>>,
         meter: EndpointMeter,
         tasks: Tasks,
     ) -> Self {
-        let label = address.to_string().into();
-        let (leased, pool, trunks) = (Arc::default(), OnceLock::new(), Trunks::default());
-        Self { address, label, meter, shared, leased, pool, trunks, tls, tasks }
+        Self {
+            label: address.to_string().into(),
+            address,
+            meter,
+            shared,
+            queue,
+            standing,
+            watch,
+            leased: Arc::default(),
+            growing: AtomicUsize::new(0),
+            pool: OnceLock::new(),
+            trunks: Trunks::default(),
+            tls,
+            tasks,
+        }
+    }
+
+    /// The count of requests of this worker that hold a lease.
+    pub(super) fn active(&self) -> &Arc<AtomicUsize> {
+        &self.leased
+    }
+
+    /// It answered with this status.
+    pub(super) fn answered(&self, status: u16) {
+        if let Some(watch) = &self.watch {
+            watch.answered(status);
+        }
+    }
+
+    /// It failed, and not for a fault of the client's. `sent` is whether it was sent all of the request's body.
+    pub(super) fn failed(&self, failure: &UpstreamFailure, sent: bool) {
+        if let Some(watch) = &self.watch
+            && failure.speaks_against_endpoint(sent)
+        {
+            watch.failed();
+        }
     }
 
     /// Requests of this worker that hold a lease.
@@ -206,19 +260,21 @@ impl Endpoint {
         behalf: &OnBehalf,
     ) -> Result<Ready, UpstreamFailure> {
         let until = Moment::now() + settings.queue_timeout;
-        let mut lease = self.lease(settings).await?;
-        let leased = Leased::new(&self.leased, &self.meter);
+        let (mut lease, mut queued) = self.lease(settings).await?;
+        let leased = Leased::new(self);
         if let Some(idle) = self.may_reuse(&mut lease, need, settings)
             && is_ready(&mut lease, settings.connect_timeout).await
         {
             self.meter.reused();
-            return Ok(Ready { carrier: Carrier::Slot(lease), reused: Some(idle), leased });
+            return Ok(Ready { carrier: Carrier::Slot(lease), reused: Some(idle), queued, leased });
         }
         // What is given up frees its permit when its task ends, which is soon but not now.
         lease.close();
         // Boxed: a dial is rare, and its state would be part of every request's future.
-        lease.fill(Box::pin(self.connect(until, packet, settings, behalf)).await?);
-        Ok(Ready { carrier: Carrier::Slot(lease), reused: None, leased })
+        let (connection, waited) = Box::pin(self.connect(until, packet, settings, behalf)).await?;
+        lease.fill(connection);
+        queued += waited;
+        Ok(Ready { carrier: Carrier::Slot(lease), reused: None, queued, leased })
     }
 
     async fn connect(
@@ -227,8 +283,8 @@ impl Endpoint {
         packet: Option<Bytes>,
         settings: &UpstreamSettings,
         behalf: &OnBehalf,
-    ) -> Result<Connection, UpstreamFailure> {
-        let permit = self.permit(until).await?;
+    ) -> Result<(Connection, Duration), UpstreamFailure> {
+        let (permit, waited) = self.permit(until).await?;
         let announcement = behalf.announcement(settings.announce);
         let speaking = async {
             let stream = self.dial(&announcement).await?;
@@ -238,7 +294,7 @@ impl Endpoint {
             };
             speak(stream, Some(permit), self.keeper(), &self.tasks).await
         };
-        self.in_time(settings.connect_timeout, speaking).await
+        Ok((self.in_time(settings.connect_timeout, speaking).await?, waited))
     }
 
     /// A connection of its own, outside of the pool and its bounds, for a request that asks for a tunnel.
@@ -247,7 +303,7 @@ impl Endpoint {
         settings: &UpstreamSettings,
         behalf: &OnBehalf,
     ) -> Result<(Connection, Leased), UpstreamFailure> {
-        let leased = Leased::outside(&self.leased, &self.meter);
+        let leased = Leased::outside(self);
         let announcement = behalf.announcement(settings.announce);
         let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.tasks).await };
         Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
@@ -277,16 +333,25 @@ impl Endpoint {
     /// stream that ends.
     async fn stream(&self, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
         if let Some(stream) = self.trunks.lease(settings.max_streams) {
-            return Ok(self.on(stream, true));
+            return Ok(self.on(stream, true, Duration::ZERO));
         }
-        let until = Moment::now() + settings.queue_timeout;
+        let begun = Moment::now();
+        let until = begun + settings.queue_timeout;
         let _waiting = self.meter.waiting();
-        let turn = timeout_at(until, self.trunks.dialling.lock()).await;
-        let _turn = turn.map_err(|_| UpstreamFailure::QueueTimeout)?;
+        let (mut place, mut since) = (None, None);
+        let _turn = if let Ok(turn) = self.trunks.dialling.try_lock() {
+            turn
+        } else {
+            place = Some(self.enter()?);
+            since = Some(begun);
+            let turn = timeout_at(until, self.trunks.dialling.lock()).await;
+            turn.map_err(|_| UpstreamFailure::QueueTimeout)?
+        };
         let mut reused = true;
         loop {
+            let queued = since.map_or(Duration::ZERO, |since: Moment| since.elapsed());
             if let Some(stream) = self.trunks.lease(settings.max_streams) {
-                return Ok(self.on(stream, reused));
+                return Ok(self.on(stream, reused, queued));
             }
             if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
                 let adding =
@@ -295,6 +360,10 @@ impl Endpoint {
                 reused = false;
                 continue;
             }
+            if place.is_none() {
+                place = Some(self.enter()?);
+            }
+            since.get_or_insert(begun);
             // Whatever ends is told of, but for connections of other workers.
             drop(timeout(ASK_AGAIN, self.trunks.freed.notified()).await);
             if Moment::now() >= until {
@@ -303,22 +372,37 @@ impl Endpoint {
         }
     }
 
-    fn on(&self, stream: StreamLease, reused: bool) -> Ready {
+    fn on(&self, stream: StreamLease, reused: bool, queued: Duration) -> Ready {
         if reused {
             self.meter.reused();
         }
-        let leased = Leased::new(&self.leased, &self.meter);
-        Ready { carrier: Carrier::Stream(stream), reused: reused.then_some(Duration::ZERO), leased }
+        let leased = Leased::new(self);
+        Ready { carrier: Carrier::Stream(stream), reused: reused.then_some(Duration::ZERO), queued, leased }
     }
 
-    async fn lease(&self, settings: &UpstreamSettings) -> Result<Lease, UpstreamFailure> {
+    /// A place among those who wait for this upstream.
+    fn enter(&self) -> Result<Place, UpstreamFailure> {
+        self.queue.enter().ok_or(UpstreamFailure::QueueFull)
+    }
+
+    /// A slot, and how long others had all of them.
+    async fn lease(&self, settings: &UpstreamSettings) -> Result<(Lease, Duration), UpstreamFailure> {
         let slots = &self.pool(settings).slots;
         let waiting = self.meter.waiting();
-        let slot = slots.get_owned().await.map_err(|_| UpstreamFailure::QueueTimeout)?;
+        let (slot, queued) = {
+            let mut coming = pin!(slots.get_owned());
+            match poll_fn(|cx| Poll::Ready(coming.as_mut().poll(cx))).await {
+                Poll::Ready(slot) => (slot, Duration::ZERO),
+                Poll::Pending => {
+                    let wait = self.wait(settings.max_connections)?;
+                    (coming.await, wait.over())
+                }
+            }
+        };
         drop(waiting);
-        let mut lease = Lease::new(slot);
+        let mut lease = Lease::new(slot.map_err(|_| UpstreamFailure::QueueTimeout)?);
         if lease.open().is_some() {
-            return Ok(lease);
+            return Ok((lease, queued));
         }
         // An empty slot came first; a warm connection may wait behind it.
         let mut empty = Vec::new();
@@ -329,7 +413,17 @@ impl Endpoint {
                 break;
             }
         }
-        Ok(lease)
+        Ok((lease, queued))
+    }
+
+    /// No slot is there at once: one is being made, for as many as there may be slots, and all others queue.
+    fn wait(&self, most: usize) -> Result<Wait<'_>, UpstreamFailure> {
+        let growing = self.growing.fetch_add(1, Ordering::Relaxed);
+        if self.leased() + growing < most {
+            return Ok(Wait { growing: Some(&self.growing), queued: None });
+        }
+        self.growing.fetch_sub(1, Ordering::Relaxed);
+        Ok(Wait { growing: None, queued: Some((self.enter()?, Instant::now())) })
     }
 
     fn keeper(&self) -> Keeper {
@@ -353,10 +447,12 @@ impl Endpoint {
         self.shared.keep_alive.closed_after(age, Instant::now());
     }
 
-    async fn permit(&self, until: Moment) -> Result<OwnedSemaphorePermit, UpstreamFailure> {
+    /// The right to another connection, and how long others had all of them.
+    async fn permit(&self, until: Moment) -> Result<(OwnedSemaphorePermit, Duration), UpstreamFailure> {
         if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
-            return Ok(permit);
+            return Ok((permit, Duration::ZERO));
         }
+        let (_place, since) = (self.enter()?, Instant::now());
         let asking = async {
             loop {
                 self.shared.wanted.notify_waiters();
@@ -366,7 +462,8 @@ impl Endpoint {
                 }
             }
         };
-        timeout_at(until, asking).await.map_err(|_| UpstreamFailure::QueueTimeout)
+        let permit = timeout_at(until, asking).await.map_err(|_| UpstreamFailure::QueueTimeout)?;
+        Ok((permit, since.elapsed()))
     }
 
     fn pool(&self, settings: &UpstreamSettings) -> &Pool {
@@ -375,6 +472,27 @@ impl Endpoint {
             let yielding = self.tasks.spawn(yield_idle(slots.clone(), Arc::clone(&self.shared.wanted)));
             Pool { slots, yielding: yielding.abort_handle() }
         })
+    }
+}
+
+/// A request that waits for a slot.
+struct Wait<'a> {
+    growing: Option<&'a AtomicUsize>,
+    queued: Option<(Place, Instant)>,
+}
+
+impl Wait<'_> {
+    /// How long it was in the queue.
+    fn over(self) -> Duration {
+        self.queued.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(growing) = self.growing {
+            growing.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -11,6 +11,9 @@ pub enum UpstreamFailure {
     /// Every connection was busy for longer than `queue_timeout_secs`.
     #[error("no free connection to the upstream in time")]
     QueueTimeout,
+    /// As many requests waited for a connection as `queue` allows.
+    #[error("too many requests wait for the upstream")]
+    QueueFull,
     /// The endpoint could not be dialled.
     #[error("could not connect to the upstream")]
     Connect(#[source] io::Error),
@@ -54,6 +57,7 @@ impl UpstreamFailure {
     pub fn stage(&self) -> Option<Stage> {
         Some(match self {
             Self::QueueTimeout => Stage::QueueTimeout,
+            Self::QueueFull => Stage::QueueFull,
             Self::Connect(_) => Stage::Refused,
             Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
@@ -64,10 +68,27 @@ impl UpstreamFailure {
         })
     }
 
+    /// Whether it speaks against the endpoint. `sent` is whether all of the request's body was: before that it may be the client that
+    /// was waited for, or what it sent that the endpoint did not want.
+    pub(super) fn speaks_against_endpoint(&self, sent: bool) -> bool {
+        match self {
+            Self::Connect(_) | Self::Tls(_) | Self::ConnectTimeout | Self::Malformed(_) => true,
+            Self::Closed(_) | Self::ResponseTimeout => sent,
+            Self::QueueTimeout
+            | Self::QueueFull
+            | Self::PacketRefused { .. }
+            | Self::Switch(_)
+            | Self::HeadTooLarge
+            | Self::LengthRequired
+            | Self::RequestBody => false,
+        }
+    }
+
     /// A short stable name for logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::QueueTimeout => "upstream_queue_timeout",
+            Self::QueueFull => "upstream_queue_full",
             Self::Connect(_) => "upstream_connect",
             Self::Tls(_) => "upstream_tls",
             Self::ConnectTimeout => "upstream_connect_timeout",

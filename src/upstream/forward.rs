@@ -1,8 +1,9 @@
 //! One request to one upstream: which endpoint, which connection, and what may be tried again.
 //!
 //! Answers for RFC 9110 section 9.2.2 and RFC 9112 section 9.3.1: a request of which no byte was written is sent again
-//! whatever its method; one that may have been seen is sent again only if it is idempotent and has no body. Every wait has a
-//! deadline. Refuses to know status codes and what the client is told.
+//! whatever its method; one that may have been seen is sent again only if it is idempotent and has no body, and that only within the
+//! budget of [`super::retry`]. Every wait has a deadline, and all tries together have one. Refuses to know what statuses mean and what the
+//! client is told.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -20,13 +21,11 @@ use super::body::LeasedBody;
 use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::interim::OnInterim;
 use super::multiplex::StreamLease;
-use super::{Upstream, UpstreamFailure, Wire, buffer, multiplex, uwsgi, whoami};
+use super::retry::{Reason, Retrying, longest_pause, pause};
+use super::{Upstream, UpstreamFailure, UpstreamSettings, Wire, buffer, health, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, RequestBody, hop};
 use crate::proxy_protocol;
-
-/// How often one request is tried in all, whatever failed: a dial, or a connection that turned out to be gone.
-const ATTEMPTS: usize = 3;
 
 /// Whom a request is forwarded for, proved before it gets here.
 #[derive(Debug, Clone)]
@@ -59,7 +58,9 @@ pub struct Forwarded<T = Response<Body>> {
     pub response: T,
     /// The endpoint that gave it.
     pub endpoint: Arc<str>,
-    /// Time until a connection was ready.
+    /// Time for which others had all connections, in all tries.
+    pub queued: Duration,
+    /// Time until a connection was ready, in the last try.
     pub connect: Duration,
     /// Time from then to the response's head.
     pub first_byte: Duration,
@@ -68,14 +69,14 @@ pub struct Forwarded<T = Response<Body>> {
 impl<T> Forwarded<T> {
     /// The same with something else in the place of the response.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
-        let Self { response, endpoint, connect, first_byte } = self;
-        Forwarded { response: change(response), endpoint, connect, first_byte }
+        let Self { response, endpoint, queued, connect, first_byte } = self;
+        Forwarded { response: change(response), endpoint, queued, connect, first_byte }
     }
 }
 
 impl Forwarded {
-    fn new(response: Response<Body>, endpoint: Arc<str>, connect: Duration, begun: Instant) -> Self {
-        Self { response, endpoint, connect, first_byte: begun.elapsed().saturating_sub(connect) }
+    fn new(response: Response<Body>, endpoint: Arc<str>, queued: Duration, connect: Duration, begun: Instant) -> Self {
+        Self { response, endpoint, queued, connect, first_byte: begun.elapsed().saturating_sub(connect) }
     }
 }
 
@@ -86,14 +87,80 @@ pub struct Failed {
     pub failure: UpstreamFailure,
     /// The endpoint it went wrong with.
     pub endpoint: Arc<str>,
+    /// Time for which others had all connections, in all tries.
+    pub queued: Duration,
 }
 
-/// One failed attempt; `request` is there if it may be sent again.
+/// How far one request has got.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// The number of the try; one on a connection that was stale is none.
+    number: u32,
+    /// Whether there was such a connection: there is one excuse.
+    excused: bool,
+    begun: Instant,
+    queued: Duration,
+}
+
+impl Round {
+    /// What is left of the time that all tries together may take. Waiting for a connection has a limit of its own.
+    fn left(&self, settings: &UpstreamSettings) -> Duration {
+        (settings.response_timeout + self.queued).saturating_sub(self.begun.elapsed())
+    }
+
+    fn may_go_on(&self, settings: &UpstreamSettings) -> bool {
+        self.number < settings.retry.attempts
+    }
+
+    /// How long this try of a request that may be sent again waits for an answer, if not as long as any.
+    fn patience(&self, settings: &UpstreamSettings) -> Option<Duration> {
+        let one = settings.retry.try_timeout.filter(|_| self.may_go_on(settings));
+        let all = (self.number > 1).then(|| self.left(settings));
+        one.into_iter().chain(all).min()
+    }
+}
+
+/// One try.
+#[derive(Clone, Copy)]
+struct Try<'a> {
+    endpoint: &'a Endpoint,
+    need: Need,
+    /// Whether it may be sent again when it may have been seen.
+    repeatable: bool,
+    round: Round,
+}
+
+/// One failed attempt.
 struct Attempt {
     failure: UpstreamFailure,
+    /// There if it may be sent again.
     request: Option<Request<RequestBody>>,
-    /// Whether this endpoint can't be reached at all.
-    unreachable: bool,
+    /// Why it would be.
+    reason: Reason,
+    /// Whether the endpoint may have seen it.
+    seen: bool,
+    /// There if it is within the budget already.
+    paid: Option<Retrying>,
+}
+
+impl Attempt {
+    /// One that can't be repeated.
+    fn last(failure: UpstreamFailure) -> Self {
+        Self { failure, request: None, reason: Reason::Reset, seen: true, paid: None }
+    }
+
+    /// One that no endpoint has seen.
+    fn unseen(failure: UpstreamFailure, request: Request<RequestBody>, reason: Reason) -> Self {
+        Self { failure, request: Some(request), reason, seen: false, paid: None }
+    }
+}
+
+/// That a request is tried again.
+enum Again {
+    /// The budget is not for it.
+    Free,
+    /// It takes this part of the budget.
+    Within(Retrying),
 }
 
 /// What a uwsgi packet said of a request, whose own head nobody will see.
@@ -121,82 +188,127 @@ impl Upstream {
     pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
         let watch = request.body().watch();
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
-        let mut need = match self.settings.announce {
+        let need = match self.settings.announce {
             Some(_) => Need::Fresh, // it is made for this client
             None if repeatable => Need::Any,
             None => Need::Trusted,
         };
-        let mut endpoint = self.pick(None);
-        for attempt in 1.. {
-            let answered = self.attempt(endpoint, request, need, repeatable, &watch, behalf).await;
-            let failed = match answered {
-                Ok(answered) => return Ok(answered),
-                Err(failed) => failed,
+        let round = Round { number: 1, excused: false, begun: Instant::now(), queued: Duration::ZERO };
+        let mut tried = Try { endpoint: self.pick(None), need, repeatable, round };
+        let mut retrying: Option<Retrying> = None;
+        loop {
+            let begun =
+                if tried.round.number == 1 && !tried.round.excused { tried.round.begun } else { Instant::now() };
+            let answered = self.attempt(tried, begun, request, &watch, behalf).await;
+            drop(retrying.take());
+            let (mut failed, endpoint) = match answered {
+                Ok(answered) => return Ok(Forwarded { queued: answered.queued + tried.round.queued, ..answered }),
+                Err(failed) => (failed, tried.endpoint),
             };
-            let again =
-                failed.request.filter(|_| attempt < ATTEMPTS && (!failed.unreachable || self.endpoints.len() > 1));
-            // An idle connection that was closed meanwhile is a retry, but no failure of the endpoint.
-            if let Some(stage) = failed.failure.stage().filter(|_| again.is_none() || failed.unreachable) {
-                endpoint.meter.failed(stage);
+            if matches!(failed.failure, UpstreamFailure::QueueTimeout) {
+                tried.round.queued += begun.elapsed();
             }
-            let Some(unsent) = again else {
-                return Err(Failed { failure: failed.failure, endpoint: Arc::clone(&endpoint.label) });
+            let again = self.again(&mut tried.round, &mut failed);
+            note(endpoint, &failed, again.is_some(), watch.is_sent());
+            let (Some(again), Some(unanswered)) = (again, failed.request) else {
+                let (failure, endpoint) = (failed.failure, Arc::clone(&endpoint.label));
+                return Err(Failed { failure, endpoint, queued: tried.round.queued });
             };
-            endpoint.meter.retried();
-            if failed.unreachable {
-                endpoint = self.pick(Some(endpoint));
+            self.retries.count(failed.reason);
+            if failed.reason == Reason::Stale {
+                tried.need = Need::Fresh;
             } else {
-                need = Need::Fresh;
+                tried.endpoint = self.pick(Some(endpoint));
             }
-            request = unsent;
+            if let Again::Within(within) = again {
+                let number = tried.round.number - 1;
+                // Boxed: a timer is large, and hardly any request needs one.
+                Box::pin(tokio::time::sleep(pause(number, health::random(), &self.settings.retry))).await;
+                retrying = Some(within);
+            }
+            request = unanswered;
         }
-        unreachable!("the loop ends by its bound on attempts")
     }
 
-    /// The endpoint with the fewest requests of this worker, in turn among equals, other than `not` if there is a choice.
+    /// Whether a request is tried again, and if the budget is for it, its part of that.
+    fn again(&self, round: &mut Round, failed: &mut Attempt) -> Option<Again> {
+        failed.request.as_ref()?;
+        if failed.reason == Reason::Stale && !round.excused {
+            round.excused = true;
+            return Some(Again::Free);
+        }
+        let settings = &self.settings.retry;
+        let wanted = match failed.reason {
+            Reason::Connect => settings.on_connect && self.endpoints.len() > 1,
+            Reason::Stale | Reason::Reset => settings.on_reset,
+            Reason::Timeout | Reason::Status => true,
+        };
+        if let Some(paid) = failed.paid.take() {
+            round.number += 1;
+            return Some(Again::Within(paid));
+        }
+        if !wanted || !round.may_go_on(&self.settings) || !self.has_time(round) {
+            return None;
+        }
+        let again = if failed.seen { Again::Within(self.retries.begin(settings)?) } else { Again::Free };
+        round.number += 1;
+        Some(again)
+    }
+
+    /// Whether there is time for a pause and another try.
+    fn has_time(&self, round: &Round) -> bool {
+        round.left(&self.settings) > longest_pause(&self.settings.retry)
+    }
+
+    /// The endpoint with the fewest requests of this worker, in turn among equals. One that is eligible, unless too few are; other than
+    /// `not` if there is a choice.
     pub(super) fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
         let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let count = self.endpoints.len();
-        (0..count)
-            .map(|at| &self.endpoints[(first.wrapping_add(at)) % count])
-            .filter(|endpoint| count == 1 || not.is_none_or(|not| !std::ptr::eq(*endpoint, not)))
-            .min_by_key(|endpoint| endpoint.leased())
-            .expect("an upstream has at least one endpoint: `config` refuses an empty list")
+        let heeded = self.ward.heeds_standing();
+        let candidates = || {
+            let all = (0..count).map(|at| &self.endpoints[(first.wrapping_add(at)) % count]);
+            all.filter(|endpoint| !heeded || endpoint.standing.eligible())
+        };
+        let others = candidates().filter(|endpoint| not.is_none_or(|not| !std::ptr::eq(*endpoint, not)));
+        let other = others.min_by_key(|endpoint| endpoint.leased());
+        let any = || candidates().min_by_key(|endpoint| endpoint.leased());
+        // None is left if the last one was ejected just now.
+        other.or_else(any).unwrap_or(&self.endpoints[first % count])
     }
 
     async fn attempt(
         &self,
-        endpoint: &Endpoint,
+        tried: Try<'_>,
+        begun: Instant,
         mut request: Request<RequestBody>,
-        need: Need,
-        repeatable: bool,
         watch: &BodyWatch,
         behalf: &OnBehalf,
     ) -> Result<Forwarded, Attempt> {
-        let begun = Instant::now();
+        let endpoint = tried.endpoint;
         let label = Arc::clone(&endpoint.label);
         if endpoint.address.is_builtin() {
             return match Box::pin(whoami::answer(request)).await {
-                Ok(response) => Ok(Forwarded::new(response, label, Duration::ZERO, begun)),
-                Err(failure) => Err(Attempt { failure, request: None, unreachable: false }),
+                Ok(response) => Ok(Forwarded::new(response, label, Duration::ZERO, Duration::ZERO, begun)),
+                Err(failure) => Err(Attempt::last(failure)),
             };
         }
         let packet = (endpoint.address.wire == Wire::Uwsgi)
             .then(|| uwsgi::packet(&request, behalf, self.settings.kind))
             .transpose();
-        let packet = packet.map_err(|failure| Attempt { failure, request: None, unreachable: false })?;
-        let ready = match endpoint.ready(need, packet.clone(), &self.settings, behalf).await {
+        let packet = packet.map_err(Attempt::last)?;
+        let ready = match endpoint.ready(tried.need, packet.clone(), &self.settings, behalf).await {
             Ok(ready) => ready,
-            Err(failure) => {
-                let unreachable = !matches!(failure, UpstreamFailure::QueueTimeout);
-                return Err(Attempt { failure, request: unreachable.then_some(request), unreachable });
+            Err(failure @ (UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull)) => {
+                return Err(Attempt::last(failure));
             }
+            Err(failure) => return Err(Attempt::unseen(failure, request, Reason::Connect)),
         };
-        let connect = begun.elapsed();
+        let (queued, connect) = (ready.queued, begun.elapsed());
         let told =
             packet.map(|packet| Told { headers: std::mem::take(request.headers_mut()), packet_bytes: packet.len() });
-        match self.exchange(endpoint, ready, request, repeatable, watch, behalf).await {
-            Ok(response) => Ok(Forwarded::new(response, label, connect, begun)),
+        match self.exchange(tried, ready, request, watch, behalf).await {
+            Ok(response) => Ok(Forwarded::new(response, label, queued, connect, begun)),
             Err(failed) => Err(match told {
                 Some(told) => told.take_back(failed),
                 None => failed,
@@ -206,25 +318,38 @@ impl Upstream {
 
     async fn exchange(
         &self,
-        endpoint: &Endpoint,
+        tried: Try<'_>,
         mut ready: Ready,
         mut request: Request<RequestBody>,
-        repeatable: bool,
         watch: &BodyWatch,
         behalf: &OnBehalf,
     ) -> Result<Response<Body>, Attempt> {
-        // Only a connection that may have gone stale needs a spare head.
-        let spare = (ready.reused.is_some() && repeatable).then(|| Box::new(head_of(&request)));
+        let Try { endpoint, repeatable, round, .. } = tried;
+        let may_go_on = round.may_go_on(&self.settings);
+        // Only a connection that may have gone stale needs a spare head, or a try that may be followed by another.
+        let spare = (repeatable && (ready.reused.is_some() || may_go_on)).then(|| Box::new(head_of(&request)));
         if let Some(interim) = behalf.interim.as_ref().filter(|_| !matches!(ready.carrier, Carrier::Stream(_))) {
             interim.attend(&mut request);
         }
-        let failure = match self.send(endpoint, &mut ready.carrier, request, watch).await {
+        let limit = if repeatable { round.patience(&self.settings) } else { None };
+        let reason = if ready.reused.is_some() { Reason::Stale } else { Reason::Reset };
+        let failure = match self.send(endpoint, &mut ready.carrier, request, limit, watch).await {
             Ok(response) => {
+                let status = response.status().as_u16();
+                if let Some(spare) = spare.filter(|_| may_go_on && self.settings.retry.statuses.contains(&status))
+                    && self.has_time(&round)
+                    && let Some(paid) = self.retries.begin(&self.settings.retry)
+                {
+                    endpoint.answered(status);
+                    let (request, paid) = (Some(*spare), Some(paid));
+                    let failure = UpstreamFailure::Closed(None); // by us: nobody hears of it
+                    return Err(Attempt { failure, request, reason: Reason::Status, seen: true, paid });
+                }
                 let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);
-                return answered.map_err(|failure| Attempt { failure, request: None, unreachable: false });
+                return answered.inspect(|_| endpoint.answered(status)).map_err(Attempt::last);
             }
             Err(Unanswered { failure, unsent: Some(unsent) }) => {
-                return Err(Attempt { failure, request: Some(*unsent), unreachable: false });
+                return Err(Attempt::unseen(failure, *unsent, reason));
             }
             Err(Unanswered { failure, unsent: None }) => failure,
         };
@@ -233,8 +358,13 @@ impl Upstream {
         {
             endpoint.closed_after(age); // gone stale under this request: the best evidence there is
         }
-        let request = spare.filter(|_| matches!(failure, UpstreamFailure::Closed(_))).map(|spare| *spare);
-        Err(Attempt { failure, request, unreachable: false })
+        let (reason, may) = match failure {
+            UpstreamFailure::Closed(_) => (reason, true),
+            UpstreamFailure::ResponseTimeout => (Reason::Timeout, self.settings.retry.try_timeout.is_some()),
+            _ => (Reason::Reset, false),
+        };
+        let request = spare.filter(|_| may).map(|spare| *spare);
+        Err(Attempt { failure, request, reason, seen: true, paid: None })
     }
 
     /// Sends `request` by what carries it; what comes back with a failure was not seen by the endpoint.
@@ -243,9 +373,11 @@ impl Upstream {
         endpoint: &Endpoint,
         carrier: &mut Carrier,
         request: Request<RequestBody>,
+        limit: Option<Duration>,
         watch: &BodyWatch,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let limit = self.patience(watch);
+        let usual = self.patience(watch);
+        let limit = limit.map_or(usual, |limit| limit.min(usual));
         let (answered, deadline) = match carrier {
             Carrier::Slot(_) | Carrier::Own(_) => {
                 let Some(connection) = carrier.connection() else {
@@ -258,7 +390,7 @@ impl Upstream {
             }
             Carrier::Stream(stream) => {
                 // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
-                return Box::pin(self.send_on(stream, endpoint.address.tls, request, watch)).await;
+                return Box::pin(self.send_on(stream, endpoint.address.tls, request, limit, watch)).await;
             }
         };
         deadline.clear();
@@ -276,13 +408,14 @@ impl Upstream {
         stream: &mut StreamLease,
         secure: bool,
         mut request: Request<RequestBody>,
+        limit: Duration,
         watch: &BodyWatch,
     ) -> Result<Response<Incoming>, Unanswered> {
         let before = multiplex::translate(&mut request, secure);
         stream.carry(watch);
         let (sender, deadline) = stream.wake();
         let sent = pin!(sender.try_send_request(request));
-        let answered = patiently(sent, deadline, self.patience(watch), watch).await;
+        let answered = patiently(sent, deadline, limit, watch).await;
         deadline.clear();
         answered_in_time(answered, watch).map_err(|mut unanswered| {
             if let Some(request) = &mut unanswered.unsent {
@@ -319,6 +452,20 @@ impl Upstream {
             _ => Body::stream(body),
         };
         Ok(Response::from_parts(head, body))
+    }
+}
+
+/// Tells of a failed attempt whoever counts them. An idle connection that was closed meanwhile is a retry, but no failure of the
+/// endpoint, and an answer is none.
+fn note(endpoint: &Endpoint, failed: &Attempt, again: bool, sent: bool) {
+    if failed.reason == Reason::Status {
+        return;
+    }
+    if failed.reason != Reason::Stale {
+        endpoint.failed(&failed.failure, sent);
+    }
+    if let Some(stage) = failed.failure.stage().filter(|_| !again || failed.reason != Reason::Stale) {
+        endpoint.meter.failed(stage);
     }
 }
 

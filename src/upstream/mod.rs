@@ -10,9 +10,12 @@ mod connect;
 mod endpoint;
 mod failure;
 mod forward;
+mod health;
 mod interim;
 mod keepalive;
 mod multiplex;
+mod queue;
+mod retry;
 mod settings;
 mod slot;
 mod stream;
@@ -21,24 +24,30 @@ mod upgrade;
 mod uwsgi;
 mod whoami;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 pub use address::{Address, AddressError, Place, Wire};
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
+pub use health::{EjectSettings, HealthSettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
+pub use retry::RetrySettings;
 pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
 pub use upgrade::{Switched, TunnelEnd, Upgrade};
 
 use crate::http::{RequestBody, Spool, SpoolError};
-use crate::observe::EndpointMeter;
+use crate::observe::{EndpointHealth, EndpointMeter, UpstreamStatus};
 use crate::shutdown::Tasks;
 use buffer::Buffers;
 use endpoint::{Endpoint, Shared};
+use health::{Ward, Watch, keep_probing};
+use queue::Queue;
+use retry::Retries;
 
-/// What the whole process shares about one upstream: permits, learned keep-alive. Survives reloads that leave its settings alone.
+/// What the whole process shares about one upstream: permits, learned keep-alive, endpoints' standing. Survives reloads that leave its settings alone.
 #[derive(Debug)]
 pub struct Group {
     settings: Arc<UpstreamSettings>,
@@ -49,6 +58,9 @@ pub struct Group {
     spool: Option<Spool>,
     /// There if responses are kept for slow clients.
     buffer: Option<Spool>,
+    ward: Arc<Ward>,
+    retries: Arc<Retries>,
+    queue: Arc<Queue>,
 }
 
 /// One upstream as one worker sees it, with that worker's own pools.
@@ -59,6 +71,8 @@ pub struct Upstream {
     turn: AtomicUsize,
     spool: Option<Spool>,
     buffers: Option<Arc<Buffers>>,
+    ward: Arc<Ward>,
+    retries: Arc<Retries>,
 }
 
 impl Upstream {
@@ -70,6 +84,11 @@ impl Upstream {
     /// What kind of application server it is.
     pub fn kind(&self) -> Kind {
         self.settings.kind
+    }
+
+    /// Whether its endpoints are told when a request came.
+    pub fn says_request_start(&self) -> bool {
+        self.settings.request_start
     }
 
     /// Whether all endpoints take many requests on one connection, so that one which lasts holds little.
@@ -107,19 +126,54 @@ impl Group {
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
         let spool = settings.spools().then(|| Spool::new(settings.spool.clone()));
         let buffer = settings.buffer_responses.clone().map(Spool::new);
-        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer })
+        let ward = Ward::new(&settings.name, settings.health.clone(), &settings.endpoints);
+        let queue = Queue::new(settings.queue);
+        let (ward, retries) = (Arc::new(ward), Retries::new(None));
+        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer, ward, retries, queue })
     }
 
-    /// What is kept for the upstream that had this name before counts for this one.
+    /// It comes by a reload. What is kept and known for the upstream that had this name before counts for this one; an endpoint that is
+    /// new has to be well before it is used, if it is probed.
     #[must_use]
-    pub fn continuing(self, before: &Self) -> Self {
-        let continuing = |now: Option<Spool>, before: &Option<Spool>| match (now, before) {
+    pub fn continuing(self, before: Option<&Self>) -> Self {
+        let continuing = |now: Option<Spool>, before: Option<&Spool>| match (now, before) {
             (Some(now), Some(before)) => Some(now.continuing(before)),
             (now, _) => now,
         };
-        let spool = continuing(self.spool, &before.spool);
-        let buffer = continuing(self.buffer, &before.buffer);
-        Self { spool, buffer, ..self }
+        let spool = continuing(self.spool, before.and_then(Self::spool));
+        let buffer = continuing(self.buffer, before.and_then(Self::buffer));
+        let ward = Ward::new(&self.settings.name, self.settings.health.clone(), &self.settings.endpoints);
+        let ward = Arc::new(ward.continuing(before.map(|before| &*before.ward)));
+        let retries = Retries::new(before.map(|before| &*before.retries));
+        Self { spool, buffer, ward, retries, ..self }
+    }
+
+    /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed; `tasks` runs what they need.
+    pub fn watch(&self, tasks: &Tasks) -> Vec<impl Future<Output = ()> + Send + use<>> {
+        self.ward.settle();
+        let probed = self.ward.addresses().enumerate().filter(|_| self.settings.health.probe.is_some());
+        let keep = |(at, address): (usize, &Address)| {
+            let tls = self.tls.clone().filter(|_| address.tls);
+            keep_probing(Arc::clone(&self.ward), at, address.clone(), tls, self.settings.announce, tasks.clone())
+        };
+        probed.map(keep).collect()
+    }
+
+    /// How its endpoints are, and what was tried again.
+    pub fn status(&self) -> UpstreamStatus {
+        let endpoint = |(address, standing): (&Address, &Arc<Standing>)| EndpointHealth {
+            endpoint: address.to_string().into(),
+            standing: standing.word(),
+            eligible: standing.eligible(),
+            ejections: standing.ejections(),
+            probes: self.settings.health.probe.as_ref().map(|_| standing.probes()),
+        };
+        UpstreamStatus {
+            upstream: self.settings.name.clone(),
+            endpoints: self.ward.addresses().zip(self.ward.standings()).map(endpoint).collect(),
+            retries: self.retries.counts(),
+            retries_refused: self.retries.exhausted(),
+        }
     }
 
     /// Where requests' bodies are kept until they are whole, if any are.
@@ -139,10 +193,16 @@ impl Group {
 
     /// The group as one worker will use it; connections and slow clients' responses have their tasks on `tasks`, `meter` gives each endpoint its meter.
     pub fn on_worker(&self, tasks: &Tasks, meter: impl Fn(&Address) -> EndpointMeter) -> Upstream {
-        let endpoints = self.settings.endpoints.iter().zip(&self.shared);
-        let endpoint = |(address, shared): (&Address, &Arc<Shared>)| {
+        let endpoints = self.settings.endpoints.iter().zip(&self.shared).enumerate();
+        let endpoint = |(at, (address, shared)): (usize, (&Address, &Arc<Shared>))| {
             let tls = self.tls.clone().filter(|_| address.tls);
-            Endpoint::new(address.clone(), tls, Arc::clone(shared), meter(address), tasks.clone())
+            let watch = Watch::new(&self.ward, at);
+            let standing = Arc::clone(self.ward.standing(at));
+            let (shared, queue) = (Arc::clone(shared), Arc::clone(&self.queue));
+            let endpoint =
+                Endpoint::new(address.clone(), tls, shared, queue, standing, watch, meter(address), tasks.clone());
+            self.retries.watch(endpoint.active());
+            endpoint
         };
         Upstream {
             settings: Arc::clone(&self.settings),
@@ -150,6 +210,8 @@ impl Group {
             turn: AtomicUsize::new(0),
             spool: self.spool.clone(),
             buffers: self.buffer.clone().map(|spool| Arc::new(Buffers::new(spool, tasks.clone()))),
+            ward: Arc::clone(&self.ward),
+            retries: Arc::clone(&self.retries),
         }
     }
 }

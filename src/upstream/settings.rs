@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Address, Wire};
+use super::{Address, HealthSettings, RetrySettings, Wire};
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
 
@@ -20,6 +20,8 @@ pub struct UpstreamSettings {
     pub max_connections: usize,
     /// How long a request may wait for a free connection.
     pub queue_timeout: Duration,
+    /// How many requests may wait for one, for the whole process.
+    pub queue: usize,
     /// How long dialling may take.
     pub connect_timeout: Duration,
     /// From the last progress of the request's body to the response's head.
@@ -40,6 +42,12 @@ pub struct UpstreamSettings {
     pub buffer_requests: bool,
     /// Where responses are kept that their clients are slow to take; `None` reads each as fast as its client.
     pub buffer_responses: Option<SpoolSettings>,
+    /// How its endpoints are told good from bad.
+    pub health: HealthSettings,
+    /// When a request is tried again.
+    pub retry: RetrySettings,
+    /// Whether endpoints are told when a request came.
+    pub request_start: bool,
 }
 
 impl UpstreamSettings {

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::connect::Connection;
 use super::endpoint::{Carrier, Endpoint, Leased, Ready};
 use super::forward::patiently;
+use super::retry::Reason;
 use super::stream::Stream;
 use super::{Failed, Forwarded, OnBehalf, Upstream, UpstreamFailure, Wire};
 use crate::http::RequestBody;
@@ -32,7 +33,7 @@ pub enum Upgrade {
     /// The endpoint switched: the head of its 101, still with the fields of the connection, and the tunnel.
     Switched(Box<Switched>),
     /// It answered as it would any request.
-    Answered(Forwarded),
+    Answered(Box<Forwarded>),
 }
 
 /// A tunnel to an endpoint that agreed.
@@ -67,7 +68,7 @@ impl Switched {
         if let Some(stage) = failure.stage() {
             self.stream.leased.failed(stage);
         }
-        Failed { failure, endpoint: self.endpoint }
+        Failed { failure, endpoint: self.endpoint, queued: Duration::ZERO }
     }
 }
 
@@ -86,11 +87,13 @@ impl Upstream {
         let mut dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         if let Err(failure) = &dialled
             && self.endpoints.len() > 1
+            && self.settings.retry.may_try_elsewhere()
         {
             if let Some(stage) = failure.stage() {
                 endpoint.meter.failed(stage);
             }
-            endpoint.meter.retried();
+            endpoint.failed(failure, true);
+            self.retries.count(Reason::Connect);
             endpoint = self.pick(Some(endpoint));
             dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         }
@@ -102,10 +105,11 @@ impl Upstream {
             Err(failure) => Err(failure),
         };
         asked.map_err(|failure| {
+            endpoint.failed(&failure, true);
             if let Some(stage) = failure.stage() {
                 endpoint.meter.failed(stage);
             }
-            Failed { failure, endpoint: Arc::clone(&endpoint.label) }
+            Failed { failure, endpoint: Arc::clone(&endpoint.label), queued: Duration::ZERO }
         })
     }
 
@@ -130,6 +134,7 @@ impl Upstream {
             }
         })?;
         let label = Arc::clone(&endpoint.label);
+        endpoint.answered(response.status().as_u16());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched =
                 timeout(self.settings.response_timeout, switch(response, leased, endpoint.meter.kept())).await;
@@ -137,10 +142,11 @@ impl Upstream {
             let (connect, first_byte) = Default::default();
             return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
         }
-        let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, leased };
+        let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, queued: Duration::ZERO, leased };
         let response = self.accept(response, ready, endpoint.address.wire, &watch, behalf.trailers)?;
         let (connect, first_byte) = Default::default();
-        Ok(Upgrade::Answered(Forwarded { response, endpoint: label, connect, first_byte }))
+        let queued = Duration::ZERO; // it takes none of the pool's connections
+        Ok(Upgrade::Answered(Box::new(Forwarded { response, endpoint: label, queued, connect, first_byte })))
     }
 }
 

@@ -189,6 +189,43 @@ async fn what_a_browser_sends_by_itself_keeps_an_answer_from_being_compressed_un
 }
 
 #[tokio::test]
+async fn a_small_file_is_compressed_once_and_is_then_a_file_in_that_coding() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("site")).unwrap();
+    std::fs::write(home.path().join("site/a.css"), text()).unwrap();
+    std::fs::write(home.path().join("site/a.png"), text()).unwrap();
+    let origin = Origin::always(answer(PAGE, "")).await;
+    let files = |name: &str, more: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\npath = \"/{name}/\"\nauth = \"public\"\nfiles = {{ root = \"site\" }}\ncompress = true\n{more}\n"
+        )
+    };
+    let frozen = files("frozen", "response_headers = { \"Cache-Control\" = \"No-Transform\" }");
+    let gateway = Setup::before(&origin).tables(&[files("files", ""), frozen].concat()).start_in(home).await;
+    let mut tags = Vec::new();
+    for coding in [Some("zstd"), Some("br"), Some("gzip"), None] {
+        let accept = ("accept-encoding", coding.unwrap_or("identity"));
+        let got = ask(&gateway, "GET", "/files/a.css", &[accept]).await;
+        assert_eq!(got.field("content-encoding"), coding);
+        assert_eq!(decoded(coding, &got.body), text());
+        assert_eq!(got.field("content-length"), Some(got.body.len().to_string().as_str()), "no chunks");
+        let tag = got.field("etag").unwrap().to_owned();
+        let known = ask(&gateway, "GET", "/files/a.css", &[accept, ("if-none-match", &tag)]).await;
+        assert_eq!((known.status(), known.field("etag")), (304, Some(&*tag)));
+        let ranged = format!("{}: {}\r\nRange: bytes=2-5\r\nIf-Range: {tag}\r\n", accept.0, accept.1);
+        let part = Client::tls(&gateway).await.by("GET", "/files/a.css", &ranged).await;
+        assert_eq!((part.status(), &part.body[..]), (206, &got.body[2..6]), "ranges are of the coded bytes");
+        tags.push(tag);
+    }
+    tags.dedup();
+    assert_eq!(tags.len(), 4, "{tags:?}");
+    assert!(tags.iter().all(|tag| tag.starts_with('"')), "all of them strong: {tags:?}");
+    for path in ["/files/a.png", "/frozen/a.css"] {
+        assert_eq!(ask(&gateway, "GET", path, &[ALL]).await.field("content-encoding"), None, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn rfc9110_9_3_2_head_says_what_get_says_and_carries_nothing() {
     let whole = answer(PAGE, &text());
     let origin = Origin::start(move |mut conn| {

@@ -170,6 +170,10 @@ async fn the_file_answers_conditions_and_ranges() {
         assert_eq!(answer.field("cache-control"), Some("private"), "{fields}");
     }
     assert_eq!(handed(&mut client, order, "Range: bytes=2-4\r\n").await.field("content-range"), Some("bytes 2-4/10"));
+    let several = "X-Accel-Redirect: /protected/large.bin|Content-Type: video/mp4";
+    let several = handed(&mut client, several, "Range: bytes=0-0,-1\r\n").await;
+    assert_eq!((several.status(), several.field("content-type")), (200, Some("video/mp4")), "no parts of another type");
+    assert!(several.body == large());
     let beyond = handed(&mut client, order, "Range: bytes=10-\r\n").await;
     assert_eq!((beyond.status(), beyond.field("content-range")), (416, Some("bytes */10")));
     assert_eq!(handed(&mut client, order, "If-Match: \"other\"\r\n").await.status(), 412);

@@ -1,21 +1,14 @@
 //! Files, end to end: what is there, what has not changed, what was asked for in part, and nothing outside.
 
-use std::path::Path;
-
 use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::Origin;
+use crate::support::place;
 
 const FILES: &str = "[[route]]\nname = \"files\"\npath = \"/site/\"\nauth = \"public\"\n\
     files = { root = \"site\", cache_control = \"max-age=60\" }\nresponse_headers = { \"X-Frame-Options\" = \"DENY\" }\n";
-
-fn write(home: &Path, name: &str, contents: impl AsRef<[u8]>) {
-    let path = home.join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, contents).unwrap();
-}
 
 fn large() -> Vec<u8> {
     (0..300_000u32).flat_map(u32::to_le_bytes).collect()
@@ -24,17 +17,17 @@ fn large() -> Vec<u8> {
 async fn gateway() -> (Gateway, Origin) {
     let home: TempDir = tempfile::tempdir().unwrap();
     let at = home.path();
-    write(at, "site/index.html", "<h1>home</h1>");
-    write(at, "site/a b.txt", "0123456789");
-    write(at, "site/style.css", "body{}");
-    write(at, "site/empty.txt", "");
-    write(at, "site/sub/index.html", "sub");
-    write(at, "site/bare/file", "no index here");
-    write(at, "site/.env", "hidden");
-    write(at, "site/.git/config", "hidden");
-    write(at, "site/.well-known/security.txt", "known");
-    write(at, "site/large.bin", large());
-    write(at, "outside.txt", "outside");
+    place(at, "site/index.html", "<h1>home</h1>");
+    place(at, "site/a b.txt", "0123456789");
+    place(at, "site/style.css", "body{}");
+    place(at, "site/empty.txt", "");
+    place(at, "site/sub/index.html", "sub");
+    place(at, "site/bare/file", "no index here");
+    place(at, "site/.env", "hidden");
+    place(at, "site/.git/config", "hidden");
+    place(at, "site/.well-known/security.txt", "known");
+    place(at, "site/large.bin", large());
+    place(at, "outside.txt", "outside");
     std::os::unix::fs::symlink(at.join("outside.txt"), at.join("site/way-out")).unwrap();
     let origin = Origin::hello().await;
     (Setup::before(&origin).tables(FILES).start_in(home).await, origin)

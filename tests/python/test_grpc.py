@@ -126,6 +126,7 @@ def test_a_cancelled_call_ends_at_the_server_within_a_second(
 ) -> None:
     call = channel.unary_stream(f"/{SERVICE}/Wait")(b"", metadata=alice, timeout=PATIENCE)
     assert next(call) == b"waiting"
+    assert server.waiting.acquire(timeout=PATIENCE)  # a generator that is not waiting yet is closed, and never tells
     cancelled = time.monotonic()
     call.cancel()
     wait_until(lambda: server.ended, "the server's side to end")

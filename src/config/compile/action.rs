@@ -6,15 +6,12 @@ use super::super::entry::Entry;
 use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::values::Action;
-use super::context::{Context, bare};
-use super::fields;
+use super::context::Context;
+use super::files::files;
 use super::path;
 use super::publish::publication;
 use super::route::{Known, reference};
-use crate::files::SiteSettings;
 
-const CACHE_FILE_BYTES: u64 = 64 * 1024;
-const CACHE_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
 const PLACEHOLDERS: [&str; 3] = ["host", "path", "query"];
 const ONE_OF: &str = "give exactly one of `upstream = \"NAME\"`, `files = { root = \"DIR\" }`, `redirect = { to = \"/...\" }` and \
                       `publish = \"jwks\"`";
@@ -25,6 +22,7 @@ pub(super) fn action(
     label: &str,
     span: Span,
     known: &Known<'_>,
+    guarded: bool,
 ) -> Option<Action> {
     exactly_one(context, raw, label, span);
     let replace_prefix = replace_prefix(context, raw);
@@ -32,7 +30,7 @@ pub(super) fn action(
         .take(&raw.upstream)
         .and_then(|(name, span)| reference(context, name, span, "upstream", &known.upstreams))
         .map(|upstream| Action::Upstream { upstream, replace_prefix });
-    let files = context.take(&raw.files).and_then(|(raw, span)| files(context, raw, label, span));
+    let files = context.take(&raw.files).and_then(|(raw, span)| files(context, raw, label, span, guarded));
     let redirect = context.take(&raw.redirect).and_then(|(raw, span)| redirect(context, raw, label, span));
     let publish = context.take(&raw.publish).and_then(|(raw, span)| publication(context, raw, label, span, known));
     upstream.or(files.map(Action::Files)).or(redirect).or(publish.map(Action::Publish))
@@ -64,37 +62,6 @@ fn replace_prefix(context: &mut Context<'_>, raw: &raw::Route) -> Option<Box<str
     }
     path::report(context, text, span);
     Some(text.as_str().into())
-}
-
-pub(super) fn files(context: &mut Context<'_>, raw: &raw::Files, label: &str, span: Span) -> Option<SiteSettings> {
-    let index = if raw.index.is_absent() { vec!["index.html".into()] } else { index(context, &raw.index) };
-    let listing = context.flag(&raw.listing, false);
-    let cache_control = context
-        .text(&raw.cache_control, "cache_control")
-        .and_then(|(text, span)| fields::value_of(context, text, span));
-    let cache_file_bytes =
-        context.number(&raw.cache_file_bytes, "cache_file_bytes", " bytes", 0..=1 << 24, CACHE_FILE_BYTES);
-    let cache_total_bytes =
-        context.number(&raw.cache_total_bytes, "cache_total_bytes", " bytes", 0..=1 << 36, CACHE_TOTAL_BYTES);
-    let missing = format!("`files` of {label} has no `root`");
-    let (root, span) = context.demand(&raw.root, span, &missing, "add `root = \"DIR\"`, relative to this file")?;
-    if root.is_empty() {
-        context
-            .report(Problem::error(span, "`root` is empty").hint("name the directory; \".\" is the one of this file"));
-    }
-    let root = context.path(root);
-    Some(SiteSettings { root, index, listing, cache_control, cache_file_bytes, cache_total_bytes })
-}
-
-fn index(context: &mut Context<'_>, entry: &Entry<Vec<Entry<String>>>) -> Vec<Box<str>> {
-    let names = context.texts(entry, "index", "leave the key out for [\"index.html\"]");
-    for (name, span) in &names {
-        if name.contains(['/', '\\', '\0']) || name.starts_with('.') {
-            let problem = Problem::error(*span, format!("`{name}` is no file name"));
-            context.report(problem.hint("write names like \"index.html\", without directories and leading dots"));
-        }
-    }
-    bare(names)
 }
 
 fn redirect(context: &mut Context<'_>, raw: &raw::Redirect, label: &str, span: Span) -> Option<Action> {

@@ -1,9 +1,13 @@
 //! `compress` of a route: which answers go out in a content coding, and in which.
 
+use http::header::CACHE_CONTROL;
+use http::{HeaderName, HeaderValue};
+
 use super::super::problem::Problem;
 use super::super::raw;
 use super::super::shapes::Compress;
 use super::super::suggest;
+use super::super::values::Action;
 use super::context::Context;
 use crate::http::coding::Coding;
 use crate::http::compress::{CompressSettings, MediaRange, MediaRanges};
@@ -22,6 +26,21 @@ pub(super) fn compress(context: &mut Context<'_>, raw: &raw::Route, label: &str)
         context.report(problem.hint("leave `compress` out"));
     }
     Some(settings)
+}
+
+/// A site compresses its small files itself, once for all. It never sees the fields that forbid it, so they are looked for here.
+pub(super) fn of_files(
+    action: &mut Action,
+    settings: Option<&CompressSettings>,
+    response_headers: &[(HeaderName, HeaderValue)],
+) {
+    let Action::Files(site) = action else { return };
+    let said = response_headers.iter().filter(|(name, _)| name == CACHE_CONTROL).map(|(_, value)| value);
+    let forbids =
+        |value: &HeaderValue| value.as_bytes().to_ascii_lowercase().windows(12).any(|part| part == b"no-transform");
+    if !said.chain(&site.cache_control).any(forbids) {
+        site.compress = settings.cloned();
+    }
 }
 
 fn of_table(context: &mut Context<'_>, table: &raw::CompressTable) -> CompressSettings {

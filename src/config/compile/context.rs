@@ -173,6 +173,15 @@ impl<'a> Context<'a> {
         Duration::try_from_secs_f64(*value).unwrap_or(default)
     }
 
+    /// A part of a whole.
+    pub(super) fn share(&mut self, entry: &Entry<Seconds>, key: &str, range: RangeInclusive<f64>, default: f64) -> f64 {
+        let Some((Seconds(value), span)) = self.take(entry) else { return default };
+        if !range.contains(value) {
+            self.out_of_range(span, key, "", range.start(), range.end());
+        }
+        *value
+    }
+
     fn out_of_range<N: std::fmt::Display>(&mut self, span: Span, key: &str, unit: &str, least: N, most: N) {
         self.report(Problem::error(span, format!("`{key}` must be between {least} and {most}{unit}")));
     }

@@ -8,7 +8,7 @@ use super::super::spans::{RouteSpans, Spans};
 use super::super::values::{Action, Config, Internal};
 use super::context::Context;
 use super::route::{Known, label, name_of, reference, route_spans};
-use super::{action, path};
+use super::{files, path};
 use crate::files::absolute;
 
 pub(super) fn is_internal(raw: &raw::Route) -> bool {
@@ -31,11 +31,14 @@ pub(super) fn internal(
     let hint = "add `files = { root = \"DIR\" }`: files are all that an upstream can hand out";
     let files = context.demand(&raw.files, span, &missing, hint);
     let site = files.and_then(|(files, span)| {
-        if let Some(at) = files.index.span() {
-            let problem = Problem::error(at, "`index` on an internal route: what is handed out is a file");
+        for (key, at) in
+            [("index", files.index.span()), ("fallback", files.fallback.span()), ("listing", files.listing.span())]
+        {
+            let Some(at) = at else { continue };
+            let problem = Problem::error(at, format!("`{key}` on an internal route: what is handed out is a file"));
             context.report(problem.hint("remove it"));
         }
-        action::files(context, files, &label, span)
+        files::files(context, files, &label, span, true)
     });
     let by =
         context.texts(&raw.handed_out_by, "handed_out_by", "leave the key out to let every upstream hand them out");
@@ -65,7 +68,9 @@ fn meaningless(raw: &raw::Route) -> impl Iterator<Item = (&'static str, Span)> {
         ("identity_token", raw.identity_token.span()),
         ("response_headers", raw.response_headers.span()),
         ("security_headers", raw.security_headers.span()),
+        ("error_pages", raw.error_pages.span()),
         ("cors", raw.cors.span()),
+        ("compress", raw.compress.span()),
         ("body_bytes", raw.body_bytes.span()),
         ("max_tunnels", raw.max_tunnels.span()),
         ("tunnel_idle_secs", raw.tunnel_idle_secs.span()),

@@ -11,7 +11,7 @@ use super::super::values::{Internal, Route};
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
 use super::{action, auth, compress, cors, error_pages, fields, hosts, internal, overlap, path, security, tunnel};
-use crate::auth::RouteAuth;
+use crate::auth::{Access, RouteAuth};
 use crate::serve::ErrorPage;
 
 /// What routes may refer to.
@@ -84,7 +84,8 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let hosts = hosts::hosts(context, &raw.hosts);
     let methods = methods(context, &raw.methods);
     let auth = auth::auth(context, raw, &label, span, known);
-    let action = action::action(context, raw, &label, span, known);
+    let guarded = auth.as_ref().is_none_or(|auth| !matches!(auth.read, Access::Public));
+    let action = action::action(context, raw, &label, span, known, guarded);
     let forward = auth::forwarding(context, raw, auth.as_ref(), action.as_ref(), known);
     let response_headers = fields::response_headers(context, &raw.response_headers);
     let tunnels = tunnel::tunnels(context, raw);
@@ -99,7 +100,8 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let spans = route_spans(raw, span, path_span);
     let auth = RouteAuth { forward, ..auth? };
     let path = path.as_str().into();
-    let action = action?;
+    let mut action = action?;
+    compress::of_files(&mut action, compress.as_ref(), &response_headers);
     let route = Route {
         name: name_of(raw),
         hosts,
@@ -126,7 +128,13 @@ pub(super) fn name_of(raw: &raw::Route) -> Box<str> {
 }
 
 pub(super) fn route_spans(raw: &raw::Route, span: Span, path: Span) -> RouteSpans {
-    RouteSpans { name: raw.name.span().unwrap_or(span), path, files_root: files_root(raw), publish: raw.publish.span() }
+    RouteSpans {
+        name: raw.name.span().unwrap_or(span),
+        path,
+        files_root: files_key(raw, |files| &files.root),
+        files_manifest: files_key(raw, |files| &files.manifest),
+        publish: raw.publish.span(),
+    }
 }
 
 /// How messages call a route, even one without a name.
@@ -137,9 +145,9 @@ pub(super) fn label(raw: &raw::Route) -> String {
     }
 }
 
-fn files_root(raw: &raw::Route) -> Option<Span> {
+fn files_key(raw: &raw::Route, key: impl Fn(&raw::Files) -> &Entry<String>) -> Option<Span> {
     match &raw.files {
-        Entry::Given(_, files) => files.root.span(),
+        Entry::Given(_, files) => key(files).span(),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing::Level;
 
 use super::super::entry::Entry;
@@ -12,6 +13,7 @@ use super::super::values::Server;
 use super::context::Context;
 use super::{error_pages, network};
 use crate::http::boundary::TrustedFields;
+use crate::listen::GuardSettings;
 use crate::observe::{LogFormat, LogSettings};
 use crate::route::UnknownHost;
 use crate::serve;
@@ -95,8 +97,12 @@ fn trusted_fields(context: &mut Context<'_>, raw: &raw::Server) -> TrustedFields
     context.choice(&raw.trusted_fields, "trusted_fields", &words, TrustedFields::default())
 }
 
-/// The stage's limits, and the default of every route's `body_bytes`.
-pub(super) fn limits(context: &mut Context<'_>, entry: &Entry<raw::Limits>) -> (serve::Limits, u64) {
+/// What a client may take for itself and of what all share, and the default of every route's `body_bytes`.
+pub(super) fn limits(
+    context: &mut Context<'_>,
+    entry: &Entry<raw::Limits>,
+    proxies: &[IpNet],
+) -> (serve::Limits, GuardSettings, u64) {
     let absent = raw::Limits::default();
     let raw = context.take(entry).map_or(&absent, |(table, _)| table);
     let default = serve::Limits::default();
@@ -113,6 +119,8 @@ pub(super) fn limits(context: &mut Context<'_>, entry: &Entry<raw::Limits>) -> (
         ),
         idle_timeout: context.seconds(&raw.idle_timeout_secs, "idle_timeout_secs", 0.1..=86400.0, default.idle_timeout),
         body_timeout: context.seconds(&raw.body_timeout_secs, "body_timeout_secs", 0.1..=3600.0, default.body_timeout),
+        body_rate: rate(context, &raw.min_body_bytes_per_sec, "min_body_bytes_per_sec", default.body_rate),
+        write_rate: rate(context, &raw.min_write_bytes_per_sec, "min_write_bytes_per_sec", default.write_rate),
         write_timeout: context.seconds(
             &raw.write_timeout_secs,
             "write_timeout_secs",
@@ -133,7 +141,35 @@ pub(super) fn limits(context: &mut Context<'_>, entry: &Entry<raw::Limits>) -> (
         let message = format!("a target of {} bytes does not fit into {}", limits.target_bytes, limits.header_bytes);
         context.report(Problem::error(span, message).hint("`target_bytes` is at most `header_bytes`"));
     }
-    (limits, context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, BODY_BYTES))
+    let guard = guard(context, raw, proxies);
+    (limits, guard, context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, BODY_BYTES))
+}
+
+fn rate(context: &mut Context<'_>, entry: &Entry<i64>, key: &str, default: u32) -> u32 {
+    context.number(entry, key, " bytes a second", 0..=1 << 30, default)
+}
+
+fn guard(context: &mut Context<'_>, raw: &raw::Limits, proxies: &[IpNet]) -> GuardSettings {
+    let default = GuardSettings::default();
+    let (all, each) = (&raw.handshakes_per_sec, &raw.handshakes_per_address_sec);
+    GuardSettings {
+        connections: context.number(
+            &raw.connections_per_address,
+            "connections_per_address",
+            "",
+            0..=10_000_000,
+            default.connections,
+        ),
+        handshakes_all: context.number(all, "handshakes_per_sec", " a second", 0..=1_000_000, default.handshakes_all),
+        handshakes_each: context.number(
+            each,
+            "handshakes_per_address_sec",
+            " a second",
+            0..=1_000_000,
+            default.handshakes_each,
+        ),
+        exempt: proxies.to_vec(),
+    }
 }
 
 pub(super) fn log(context: &mut Context<'_>, entry: &Entry<raw::Log>) -> LogSettings {

@@ -7,6 +7,7 @@ use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::super::spans::UpstreamSpans;
 use super::context::Context;
+use super::health::{health, retry};
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
@@ -21,6 +22,7 @@ const KINDS: [(&str, Kind); 5] = [
 ];
 const MAX_STREAMS: usize = 100;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+const QUEUE: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
@@ -58,9 +60,13 @@ pub(super) fn upstream(
         connect_timeout: context.seconds(connect, "connect_timeout_secs", 0.001..=3600.0, CONNECT_TIMEOUT),
         response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
+        queue: context.number(&raw.queue, "queue", " requests", 1..=1_000_000, QUEUE),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
         max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
         announce: announce(context, raw, &endpoints),
+        health: health(context, raw, &endpoints),
+        retry: retry(context, raw),
+        request_start: context.flag(&raw.request_start, false),
         endpoints,
         tls,
         buffer_requests: context.flag(&raw.buffer_requests, kind.is_held_by_slow_clients()),

@@ -17,9 +17,19 @@ pub(in crate::config) struct Files {
     /// Whether a directory without an index file is listed, for everybody who may pass. Default: false. HTML, or JSON for clients that
     /// prefer it; 1000 entries a page.
     pub(in crate::config) listing: Entry<bool>,
-    /// `Cache-Control` of the answers. Default: none is sent.
+    /// `Cache-Control` of the answers. Default: none is sent; with a `manifest`, "max-age=60, public" for what it does not list. On a
+    /// route that asks for a token the defaults say `private` in place of `public`.
     pub(in crate::config) cache_control: Entry<String>,
-    /// Files up to this many bytes are answered from memory, 0 to 16777216. Default: 65536.
+    /// Path, below `root`, of the manifest that Django's `ManifestStaticFilesStorage` writes ("staticfiles.json"). What it lists has a
+    /// digest in its name and may be kept for ever: it gets `Cache-Control: public, max-age=315360000, immutable`. Default: none.
+    pub(in crate::config) manifest: Entry<String>,
+    /// Path, below `root`, of the file that is sent with 200 for a path that names nothing and whose last segment has no dot, as single-page
+    /// applications want it ("index.html"). Default: none; such a path is answered 404.
+    pub(in crate::config) fallback: Entry<String>,
+    /// Whether a file's precompressed siblings, named like it with `.zst`, `.br` or `.gz`, are sent to clients that take them. Default:
+    /// true. A sibling that is older than the file is left alone.
+    pub(in crate::config) precompressed: Entry<bool>,
+    /// Files up to this many bytes are answered from memory, 0 to 16777216. Default: 65536. A file with siblings is, if all of them are.
     pub(in crate::config) cache_file_bytes: Entry<i64>,
     /// Bytes of file contents kept in memory by each worker, 0 to 68719476736. Default: 67108864. 0 keeps none.
     pub(in crate::config) cache_total_bytes: Entry<i64>,

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Entry, Seconds};
+use super::super::shapes::Eject;
+use super::{Entry, Probe, Retry, Seconds};
 
 /// A group of equal application servers.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -33,6 +34,8 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) max_connections: Entry<i64>,
     /// Seconds a request may wait for a free connection, 0.001 to 3600. Default: 5. Then 503.
     pub(in crate::config) queue_timeout_secs: Entry<Seconds>,
+    /// Requests that may wait for one at a time, for the whole process, 1 to 1000000. Default: 1024. More are answered 503 at once.
+    pub(in crate::config) queue: Entry<i64>,
     /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 504.
     pub(in crate::config) connect_timeout_secs: Entry<Seconds>,
     /// Seconds from the last progress of the request's body to the response's head, 0.001 to 86400. Default: 60. Then 504.
@@ -64,6 +67,18 @@ pub(in crate::config) struct Upstream {
     /// Bytes that all such files together may have, for the whole process, 0 to 1099511627776. Default: 1073741824. Then a response is
     /// read as fast as its client takes it; 0 makes no files.
     pub(in crate::config) response_disk_bytes: Entry<i64>,
+    /// Whether requests that fail take an endpoint out of use for a while: `true`, `false` or a table that says when and for how long.
+    /// Default: true where there is more than one endpoint; one alone is always used.
+    pub(in crate::config) eject: Entry<Eject>,
+    /// Share of the endpoints below which it counts for nothing which of them are eligible, 0 to 1. Default: 0.3. All are used then, as
+    /// they are when none is eligible.
+    pub(in crate::config) panic_share: Entry<Seconds>,
+    /// How endpoints are asked whether they are well. Default: they are not.
+    pub(in crate::config) probe: Entry<Probe>,
+    /// When a request is tried again. Default: as the keys of this table say.
+    pub(in crate::config) retry: Entry<Retry>,
+    /// Whether the upstream is told in `X-Request-Start` when a request came, as `t=` and microseconds since 1970. Default: false.
+    pub(in crate::config) request_start: Entry<bool>,
 }
 
 /// How endpoints that speak TLS are recognised, and how the gateway is by them.

@@ -12,6 +12,10 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod fallback;
+mod manifest;
+mod variants;
+
 const SMALL: u64 = 1024;
 
 struct House {
@@ -32,7 +36,7 @@ impl House {
         fs::write(root.join(".env"), "secret").unwrap();
         fs::write(root.join(".well-known/security.txt"), "Contact: us").unwrap();
         fs::write(root.join("large.bin"), vec![b'x'; 300_000]).unwrap();
-        let site = Site::open(settings(root)).unwrap();
+        let site = Site::open(settings(root), None).unwrap();
         Self { directory, site, start: Instant::now() }
     }
 
@@ -46,25 +50,43 @@ impl House {
 
     async fn get_at(&self, after_ms: u64, path: &str) -> Result<Response<Body>, FilesError> {
         let now = self.start + Duration::from_millis(after_ms);
-        self.site.answer_at(now, &Method::GET, path, &HeaderMap::new()).await
+        self.site.answer(now, &Method::GET, path, &HeaderMap::new()).await
     }
 
     async fn text_at(&self, after_ms: u64, path: &str) -> String {
         text(self.get_at(after_ms, path).await.unwrap()).await
     }
 
+    async fn get_with(&self, after_ms: u64, path: &str, lines: &[(header::HeaderName, &str)]) -> Response<Body> {
+        let value = |value: &str| HeaderValue::from_str(value).unwrap();
+        let headers = lines.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+        let now = self.start + Duration::from_millis(after_ms);
+        self.site.answer(now, &Method::GET, path, &headers).await.unwrap()
+    }
+
+    /// Writes a file that was last changed a minute ago.
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.path(name), contents).unwrap();
+        let file = OpenOptions::new().write(true).open(self.path(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
+    }
+
     async fn ask(&self, method: Method, path: &str, name: header::HeaderName, value: &str) -> Response<Body> {
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]);
-        self.site.answer(&method, path, &headers).await.unwrap()
+        self.site.answer(Instant::now(), &method, path, &headers).await.unwrap()
     }
 }
 
 fn settings(root: PathBuf) -> SiteSettings {
     SiteSettings {
+        compress: None,
         root,
         index: vec!["index.html".into()],
         cache_control: Some(HeaderValue::from_static("max-age=60")),
         listing: false,
+        manifest: None,
+        fallback: None,
+        precompressed: true,
         cache_file_bytes: SMALL,
         cache_total_bytes: 1 << 20,
     }
@@ -171,7 +193,7 @@ async fn rfc9110_15_5_6_only_get_and_head_are_allowed() {
     let house = House::new();
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
         for path in ["a.css", "absent"] {
-            let answer = house.site.answer(&method, path, &HeaderMap::new()).await;
+            let answer = house.site.answer(Instant::now(), &method, path, &HeaderMap::new()).await;
             assert!(matches!(answer, Err(FilesError::MethodNotAllowed)), "{method}");
         }
     }
@@ -182,7 +204,7 @@ async fn rfc9110_9_3_2_head_says_what_get_would_and_sends_nothing() {
     let house = House::new();
     for path in ["a.css", "large.bin"] {
         let get = house.get(path).await.unwrap();
-        let head = house.site.answer(&Method::HEAD, path, &HeaderMap::new()).await.unwrap();
+        let head = house.site.answer(Instant::now(), &Method::HEAD, path, &HeaderMap::new()).await.unwrap();
         assert_eq!(head.headers(), get.headers());
         assert!(bytes(head).await.unwrap().is_empty());
     }
@@ -217,10 +239,33 @@ async fn rfc9110_15_3_7_a_range_is_cut_from_memory_and_from_the_stream() {
 }
 
 #[tokio::test]
+async fn rfc9110_15_3_7_2_several_ranges_come_in_parts_from_memory_and_from_the_stream() {
+    let house = House::new();
+    house.write("long.txt", (0..100).map(|line| format!("line {line:04}\n")).collect::<Vec<_>>().concat());
+    for (path, ranges, parts) in [
+        ("long.txt", "bytes=0-8,-10,9000-", [("bytes 0-8/1000", "line 0000"), ("bytes 990-999/1000", "line 0099\n")]),
+        ("large.bin", "bytes=-2,0-0", [("bytes 299998-299999/300000", "xx"), ("bytes 0-0/300000", "x")]),
+    ] {
+        let response = house.ask(Method::GET, path, header::RANGE, ranges).await;
+        assert_eq!(response.status(), 206);
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+        let length = response.headers()[header::CONTENT_LENGTH].to_str().unwrap().to_owned();
+        let body = text(response).await;
+        assert_eq!(body.len().to_string(), length);
+        let own = if path == "long.txt" { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+        let part = |(range, bytes)| {
+            format!("--{boundary}\r\nContent-Type: {own}\r\nContent-Range: {range}\r\n\r\n{bytes}\r\n")
+        };
+        assert_eq!(body, parts.map(part).concat() + &format!("--{boundary}--\r\n"));
+    }
+}
+
+#[tokio::test]
 async fn rfc9110_15_5_17_a_range_outside_fails_with_the_length() {
     let house = House::new();
     let headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=6-"))]);
-    let answer = house.site.answer(&Method::GET, "a.css", &headers).await;
+    let answer = house.site.answer(Instant::now(), &Method::GET, "a.css", &headers).await;
     assert!(matches!(answer, Err(FilesError::RangeNotSatisfiable { len: 6 })));
 }
 
@@ -230,11 +275,24 @@ async fn a_replaced_file_is_seen_whole_within_a_second() {
     let old_tag = house.get("a.css").await.unwrap().headers()[header::ETAG].clone();
     fs::write(house.path("new"), "p{top:0}").unwrap();
     fs::rename(house.path("new"), house.path("a.css")).unwrap();
-    assert_eq!(house.text_at(899, "a.css").await, "body{}");
+    assert_eq!(house.text_at(799, "a.css").await, "body{}");
     let response = house.get_at(1_000, "a.css").await.unwrap();
     assert_ne!(response.headers()[header::ETAG], old_tag);
     assert_eq!(response.headers()[header::CONTENT_LENGTH], "8");
     assert_eq!(text(response).await, "p{top:0}");
+}
+
+#[tokio::test]
+async fn a_replaced_root_is_seen_within_a_second_even_by_what_was_read_just_before_it_was_looked_at() {
+    let house = House::new();
+    let root = house.path("");
+    assert_eq!(house.text_at(0, "docs/index.html").await, "<p>docs");
+    fs::rename(&root, house.directory.path().join("old")).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::write(house.path("a.css"), "p{top:0}").unwrap();
+    assert_eq!(house.text_at(90, "a.css").await, "body{}");
+    assert_eq!(house.text_at(889, "a.css").await, "body{}");
+    assert_eq!(house.text_at(1_000, "a.css").await, "p{top:0}");
 }
 
 #[tokio::test]
@@ -256,7 +314,10 @@ async fn an_unchanged_file_is_confirmed_and_keeps_its_contents() {
     let identity = Identity::of(&fs::File::open(house.path("a.css")).unwrap()).unwrap();
     let wall = SystemTime::now();
     let representation = Representation::new(&identity, "a.css", None, wall);
-    let settled = house.site.memory.keep("a.css", house.start, representation, read.content.clone(), identity, true);
+    let content = read.variants.choose(&HeaderMap::new()).content.clone();
+    let state = State { files: Variants::new(identity, Vec::new()), hashed: false };
+    let held = Variants::new(Held { representation, content }, Vec::new());
+    let settled = house.site.memory.keep("a.css", house.start, held, state, true);
     assert_eq!(house.text_at(5_000, "a.css").await, "body{}");
     let later = house.start + Duration::from_secs(5);
     let Lookup::Fresh(confirmed) = house.site.memory.look_up("a.css", later) else { panic!("not confirmed") };
@@ -307,7 +368,9 @@ async fn more_requests_than_turns_are_all_answered() {
     let site = Arc::new(house.site);
     for _ in 0..4 * VISITS_AT_ONCE {
         let site = Arc::clone(&site);
-        requests.spawn(async move { text(site.answer(&Method::GET, "a.css", &HeaderMap::new()).await.unwrap()).await });
+        requests.spawn(async move {
+            text(site.answer(Instant::now(), &Method::GET, "a.css", &HeaderMap::new()).await.unwrap()).await
+        });
     }
     assert!(requests.join_all().await.iter().all(|body| body == "body{}"));
     assert_eq!(site.visits.available_permits(), VISITS_AT_ONCE);
@@ -318,7 +381,7 @@ fn index_names_are_plain_file_names_and_roots_are_directories() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["../a", "a/b", "", ".hidden", "."] {
         let settings = SiteSettings { index: vec![name.into()], ..settings(directory.path().to_owned()) };
-        assert_eq!(Site::open(settings).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        assert_eq!(Site::open(settings, None).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
     }
-    assert!(Site::open(settings(directory.path().join("absent"))).is_err());
+    assert!(Site::open(settings(directory.path().join("absent")), None).is_err());
 }

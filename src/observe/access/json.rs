@@ -28,6 +28,7 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>) {
     for (key, duration) in [
         ("duration_ms", Some(record.duration)),
         ("auth_ms", record.auth),
+        ("queue_ms", record.queue),
         ("connect_ms", record.connect),
         ("first_byte_ms", record.first_byte),
     ] {

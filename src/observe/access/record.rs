@@ -57,6 +57,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// Spent on authorization.
     pub auth: Option<Duration>,
+    /// Of the next, for how long others had all connections.
+    pub queue: Option<Duration>,
     /// Spent on waiting for a slot and on connecting to the endpoint.
     pub connect: Option<Duration>,
     /// From the connection being ready to the response's head.

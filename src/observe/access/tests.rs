@@ -35,6 +35,7 @@ fn record() -> Record<'static> {
         bytes_out: 512,
         duration: Duration::from_micros(3214),
         auth: Some(Duration::from_micros(18)),
+        queue: Some(Duration::from_micros(1500)),
         connect: Some(Duration::ZERO),
         first_byte: Some(Duration::from_micros(2900)),
         user_agent: Some(b"curl/8.5"),
@@ -73,7 +74,7 @@ fn a_json_line_holds_every_field() {
             r#""host":"api.example.com","path":"/api/orders?page=2&token=REDACTED","protocol":"HTTP/1.1","status":200,"#,
             r#""route":"api","outcome":"ok","issuer":"django","subject":"42","upstream":"web","#,
             r#""endpoint":"127.0.0.1:8000","bytes_in":0,"bytes_out":512,"duration_ms":3.214,"auth_ms":0.018,"#,
-            r#""connect_ms":0.000,"first_byte_ms":2.900,"user_agent":"curl/8.5"}"#,
+            r#""queue_ms":1.500,"connect_ms":0.000,"first_byte_ms":2.900,"user_agent":"curl/8.5"}"#,
             "\n"
         )
     );
@@ -88,15 +89,25 @@ fn what_does_not_apply_is_left_out_of_a_json_line() {
         upstream: None,
         endpoint: None,
         auth: None,
+        queue: None,
         connect: None,
         first_byte: None,
         user_agent: None,
         ..record()
     };
     let line: serde_json::Value = serde_json::from_str(&line(Layout::Json, &record)).unwrap();
-    for key in
-        ["grpc", "issuer", "subject", "upstream", "endpoint", "auth_ms", "connect_ms", "first_byte_ms", "user_agent"]
-    {
+    for key in [
+        "grpc",
+        "issuer",
+        "subject",
+        "upstream",
+        "endpoint",
+        "auth_ms",
+        "queue_ms",
+        "connect_ms",
+        "first_byte_ms",
+        "user_agent",
+    ] {
         assert!(line.get(key).is_none(), "{key}");
     }
     assert_eq!(line["duration_ms"], 3.214);
@@ -117,7 +128,7 @@ fn a_text_line_reads_from_left_to_right() {
         line(Layout::Text { colour: false }, &record),
         "2000-02-29T12:34:56.123Z 403 GET api.example.com/api/orders?page=2&token=REDACTED 3.214ms route=api \
          outcome=insufficient_scope client=192.0.2.7 issuer=django subject=42 upstream=web endpoint=127.0.0.1:8000 in=0 \
-         out=512 auth=0.018ms connect=0.000ms first_byte=2.900ms protocol=HTTP/1.1 id=0a1b agent=\"two words\"\n"
+         out=512 auth=0.018ms queue=1.500ms connect=0.000ms first_byte=2.900ms protocol=HTTP/1.1 id=0a1b agent=\"two words\"\n"
     );
 }
 

@@ -31,7 +31,9 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>, colour: 
         name(out, key);
         push_number(out, bytes);
     }
-    for (key, duration) in [("auth", record.auth), ("connect", record.connect), ("first_byte", record.first_byte)] {
+    for (key, duration) in
+        [("auth", record.auth), ("queue", record.queue), ("connect", record.connect), ("first_byte", record.first_byte)]
+    {
         if let Some(duration) = duration {
             name(out, key);
             push_millis(out, duration);

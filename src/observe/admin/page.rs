@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::time::{Duration, SystemTime};
 
-use super::status::{CertificateStatus, EndpointStatus, RouteStatus, Status};
+use super::status::{CertificateStatus, RouteStatus, Status};
 use crate::observe::metrics::{EndpointNumbers, NO_ROUTE, RouteNumbers};
 
 const STYLE: &str = include_str!("page.css");
@@ -31,7 +31,7 @@ pub(super) fn render(status: &Status, routes: &Routes, endpoints: &Endpoints, no
     summary(&mut page, status, now);
     page.push_str("<main>");
     routes_table(&mut page, &status.routes, routes);
-    endpoints_table(&mut page, &status.endpoints, endpoints);
+    endpoints_table(&mut page, status, endpoints);
     key_sets_table(&mut page, &status.key_sets);
     listeners_table(&mut page, status);
     certificates_table(&mut page, &status.certificates, now);
@@ -98,11 +98,12 @@ fn route_numbers(page: &mut String, numbers: Option<&RouteNumbers>) {
     cell(page, Tone::Plain, numbers.in_flight);
 }
 
-fn endpoints_table(page: &mut String, endpoints: &[EndpointStatus], numbers: &Endpoints) {
-    open(page, "Upstreams", &["upstream", "endpoint"], &["open", "leased", "slots", "waiting", "errors"]);
-    for at in endpoints {
+fn endpoints_table(page: &mut String, status: &Status, numbers: &Endpoints) {
+    open(page, "Upstreams", &["upstream", "endpoint", "standing"], &["open", "leased", "slots", "waiting", "errors"]);
+    for at in &status.endpoints {
         let numbers = numbers.get(&(at.upstream.clone(), at.endpoint.clone())).copied().unwrap_or_default();
-        row(page, &[&at.upstream, &at.endpoint], |page| {
+        let standing = status.health(at).map_or("", |health| health.standing);
+        row(page, &[&at.upstream, &at.endpoint, standing], |page| {
             cell(page, Tone::Plain, numbers.open);
             cell(page, Tone::Plain, numbers.leased);
             cell(page, Tone::Plain, at.slots);
@@ -286,7 +287,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::observe::admin::ReloadStatus;
+    use crate::observe::admin::{EndpointStatus, ReloadStatus};
 
     fn shown(value: impl Display) -> String {
         value.to_string()

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use crate::observe::{EndpointHealth, KeySetStatus, UpstreamStatus};
+
 /// How the process is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
@@ -25,9 +27,11 @@ pub struct Status {
     /// The routes.
     pub routes: Vec<RouteStatus>,
     /// The key sets that are fetched.
-    pub key_sets: Vec<crate::observe::KeySetStatus>,
+    pub key_sets: Vec<KeySetStatus>,
     /// The endpoints of all upstreams.
     pub endpoints: Vec<EndpointStatus>,
+    /// How they are.
+    pub upstreams: Vec<UpstreamStatus>,
     /// Revocations held; `None` where nothing can be revoked.
     pub revocations: Option<usize>,
 }
@@ -93,6 +97,12 @@ impl Status {
     /// Whether a load balancer should send requests here.
     pub fn takes_requests(&self) -> bool {
         self.ready && !self.draining
+    }
+
+    /// How one endpoint is.
+    pub fn health(&self, at: &EndpointStatus) -> Option<&EndpointHealth> {
+        let upstream = self.upstreams.iter().find(|status| status.upstream == at.upstream)?;
+        upstream.endpoints.iter().find(|health| health.endpoint == at.endpoint)
     }
 
     /// Why the last reload was refused, if it was.

@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::observe::Vocabulary;
+use crate::observe::{EndpointHealth, Vocabulary};
 
 fn status() -> Status {
     Status {
@@ -32,6 +32,18 @@ fn status() -> Status {
             action: "upstream web".into(),
         }],
         endpoints: vec![EndpointStatus { upstream: "web".into(), endpoint: "127.0.0.1:8000".into(), slots: 32 }],
+        upstreams: vec![UpstreamStatus {
+            upstream: "web".into(),
+            endpoints: vec![EndpointHealth {
+                endpoint: "127.0.0.1:8000".into(),
+                standing: "ejected",
+                eligible: false,
+                ejections: vec![("consecutive", 1)],
+                probes: None,
+            }],
+            retries: vec![("connect", 2)],
+            retries_refused: 0,
+        }],
         ..Status::default()
     }
 }
@@ -130,7 +142,10 @@ async fn readyz(status: Status) -> (StatusCode, serde_json::Value) {
 async fn readiness_follows_start_drain_and_reload() {
     let (code, body) = readyz(status()).await;
     assert_eq!(code, StatusCode::OK);
-    let ready = serde_json::json!({"ready": true, "draining": false, "generation": 7, "last_reload_error": null});
+    let ready = serde_json::json!({
+        "ready": true, "draining": false, "generation": 7, "last_reload_error": null,
+        "upstreams": { "web": { "127.0.0.1:8000": "ejected" } },
+    });
     assert_eq!(body, ready);
 
     let (code, body) = readyz(Status { draining: true, ..status() }).await;

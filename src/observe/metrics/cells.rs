@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::compression::CompressionCells;
+use super::crowd::OverBound;
 use super::meters::{Announcement, Handshake, Introspected, QuicAttempt, UpstreamFailure};
 use super::tunnels::TunnelCause;
 
@@ -266,7 +267,6 @@ impl AuthCells {
 pub(super) struct EndpointCells {
     pub(super) opened: Count,
     pub(super) reused: Count,
-    pub(super) retries: Count,
     pub(super) failures: [Count; UpstreamFailure::ALL.len()],
     pub(super) open: Arc<Level>,
     pub(super) leased: Arc<Level>,
@@ -282,6 +282,7 @@ pub(super) struct ListenerCells {
     pub(super) handshakes: [Count; Handshake::ALL.len()],
     pub(super) quic: [Count; QuicAttempt::ALL.len()],
     pub(super) announcements: [Count; Announcement::ALL.len()],
+    pub(super) refused: [Count; OverBound::ALL.len()],
     pub(super) open: Arc<Level>,
 }
 

@@ -8,6 +8,7 @@ use http::Method;
 use super::Ledger;
 use super::cells::{AuthCells, EndpointCells, Held, IntrospectionCells, ListenerCells, RouteCells, WorkerCells};
 use super::compression::{self, CompressionMeter};
+use super::crowd::OverBound;
 use super::tunnels::TunnelMeter;
 
 /// Counts the requests of one route on one worker.
@@ -118,11 +119,6 @@ impl EndpointMeter {
     pub fn failed(&self, failure: UpstreamFailure) {
         self.0.failures[failure as usize].add(1);
     }
-
-    /// A request is sent again.
-    pub fn retried(&self) {
-        self.0.retries.add(1);
-    }
 }
 
 /// The stage of an exchange with an endpoint that failed: the `stage` label of the upstream errors.
@@ -130,6 +126,8 @@ impl EndpointMeter {
 pub enum UpstreamFailure {
     /// No slot became free in time.
     QueueTimeout,
+    /// Too many waited for one already.
+    QueueFull,
     /// The endpoint refused the connection, or its name did not resolve.
     Refused,
     /// The endpoint's certificate did not verify, or TLS failed otherwise.
@@ -148,8 +146,9 @@ pub enum UpstreamFailure {
 
 impl UpstreamFailure {
     /// All of them, in the order of an exchange.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueTimeout,
+        Self::QueueFull,
         Self::Refused,
         Self::Tls,
         Self::ConnectTimeout,
@@ -163,6 +162,7 @@ impl UpstreamFailure {
     pub const fn label(self) -> &'static str {
         match self {
             Self::QueueTimeout => "queue_timeout",
+            Self::QueueFull => "queue_full",
             Self::Refused => "refused",
             Self::Tls => "tls",
             Self::ConnectTimeout => "connect_timeout",
@@ -192,6 +192,11 @@ impl ListenerMeter {
     /// A connection could not be accepted.
     pub fn accept_failed(&self) {
         self.0.errors.add(1);
+    }
+
+    /// A connection was closed before anything was done for it.
+    pub fn refused(&self, over: OverBound) {
+        self.0.refused[over as usize].add(1);
     }
 
     /// A relay was asked for its PROXY header.

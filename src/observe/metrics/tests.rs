@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
 use super::super::spools::{KeptBodies, SpoolStatus};
+use super::super::upstreams::{EndpointHealth, UpstreamStatus};
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -31,6 +32,21 @@ fn exercised() -> Arc<Metrics> {
         let requests = Some(KeptBodies { disk_bytes: 7, bodies: 3, written_bytes: 0 });
         let responses = Some(KeptBodies { disk_bytes: 5, bodies: 2, written_bytes: 9 });
         vec![SpoolStatus { upstream: "web".into(), requests, responses }]
+    });
+    metrics.upstreams().answered_by(|| {
+        let health = EndpointHealth {
+            endpoint: "127.0.0.1:8000".into(),
+            standing: "ejected",
+            eligible: false,
+            ejections: vec![("consecutive", 2)],
+            probes: Some(vec![("ok", 9), ("timeout", 1)]),
+        };
+        vec![UpstreamStatus {
+            upstream: "web".into(),
+            endpoints: vec![health],
+            retries: vec![("connect", 4)],
+            retries_refused: 1,
+        }]
     });
     let route = metrics.route(0, "api");
     drop(route.begin());

@@ -3,7 +3,7 @@
 //! Owns what a response needs to be one of HTTP/3: its date (RFC 9110 section 6.6.1), its length where it is known, no content where
 //! there is none (RFC 9110 section 6.4.1). Each wait for the client has a deadline; any progress moves it.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{CONTENT_LENGTH, DATE};
@@ -15,12 +15,14 @@ use tokio::time::timeout;
 
 use crate::http::BodyError;
 use crate::http::http3::{Code, data_frame, response_head, trailers};
+use crate::serve::account::{Account, Terms};
 
 /// The sending side of a request stream. Dropped before its end it is reset: what a stream's drop would send is a clean end.
 #[derive(Debug)]
 pub(super) struct Answer {
     send: SendStream,
-    write_timeout: Duration,
+    terms: Terms,
+    account: Account,
     /// What the stream is reset with, unless it has ended.
     reset_with: Option<Code>,
     /// Whether it answers HEAD: what has no content here would have had some.
@@ -30,8 +32,8 @@ pub(super) struct Answer {
 /// Why an answer was not sent whole.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unsent {
-    /// The client took nothing in time.
-    #[error("the client took nothing in time")]
+    /// The client took nothing in time, or too little over time.
+    #[error("the client took nothing in time, or too little")]
     TooSlow,
     /// The client stopped the stream, or the connection has ended.
     #[error("the client left")]
@@ -42,8 +44,8 @@ pub(super) enum Unsent {
 }
 
 impl Answer {
-    pub(super) fn new(send: SendStream, write_timeout: Duration) -> Self {
-        Self { send, write_timeout, reset_with: Some(Code::InternalError), to_head: false }
+    pub(super) fn new(send: SendStream, terms: Terms) -> Self {
+        Self { send, terms, account: Account::default(), reset_with: Some(Code::InternalError), to_head: false }
     }
 
     /// The request is one by HEAD.
@@ -99,8 +101,10 @@ impl Answer {
     async fn write(&mut self, chunks: &mut [Bytes]) -> Result<(), Unsent> {
         let mut rest = chunks;
         while !rest.is_empty() {
-            let written = timeout(self.write_timeout, self.send.write_chunks(rest)).await;
+            let written = timeout(self.account.waits(self.terms), self.send.write_chunks(rest)).await;
             let written = written.map_err(|_| Unsent::TooSlow)??;
+            self.account.goes_on(self.terms);
+            self.account.took(written.bytes, self.terms);
             rest = &mut rest[written.chunks..];
         }
         Ok(())

@@ -43,7 +43,7 @@ enum Refused {
 impl Stream {
     /// Serves one request. Dropping the future resets the stream and ends the exchange.
     pub(super) async fn serve(self, send: SendStream, recv: RecvStream) {
-        let mut answer = Answer::new(send, self.limits.write_timeout);
+        let mut answer = Answer::new(send, self.limits.taking());
         let mut body = StreamBody::new(recv, self.quic.clone(), self.limits.header_bytes);
         match self.head(&mut body).await {
             Ok(head) => self.exchange(head, body, answer).await,

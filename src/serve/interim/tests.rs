@@ -6,7 +6,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
@@ -136,7 +135,8 @@ struct Call {
 async fn talk(plans: Vec<Plan>, way: Way) -> Vec<u8> {
     let (ours, client) = tokio::io::duplex(way.room);
     let activity = Arc::new(Activity::default());
-    let stream = TokioIo::new(Guarded::new(ours, true, Arc::clone(&activity), Duration::from_mins(1)));
+    let stream =
+        TokioIo::new(Guarded::new(ours, true, Arc::clone(&activity), crate::serve::Limits::default().taking()));
     let (called, calls) = mpsc::channel(1);
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(plans.len() - 1);
     let requests = format!("{requests}GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");

@@ -125,6 +125,12 @@ impl Setup {
         self
     }
 
+    /// Replaces the routes.
+    pub fn only(mut self, tables: &str) -> Self {
+        self.routes = format!("{tables}\n");
+        self
+    }
+
     fn text(&self, http: SocketAddr, https: SocketAddr, admin: SocketAddr) -> String {
         let Self { server, limits, log, http: plain, https: more, issuer, upstream, endpoints, routes, .. } = self;
         format!(

@@ -1,6 +1,6 @@
 //! HTTP/3 clients: one by a library that is not ours, and raw streams for what no library sends.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -56,11 +56,26 @@ impl Quic {
         Self::to("site.test", gateway.https, tls).await
     }
 
+    /// The same from an address of the client's choice.
+    pub async fn from(client: IpAddr, gateway: &Gateway) -> Result<Self, ConnectionError> {
+        let socket = UdpSocket::bind(SocketAddr::new(client, 0)).unwrap();
+        Self::over(socket, "site.test", gateway.https, tls(gateway)).await
+    }
+
     /// The same to a server of any name and address.
-    pub async fn to(name: &str, address: SocketAddr, mut tls: rustls::ClientConfig) -> Result<Self, ConnectionError> {
+    pub async fn to(name: &str, address: SocketAddr, tls: rustls::ClientConfig) -> Result<Self, ConnectionError> {
+        Self::over(socket(), name, address, tls).await
+    }
+
+    async fn over(
+        socket: UdpSocket,
+        name: &str,
+        address: SocketAddr,
+        mut tls: rustls::ClientConfig,
+    ) -> Result<Self, ConnectionError> {
         tls.alpn_protocols = vec![b"h3".to_vec()];
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket(), Arc::new(TokioRuntime)).unwrap();
+        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime)).unwrap();
         let connecting = endpoint.connect_with(config, address, name).unwrap();
         let connection = within("a handshake over QUIC", connecting).await?;
         Ok(Self { endpoint, connection })

@@ -21,6 +21,7 @@ pub mod websocket;
 pub mod wire;
 
 use std::future::Future;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; what waits this long hangs.
@@ -41,6 +42,13 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut questi
         assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Writes a file below a directory, with the directories on its way.
+pub fn place(home: &Path, name: &str, contents: impl AsRef<[u8]>) {
+    let path = home.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, contents).unwrap();
 }
 
 /// Numbers that look random and are the same in every run (xorshift64*).

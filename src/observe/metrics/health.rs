@@ -1,0 +1,49 @@
+//! What is read of upstreams' health and of what was tried again.
+
+use super::super::upstreams::UpstreamStatus;
+use super::family::Family;
+use super::sheet::Sheet;
+
+pub(super) const RETRIES: Family = Family::counter(
+    "portcullis_upstream_retries_total",
+    "Requests sent again, or to another endpoint, by the reason.",
+    &["upstream", "reason"],
+);
+pub(super) const RETRY_BUDGET_EXHAUSTED: Family = Family::counter(
+    "portcullis_upstream_retry_budget_exhausted_total",
+    "Requests not sent again because too many were already.",
+    &["upstream"],
+);
+pub(super) const ENDPOINT_ELIGIBLE: Family = Family::gauge(
+    "portcullis_endpoint_eligible",
+    "1 if an endpoint is used, 0 if it is ejected or its probes fail.",
+    &["upstream", "endpoint"],
+);
+pub(super) const ENDPOINT_EJECTIONS: Family = Family::counter(
+    "portcullis_endpoint_ejections_total",
+    "How often an endpoint was ejected because requests to it failed, by the rule that said so.",
+    &["upstream", "endpoint", "reason"],
+);
+pub(super) const PROBE_RESULTS: Family = Family::counter(
+    "portcullis_probe_results_total",
+    "Probes of an endpoint, by what came of them.",
+    &["upstream", "endpoint", "result"],
+);
+
+pub(super) fn read(sheet: &mut Sheet, status: &UpstreamStatus) {
+    let UpstreamStatus { upstream, endpoints, retries, retries_refused } = status;
+    for (reason, count) in retries {
+        sheet.put(&RETRIES, &[upstream, reason], *count);
+    }
+    sheet.put(&RETRY_BUDGET_EXHAUSTED, &[upstream], *retries_refused);
+    for health in endpoints {
+        let endpoint = &*health.endpoint;
+        sheet.put(&ENDPOINT_ELIGIBLE, &[upstream, endpoint], i32::from(health.eligible));
+        for (reason, count) in &health.ejections {
+            sheet.put(&ENDPOINT_EJECTIONS, &[upstream, endpoint, reason], *count);
+        }
+        for (result, count) in health.probes.iter().flatten() {
+            sheet.put(&PROBE_RESULTS, &[upstream, endpoint, result], *count);
+        }
+    }
+}
