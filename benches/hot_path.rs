@@ -218,6 +218,7 @@ fn record() -> Record<'static> {
         grpc: None,
         route: "api",
         outcome: "ok",
+        limit: None,
         issuer: Some("corp"),
         subject: Some("user-1"),
         upstream: Some("web"),

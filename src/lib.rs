@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod fetch;
 pub mod files;
 pub mod http;
+pub mod limit;
 pub mod listen;
 pub mod observe;
 pub mod proxy_protocol;

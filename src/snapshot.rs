@@ -18,7 +18,7 @@ use crate::http::compress::CompressSettings;
 use crate::http::cors::Cors;
 use crate::observe::{AuthMeter, RouteMeter};
 use crate::route::Router;
-use crate::serve::{ErrorPage, Limits, Places};
+use crate::serve::{ErrorPage, Limits, Places, RouteLimits};
 use crate::upstream::Upstream;
 
 /// One generation on one worker.
@@ -49,6 +49,8 @@ pub struct Route {
     pub policy: Policy,
     /// What it does.
     pub action: Action,
+    /// How often it may be used, if there is a limit.
+    pub limits: Option<RouteLimits>,
     /// Most bytes of a request's body.
     pub body_bytes: u64,
     /// What tunnels through it may do.

@@ -14,7 +14,7 @@ use source::{File, files, line_of, name_at, words};
 /// Leaf vocabulary: they know no other room, but for `http`, whose bodies wait.
 const LEAVES: [&str; 6] = ["deadline", "fetch", "http", "observe", "proxy_protocol", "shutdown"];
 /// What a request passes through.
-const STAGES: [&str; 6] = ["auth", "files", "listen", "route", "tls", "upstream"];
+const STAGES: [&str; 7] = ["auth", "files", "limit", "listen", "route", "tls", "upstream"];
 /// Where the stages meet.
 const SERVING: [&str; 2] = ["serve", "snapshot"];
 /// What the process begins with. `main` only calls `cli`, `lib` only lists the rooms.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use super::limits;
 use super::publish::documents;
 use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
 use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
@@ -17,9 +18,10 @@ use crate::fetch::FetchError;
 use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
 use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
+use crate::limit::Limiter;
 use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus, UpstreamStatus};
 use crate::route::{Router, Rule};
-use crate::serve::Places;
+use crate::serve::{Places, RouteLimits};
 use crate::shutdown::Tasks;
 use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot, Tunnels};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
@@ -83,6 +85,8 @@ pub(super) struct Assembly {
     remotes: Vec<Arc<RemoteKeys>>,
     /// The tunnels of each route, by its name.
     places: HashMap<Box<str>, Places>,
+    /// In the order of the configuration.
+    limiters: Vec<Arc<Limiter>>,
     /// One for each that is named, whichever routes and workers look into it.
     manifests: Vec<Arc<Manifest>>,
     commons: Commons,
@@ -196,6 +200,7 @@ pub(super) fn assemble(
     let groups = groups(&config, before)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let places = places(&config, before);
+    let limiters = limits::limiters(&config, before.map(|before| &*before.limiters));
     let manifests = manifests(&config, before)?;
     let (acceptors, certificates) = acceptors(&config, before)?;
     let mut carried = Vec::with_capacity(crew.len());
@@ -209,6 +214,7 @@ pub(super) fn assemble(
             documents: &documents,
             groups: &groups,
             places: &places,
+            limiters: &limiters,
             manifests: &manifests,
             metrics,
             number,
@@ -228,6 +234,7 @@ pub(super) fn assemble(
         acceptors: kept,
         remotes,
         places,
+        limiters,
         manifests,
         commons: commons.clone(),
     };
@@ -378,6 +385,7 @@ struct Bench<'a> {
     documents: &'a [Option<Document>],
     groups: &'a [Arc<Group>],
     places: &'a HashMap<Box<str>, Places>,
+    limiters: &'a [Arc<Limiter>],
     manifests: &'a [Arc<Manifest>],
     metrics: &'a Metrics,
     number: usize,
@@ -457,6 +465,7 @@ impl Bench<'_> {
             name: (*route.name).into(),
             policy: Policy::compile(&route.auth, self.issuers),
             action: self.action(route, document, carried, internal),
+            limits: self.limits(route),
             body_bytes: route.body_bytes,
             tunnels: Tunnels {
                 places: self.places.get(&route.name).cloned().unwrap_or_default(),
@@ -471,6 +480,10 @@ impl Bench<'_> {
             meter: self.metrics.route(self.number, &route.name),
             decisions: self.metrics.auth(self.number, &route.name),
         }
+    }
+
+    fn limits(&self, route: &Route) -> Option<RouteLimits> {
+        limits::of_route(self.config, route, self.limiters, |limit| self.metrics.limit(self.number, limit))
     }
 
     fn action(

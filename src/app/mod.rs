@@ -7,6 +7,7 @@ mod assemble;
 mod board;
 mod control;
 mod hatch;
+mod limits;
 mod publish;
 mod quic;
 mod revocation;

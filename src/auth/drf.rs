@@ -76,6 +76,12 @@ pub fn drf_body(denied: &Denied) -> &'static str {
     }
 }
 
+/// The JSON body of DRF's `Throttled`, for a client that may come again in so many seconds.
+pub fn drf_throttled(secs: u32) -> String {
+    let seconds = if secs == 1 { "second" } else { "seconds" };
+    format!(r#"{{"detail":"Request was throttled. Expected available in {secs} {seconds}."}}"#)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -105,6 +111,14 @@ mod tests {
             body(Cause::Expired),
             r#"{"detail":"Given token not valid for any token type","code":"token_not_valid","messages":[{"token_class":"AccessToken","token_type":"access","message":"Token is expired"}]}"#
         );
+    }
+
+    #[test]
+    fn a_request_too_many_reads_as_drf_says_it() {
+        let text =
+            |secs, time| format!(r#"{{"detail":"Request was throttled. Expected available in {secs} {time}."}}"#);
+        assert_eq!(drf_throttled(1), text(1, "second"));
+        assert_eq!(drf_throttled(86_400), text(86_400, "seconds"));
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub use asking::Asking;
 pub use authority::Authority;
 pub use denied::{Cause, Denied, HeaderFault, Holder, JsonFault, Kind, TokenFault};
 pub use dpop::{Expectation, NoRandomness, Nonces, Proof, ProofFault, Replay, ReplayWindow, check_proof, the_proof};
-pub use drf::drf_body;
+pub use drf::{drf_body, drf_throttled};
 pub use generation::Generation;
 pub use identity::{Identity, IdentityKey, IdentitySettings, Statement, Unsigned};
 pub use inspect::{Inspection, Step, explain_link, explain_token, inspect};

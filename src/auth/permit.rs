@@ -19,6 +19,7 @@ use super::identity::{Identity, Statement};
 use super::issuer::Issuer;
 use super::json::Value;
 use super::link;
+use super::path::ClaimPath;
 use super::place::{self, Found};
 use super::policy::TokenPolicy;
 use super::revoke::{DenyList, digest_of, token_digest};
@@ -96,6 +97,12 @@ impl Permit {
     /// The issuer of the token.
     pub fn issuer(&self) -> Option<&Issuer> {
         self.granted().map(Granted::issuer)
+    }
+
+    /// Who issued the token, and what its claim at `path` says, if that is a text, a number or a boolean.
+    pub fn claim(&self, path: &ClaimPath) -> Option<(&str, Cow<'_, str>)> {
+        let granted = self.granted()?;
+        Some((granted.issuer().name(), granted.verified.claims.at(path).and_then(text_of)?))
     }
 
     /// The moment from which the token would be refused, leeway included.

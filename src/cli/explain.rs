@@ -21,6 +21,7 @@ use crate::fetch::FetchError;
 use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
 use crate::http::{Target, TargetError};
+use crate::limit::{CountedBy, LimitSettings, Quota};
 use crate::route::{RouteError, Router, Rule};
 
 #[derive(Debug, clap::Args)]
@@ -142,11 +143,11 @@ fn tell(
     for default in route.default_headers.iter().filter(|(name, _)| !said(name)) {
         line("answers", &format!("{}, unless the upstream says otherwise", field(default)));
     }
-    if let Some(cors) = &route.cors {
-        line("cors", &shown_to(cors));
-    }
-    if let Some(compress) = &route.compress {
-        line("compress", &compressed(compress));
+    let limits = route.rate_limits.iter().map(|index| ("limit", limited(&config.rate_limits[*index])));
+    let cors = route.cors.iter().map(|cors| ("cors", shown_to(cors)));
+    let compress = route.compress.iter().map(|settings| ("compress", compressed(settings)));
+    for (name, value) in limits.chain(cors).chain(compress) {
+        line(name, &value);
     }
     if arguments.token.is_none()
         && let Some(step) = explain_link(&policy, &asking(&arguments.method, target))
@@ -204,6 +205,19 @@ fn shown_to(cors: &CorsSettings) -> String {
         text.extend(names);
     }
     text + if cors.credentials { ", with credentials" } else { "" }
+}
+
+/// How often a route may be used, and by whom.
+fn limited(limit: &LimitSettings) -> String {
+    let Quota { requests, per_secs, burst } = limit.quota;
+    let by = match &limit.by {
+        CountedBy::Client { .. } => "for each client".to_owned(),
+        CountedBy::Header { name, .. } => format!("for each value of {name}"),
+        CountedBy::Claim { path, .. } => format!("for each value of the claim {path}"),
+        CountedBy::Route => "for all together".to_owned(),
+    };
+    let trial = if limit.dry_run { ", on trial" } else { "" };
+    format!("{}: {requests} requests in {per_secs} s, {burst} at once, {by}{trial}", limit.name)
 }
 
 /// Which answers of a route are compressed.

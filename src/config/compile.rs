@@ -30,6 +30,7 @@ mod path;
 mod place;
 mod preset;
 mod publish;
+mod rate_limit;
 mod remote;
 mod revocation;
 mod route;
@@ -78,9 +79,12 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let (identity, identity_spans) = identity::identity(&mut context, &raw.identity).unzip();
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
+    let (rate_limits, rate_limit_spans) = named(&mut context, &raw.rate_limit, rate_limit::rate_limit);
     let known = route::Known {
         issuers: names(&raw.issuer),
         upstreams: names(&raw.upstream),
+        rate_limits: names(&raw.rate_limit),
+        limits: &rate_limits,
         identity: !raw.identity.is_absent(),
         body_bytes,
         error_pages: server.error_pages.clone(),
@@ -99,6 +103,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         revocation,
         identity,
         issuers,
+        rate_limits,
         upstreams,
         routes,
         internal,
@@ -109,6 +114,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         admin: admin.map(|(_, span)| span),
         identity: identity_spans,
         issuers: issuer_spans,
+        rate_limits: rate_limit_spans,
         upstreams: upstream_spans,
         routes: route_spans,
         internal: internal_spans,

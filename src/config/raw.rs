@@ -9,6 +9,7 @@ mod actions;
 mod browsers;
 mod compress;
 mod health;
+mod limit;
 mod upstream;
 
 use schemars::JsonSchema;
@@ -21,6 +22,7 @@ pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
 pub(super) use health::{Eject, Probe, Retry};
+pub(super) use limit::RateLimit;
 pub(super) use upstream::{Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
@@ -43,6 +45,8 @@ pub(super) struct File {
     pub(super) revocation: Entry<Revocation>,
     /// How the gateway signs in its own name who sent a request. Without this table it does not.
     pub(super) identity: Entry<Identity>,
+    /// How often routes may be used: one table `[rate_limit.NAME]` a limit, which routes name.
+    pub(super) rate_limit: Entry<Named<RateLimit>>,
     /// The application servers: one table `[upstream.NAME]` a group of equal servers.
     pub(super) upstream: Entry<Named<Upstream>>,
     /// What is answered how: one `[[route]]` a rule. Exact host before any host, then the longest path prefix; order does
@@ -403,6 +407,8 @@ pub(super) struct Route {
     pub(super) cors: Entry<Cors>,
     /// Whether answers are compressed: `true`, or a table that says which and how. Default: false. An upstream that compresses itself wins.
     pub(super) compress: Entry<Compress>,
+    /// Names of the `[rate_limit.NAME]` that every request must pass, at most 8. Default: none.
+    pub(super) rate_limits: Entry<Vec<Entry<String>>>,
     /// Bytes of a request body on this route, 0 to 1099511627776. Default: `body_bytes` of `[limits]`.
     pub(super) body_bytes: Entry<i64>,
     /// Tunnels (WebSockets) through this route open at once, for the whole process, 0 to 1000000. Default: 10000. More are answered

@@ -16,6 +16,8 @@ pub struct Spans {
     pub identity: Option<IdentitySpans>,
     /// Parallel to `Config::issuers`.
     pub issuers: Vec<IssuerSpans>,
+    /// Parallel to `Config::rate_limits`: NAME.
+    pub rate_limits: Vec<Span>,
     /// Parallel to `Config::upstreams`.
     pub upstreams: Vec<UpstreamSpans>,
     /// Parallel to `Config::routes`.

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::http::boundary::TrustedFields;
 use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
-use crate::{auth, files, listen, observe, route, serve, tls, upstream};
+use crate::{auth, files, limit, listen, observe, route, serve, tls, upstream};
 
 /// A whole gateway.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub identity: Option<auth::IdentitySettings>,
     /// Who signs tokens, in the order of the file.
     pub issuers: Vec<auth::IssuerSettings>,
+    /// How often routes may be used, in the order of the file.
+    pub rate_limits: Vec<limit::LimitSettings>,
     /// The application servers, in the order of the file.
     pub upstreams: Vec<upstream::UpstreamSettings>,
     /// The rules, in the order of the file, which means nothing.
@@ -128,6 +130,8 @@ pub struct Route {
     pub cors: Option<CorsSettings>,
     /// Which answers are compressed, if any.
     pub compress: Option<CompressSettings>,
+    /// Indices into [`Config::rate_limits`]: how often it may be used.
+    pub rate_limits: Vec<usize>,
     /// Bytes a request body may have.
     pub body_bytes: u64,
     /// What its tunnels may do.

@@ -161,6 +161,11 @@ pub(super) fn is_https(scheme: &[u8]) -> Option<bool> {
     }
 }
 
+/// Whether a field reaches nobody, whoever sends it and whatever is configured.
+pub fn is_removed(name: &HeaderName) -> bool {
+    is_forwarding(name.as_str()) || name.as_str().contains('_')
+}
+
 /// Names that could speak for a proxy, whoever sends them; also those that have an application act by another method than the one
 /// that was matched and authorised.
 fn is_forwarding(name: &str) -> bool {

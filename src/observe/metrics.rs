@@ -14,6 +14,7 @@ mod crowd;
 mod family;
 mod health;
 mod kept;
+mod limits;
 mod meters;
 mod numbers;
 mod shards;
@@ -42,6 +43,8 @@ use compression::{COMPRESS_INPUT_BYTES, COMPRESS_OUTPUT_BYTES, COMPRESS_RESPONSE
 pub use crowd::OverBound;
 use crowd::{CLIENTS, CONNECTIONS_REFUSED, HANDSHAKES_UNDER_WAY};
 pub use family::{Family, Kind};
+pub use limits::LimitMeter;
+use limits::{LimitCells, RATE_LIMIT_DECISIONS};
 pub use meters::{
     Announcement, AuthMeter, EndpointMeter, Handshake, Introspected, IntrospectionMeter, ListenerMeter, QuicAttempt,
     RouteMeter, TlsVersion, UpstreamFailure, WorkerMeter,
@@ -234,6 +237,7 @@ pub const FAMILIES: &[&Family] = &[
     &TUNNELS_ENDED,
     &TUNNEL_BYTES,
     &AUTH_DECISIONS,
+    &RATE_LIMIT_DECISIONS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
     &INTROSPECTION_DURATION,
@@ -314,6 +318,11 @@ impl Metrics {
     pub fn auth(&self, worker: usize, route: &str) -> AuthMeter {
         let reasons = self.ledger.vocabulary.auth_reasons;
         AuthMeter::new(self.ledger.auth.shard(worker, route.into(), || AuthCells::new(reasons)))
+    }
+
+    /// The shard of one worker for the decisions of one rate limit.
+    pub fn limit(&self, worker: usize, limit: &str) -> LimitMeter {
+        LimitMeter::new(self.ledger.limits.shard(worker, limit.into(), LimitCells::default))
     }
 
     /// The shard of one worker for one endpoint of an upstream.
@@ -427,6 +436,7 @@ struct Ledger {
     vocabulary: Vocabulary,
     routes: Book<Box<str>, RouteCells>,
     auth: Book<Box<str>, AuthCells>,
+    limits: Book<Box<str>, LimitCells>,
     endpoints: Book<(Box<str>, Box<str>), EndpointCells>,
     listeners: Book<Box<str>, ListenerCells>,
     introspections: Book<Box<str>, IntrospectionCells>,
@@ -453,6 +463,7 @@ impl Ledger {
             vocabulary,
             routes: Book::default(),
             auth: Book::default(),
+            limits: Book::default(),
             endpoints: Book::default(),
             listeners: Book::default(),
             introspections: Book::default(),
@@ -477,6 +488,7 @@ impl Ledger {
         let mut sheet = Sheet::default();
         self.routes.each(|route, cells| shards::route(&mut sheet, route, cells));
         self.auth.each(|route, cells| shards::auth(&mut sheet, route, cells));
+        self.limits.each(|limit, cells| limits::read(&mut sheet, limit, cells));
         self.endpoints.each(|(upstream, endpoint), cells| shards::endpoint(&mut sheet, upstream, endpoint, cells));
         self.listeners.each(|listener, cells| shards::listener(&mut sheet, listener, cells));
         self.introspections.each(|issuer, cells| shards::introspections(&mut sheet, issuer, cells));

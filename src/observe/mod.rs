@@ -24,9 +24,9 @@ pub use crowd::Crowd;
 pub use key_sets::{KeySetStatus, KeySets};
 pub use metrics::{
     Announcement, AuthMeter, CODINGS, CompressionMeter, EndpointMeter, EndpointNumbers, FAMILIES, Family, GRPC_CODES,
-    Handshake, Held, Introspected, IntrospectionMeter, Kind, ListenerMeter, METHODS, Metrics, NO_ROUTE, OverBound,
-    QuicAttempt, RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure, Vocabulary,
-    WorkerMeter,
+    Handshake, Held, Introspected, IntrospectionMeter, Kind, LimitMeter, ListenerMeter, METHODS, Metrics, NO_ROUTE,
+    OverBound, QuicAttempt, RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure,
+    Vocabulary, WorkerMeter,
 };
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};

@@ -14,6 +14,7 @@ use super::compress::Wanted;
 use super::failure::Failure;
 use super::ids::RequestIds;
 use super::passage::Begun;
+use super::throttle::Left;
 use super::unread::Unread;
 use super::upgrade::Opened;
 use super::{ErrorPage, Limits};
@@ -258,6 +259,10 @@ pub(super) struct Story {
     pub(super) first_byte: Option<Duration>,
     /// `ok`, or the label of what went wrong.
     pub(super) outcome: &'static str,
+    /// The rate limit that refused the request, or would have refused it.
+    pub(super) limit: Option<Arc<str>>,
+    /// What is left of the rate limits that it was counted by, on a route that tells.
+    pub(super) left: Option<Left>,
     /// What the exchange becomes when it is answered.
     pub(super) tunnel: Option<Box<Opened>>,
 }
@@ -285,6 +290,8 @@ impl Notes {
             connect: None,
             first_byte: None,
             outcome: "ok",
+            limit: None,
+            left: None,
             tunnel: None,
         })))
     }

@@ -7,7 +7,7 @@ use http::Response;
 use super::act::act;
 use super::context::Exchange;
 use super::failure::Failure;
-use super::{preflight, redirect};
+use super::{preflight, redirect, throttle};
 use crate::http::Body;
 
 /// Serves one request. The `Permit` is taken by value: without one, nothing is forwarded, read or answered.
@@ -28,6 +28,7 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
     }
     let found = snapshot.router.find(target.host(), target.path(), &exchange.head.method)?;
     exchange.take_route(found);
+    throttle::admit_sender(found, &exchange, &client)?; // before a token costs anything
     let begun = (!found.policy.is_public()).then(Instant::now);
     let permit = snapshot.authority.authorize(&found.policy, &exchange.asking(&target, &client)).await;
     exchange.notes.write(|story| story.auth = begun.map(|begun| begun.elapsed()));
@@ -36,5 +37,6 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
         exchange.refused(denied, &found.policy, &target, &client)
     })?;
     found.decisions.permitted();
+    throttle::admit_holder(found, &exchange, &client, &permit)?;
     act(found, permit, client, target, exchange, &snapshot).await
 }

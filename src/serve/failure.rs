@@ -6,6 +6,7 @@ use http::HeaderValue;
 
 use super::handout::BadHandout;
 use super::places::NoPlace;
+use super::throttle::Excess;
 use crate::auth::{Denied, Unsigned};
 use crate::files::FilesError;
 use crate::http::grpc::BadTimeout;
@@ -27,6 +28,8 @@ pub(super) enum Failure {
     OriginRefused,
     #[error(transparent)]
     Denied(#[from] Denied),
+    #[error(transparent)]
+    RateLimited(Excess),
     #[error("{denied}")]
     LoginNeeded { denied: Denied, location: HeaderValue },
     #[error(transparent)]
@@ -99,6 +102,7 @@ impl Failure {
             | Self::Files(FilesError::MethodNotAllowed)
             | Self::ReadOnly => "method_not_allowed",
             Self::Denied(denied) | Self::LoginNeeded { denied, .. } => denied.reason(),
+            Self::RateLimited(_) => "rate_limited",
             Self::Files(FilesError::NotFound) => "file_not_found",
             Self::Files(FilesError::PreconditionFailed) | Self::PreconditionFailed => "precondition_failed",
             Self::Files(FilesError::RangeNotSatisfiable { .. }) => "range_not_satisfiable",

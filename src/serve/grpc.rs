@@ -68,6 +68,7 @@ fn code(failure: &Failure) -> Code {
         // On another connection, in a moment, or once there is room, the call may pass.
         Failure::Misdirected
         | Failure::NoPlace(_)
+        | Failure::RateLimited(_)
         | Failure::BodyTooSlow
         | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => Code::Unavailable,
         Failure::OriginRefused => Code::PermissionDenied,

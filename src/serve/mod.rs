@@ -34,6 +34,7 @@ mod redirect;
 mod respond;
 mod settings;
 mod streams;
+mod throttle;
 mod tunnel;
 mod unread;
 mod upgrade;
@@ -44,6 +45,7 @@ pub use http3::{serve_http3, transport};
 pub use ids::RequestIds;
 pub use places::Places;
 pub use settings::*;
+pub use throttle::{RouteLimit, RouteLimits};
 
 use crate::http::{TargetError, Violation};
 

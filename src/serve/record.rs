@@ -298,6 +298,7 @@ impl Drop for Open {
                 grpc: code.and_then(|code| GRPC_CODES.get(code)).copied(),
                 route: story.route.as_ref().map_or(NO_ROUTE, |route| &route.name),
                 outcome: story.outcome,
+                limit: story.limit.as_deref(),
                 issuer: story
                     .issuer
                     .as_deref()

@@ -13,7 +13,8 @@ use super::compress;
 use super::context::{Connection, Notes};
 use super::failure::Failure;
 use super::places::NoPlace;
-use crate::auth::{Denied, Kind, Style, drf_body};
+use super::throttle::{self, Excess};
+use crate::auth::{Denied, Kind, Style, drf_body, drf_throttled};
 use crate::files::FilesError;
 use crate::http::boundary::REQUEST_ID;
 use crate::http::websocket::{self, HandshakeError};
@@ -27,6 +28,8 @@ use crate::upstream::UpstreamFailure;
 const DRF_BUSY: &str = r#"{"detail":"Service temporarily unavailable, try again later."}"#;
 /// RFC 9457.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// The problem type of a request over a limit whose name is told.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// RFC 9449 section 8.2.
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -52,6 +55,7 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
     log(failure);
     match failure {
         Failure::Denied(denied) => return refuse(denied),
+        Failure::RateLimited(excess) => return push_back(excess),
         Failure::LoginNeeded { location, .. } => return log_in(location),
         _ => {}
     }
@@ -125,6 +129,7 @@ fn status(failure: &Failure) -> (StatusCode, &'static str) {
         | Failure::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, "not by this method"),
         Failure::Denied(denied) => (denied_status(denied.kind()), "not authorised"),
         Failure::LoginNeeded { .. } => (StatusCode::SEE_OTHER, "log in first"),
+        Failure::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "there were too many requests"),
         Failure::Files(FilesError::PreconditionFailed) | Failure::PreconditionFailed => {
             (StatusCode::PRECONDITION_FAILED, "a precondition failed")
         }
@@ -268,6 +273,25 @@ fn refuse(denied: &Denied) -> Response<Body> {
     response
 }
 
+/// RFC 6585 section 4, in the problem type of draft-ietf-httpapi-ratelimit-headers-11 section 4.1 or as DRF words it.
+fn push_back(excess: &Excess) -> Response<Body> {
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let mut response = match (&excess.name, excess.style) {
+        (_, Style::Drf) => answer(status, JSON, drf_throttled(excess.secs)),
+        (None, Style::Problem) => problem(status, "there were too many requests"),
+        (Some(name), Style::Problem) => {
+            let body = format!(
+                "{{\"type\":\"{QUOTA_EXCEEDED}\",\"title\":\"Too Many Requests\",\"status\":429,\
+                 \"detail\":\"there were too many requests\",\"violated-policies\":[\"{name}\"]}}\n"
+            );
+            answer(status, PROBLEM, body)
+        }
+    };
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(excess.secs));
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
 /// Sends a browser to log in. 303: whatever the method was, the login page is fetched by GET.
 fn log_in(location: &HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
@@ -360,6 +384,9 @@ pub(super) fn finish(response: &mut Response<Body>, notes: &Notes, version: Vers
             set_fields(headers, route);
             if let Some(cors) = &route.cors {
                 cors.show(headers, story.shown_to.as_ref());
+            }
+            if let Some(left) = &story.left {
+                throttle::tell(headers, route, left);
             }
         }
         if let Some(said) = said.filter(|_| story.outcome != "ok") {

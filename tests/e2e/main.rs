@@ -51,6 +51,7 @@ mod pool;
 mod possession;
 mod proxy_protocol;
 mod queue;
+mod rate_limits;
 mod reloads;
 mod remote;
 mod retries;

@@ -70,6 +70,7 @@ fn meaningless(raw: &raw::Route) -> impl Iterator<Item = (&'static str, Span)> {
         ("security_headers", raw.security_headers.span()),
         ("error_pages", raw.error_pages.span()),
         ("cors", raw.cors.span()),
+        ("rate_limits", raw.rate_limits.span()),
         ("compress", raw.compress.span()),
         ("body_bytes", raw.body_bytes.span()),
         ("max_tunnels", raw.max_tunnels.span()),

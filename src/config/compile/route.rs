@@ -10,8 +10,11 @@ use super::super::suggest;
 use super::super::values::{Internal, Route};
 use super::context::Context;
 use super::server::MOST_BODY_BYTES;
-use super::{action, auth, compress, cors, error_pages, fields, hosts, internal, overlap, path, security, tunnel};
+use super::{
+    action, auth, compress, cors, error_pages, fields, hosts, internal, overlap, path, rate_limit, security, tunnel,
+};
 use crate::auth::{Access, RouteAuth};
+use crate::limit::LimitSettings;
 use crate::serve::ErrorPage;
 
 /// What routes may refer to.
@@ -20,6 +23,10 @@ pub(super) struct Known<'a> {
     pub(super) issuers: Vec<&'a str>,
     /// Names of the upstreams, in the order of `Config::upstreams`.
     pub(super) upstreams: Vec<&'a str>,
+    /// Names of the rate limits, in the order of `Config::rate_limits`.
+    pub(super) rate_limits: Vec<&'a str>,
+    /// Those of them that could be compiled.
+    pub(super) limits: &'a [LimitSettings],
     /// Whether there is an `[identity]`.
     pub(super) identity: bool,
     /// `body_bytes` of `[limits]`.
@@ -93,6 +100,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
     let error_pages = error_pages::of_route(context, &raw.error_pages, &known.error_pages);
     let cors = cors::cors(context, raw, &label, &methods, auth.as_ref());
     let compress = compress::compress(context, raw, &label);
+    let rate_limits = rate_limit::of_route(context, raw, &label, auth.as_ref(), known);
     let body_bytes = context.number(&raw.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, known.body_bytes);
     let missing = format!("{label} has no `path`");
     let (path, path_span) = context.demand(&raw.path, span, &missing, "add `path = \"/\"` to match every path")?;
@@ -114,6 +122,7 @@ fn route(context: &mut Context<'_>, raw: &raw::Route, span: Span, known: &Known<
         error_pages,
         cors,
         compress,
+        rate_limits,
         body_bytes,
         tunnels,
     };

@@ -176,6 +176,11 @@ pub(super) fn warnings(config: &Config, spans: &Spans) -> Vec<Problem> {
             warnings.push(unused("upstream", &upstream.name, spans.name));
         }
     }
+    for (index, (limit, span)) in config.rate_limits.iter().zip(&spans.rate_limits).enumerate() {
+        if !config.routes.iter().any(|route| route.rate_limits.contains(&index)) {
+            warnings.push(unused("rate_limit", &limit.name, *span));
+        }
+    }
     warnings.extend(identity::doubts(config, spans));
     warnings.extend(publish::doubts(config, spans));
     warnings.extend(login_loops(config, spans));

@@ -19,6 +19,7 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>) {
     known(out, "grpc", record.grpc.map(str::as_bytes));
     string(out, "route", record.route.as_bytes());
     string(out, "outcome", record.outcome.as_bytes());
+    known(out, "limit", record.limit.map(str::as_bytes));
     known(out, "issuer", record.issuer.map(str::as_bytes));
     known(out, "subject", record.logged_subject());
     known(out, "upstream", record.upstream.map(str::as_bytes));

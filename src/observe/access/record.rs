@@ -41,6 +41,8 @@ pub struct Record<'a> {
     pub route: &'a str,
     /// `ok`, or the label of the failure.
     pub outcome: &'a str,
+    /// The rate limit that refused the request, or would have refused it.
+    pub limit: Option<&'a str>,
     /// The issuer that verified the token.
     pub issuer: Option<&'a str>,
     /// The subject of the token.

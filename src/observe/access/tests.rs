@@ -27,6 +27,7 @@ fn record() -> Record<'static> {
         grpc: None,
         route: "api",
         outcome: "ok",
+        limit: None,
         issuer: Some("django"),
         subject: Some("42"),
         upstream: Some("web"),
@@ -278,7 +279,7 @@ fn every_field_of_a_line_is_documented_and_no_other() {
         .map_while(|row| row.strip_prefix("| `")?.split_once("` | "))
         .map(|(field, rest)| (field, rest.split(' ').next().unwrap()))
         .collect();
-    let line = line(Layout::Json, &Record { grpc: Some("OK"), ..record() });
+    let line = line(Layout::Json, &Record { grpc: Some("OK"), limit: Some("login"), ..record() });
     let written: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(documented.len(), written.as_object().unwrap().len());
     let mut at = 0;

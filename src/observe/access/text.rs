@@ -22,6 +22,7 @@ pub(super) fn line(out: &mut Vec<u8>, time: &[u8], record: &Record<'_>, colour: 
     if record.outcome != "ok" {
         paint.wrap(out, status_colour(record.status), |out| pair(out, "outcome", record.outcome.as_bytes()));
     }
+    known(out, "limit", record.limit.map(str::as_bytes));
     write!(out, " client={}", record.client).expect("a Vec takes every write");
     known(out, "issuer", record.issuer.map(str::as_bytes));
     known(out, "subject", record.logged_subject());

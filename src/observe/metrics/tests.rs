@@ -55,6 +55,7 @@ fn exercised() -> Arc<Metrics> {
     route.tunnel().ended(TunnelCause::Closed);
     route.compressed("br").moved(100, 20);
     metrics.auth(0, "api").permitted();
+    metrics.limit(0, "login").passed();
     metrics.endpoint(0, "web", "127.0.0.1:8000").reused();
     metrics.listener(0, "https").handshake(Handshake::Done(TlsVersion::Tls13));
     metrics.worker(0).panicked();
@@ -298,5 +299,18 @@ fn fetched_key_sets_are_asked_when_somebody_looks() {
         r#"portcullis_jwks_fetches_total{issuer="corp",outcome="ok"} 3"#,
     ] {
         assert!(scrape.lines().any(|found| found == line), "{line} in {scrape}");
+    }
+}
+
+#[test]
+fn the_decisions_of_a_limit_are_added_up_over_the_workers() {
+    let metrics = exercised();
+    metrics.limit(1, "login").passed();
+    metrics.limit(1, "login").refused();
+    metrics.limit(2, "login").would_refuse();
+    let scrape = metrics.encode();
+    for (decision, count) in [("passed", 2), ("refused", 1), ("would_refuse", 1)] {
+        let line = format!("portcullis_rate_limit_decisions_total{{limit=\"login\",decision=\"{decision}\"}} {count}");
+        assert!(has(&scrape, &line), "{scrape}");
     }
 }
