@@ -1,4 +1,4 @@
-//! The control thread: starts the workers, answers operators, reloads and stops.
+//! The control thread: starts the workers, answers operators, reloads, upgrades and stops.
 //!
 //! A reload is a transaction: load, assemble and bind first, publish last. Any problem keeps the generation that runs, says why
 //! at ERROR, and shows on the board and in the metrics.
@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,12 +22,14 @@ use super::board::{Board, listening};
 use super::drains::DrainDesk;
 use super::quic::{Addresses, Change};
 use super::revocation::RevocationDesk;
+use super::sockets::{Bound, bind, bind_first, copies};
+use super::upgrade::{Legacy, Predecessor, Successor, UpgradeError};
 use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
-use crate::config::{self, Config, Listener};
-use crate::listen::{ConnectionLimit, Guard, Inherited, bind_all};
+use crate::config::{self, Config};
+use crate::listen::{ConnectionLimit, Guard, Inherited};
 use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
@@ -51,6 +54,13 @@ pub(super) struct Control {
     crew: Vec<Handle>,
     entrances: HashMap<Box<str>, Arc<Entrance>>,
     addresses: Addresses,
+    /// Copies of all listening sockets, for the next process. A socket stays open as long as its copy.
+    sockets: HashMap<Box<str>, Vec<TcpListener>>,
+    admin_socket: Option<TcpListener>,
+    /// The line to the process before this one.
+    line: Option<UnixStream>,
+    /// The process that is to take the place of this one.
+    successor: Option<Successor>,
     drain: DrainTrigger,
     /// Yields `None` when the last worker has ended.
     workers_done: mpsc::Receiver<()>,
@@ -74,17 +84,17 @@ impl Control {
         metrics: Arc<Metrics>,
         access: Option<AccessLog>,
         level: LevelHandle,
-        mut inherited: Inherited,
+        legacy: Legacy,
     ) -> Result<Self, AppError> {
+        let Legacy { mut inherited, line } = legacy;
         let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let drains = Arc::new(DrainDesk::default());
-        let admin = serve_admin(&config, &metrics, &board, (&revocations, &drains))?;
-        let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
-        let quic = Addresses::default().change(&config.listeners, &bound, config.server.workers)?;
-        for address in inherited.unclaimed() {
-            tracing::warn!(%address, "an inherited socket belongs to no listener");
-        }
+        let (admin, admin_socket) = serve_admin(&config, &metrics, &board, (&revocations, &drains), &mut inherited)?;
+        let bound = bind_first(&config, &mut inherited)?;
+        let sockets = copies(&bound)?;
+        let addresses = Addresses::held(line.is_some());
+        let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
         let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
         let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
@@ -119,7 +129,11 @@ impl Control {
             generation: 1,
             crew,
             entrances: HashMap::new(),
-            addresses: Addresses::default(),
+            addresses,
+            sockets,
+            admin_socket,
+            line,
+            successor: None,
             drain: trigger,
             workers_done,
             admin,
@@ -146,8 +160,10 @@ impl Control {
         let mut hang_up = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
         let mut watch = Watch::new();
         watch.files(&self.config().files_read);
+        let mut predecessor = self.line.take().map(Predecessor::take_over).transpose()?;
         notify_service(&[sd_notify::NotifyState::Ready]);
         loop {
             tokio::select! {
@@ -159,21 +175,84 @@ impl Control {
                     }
                     self.reload();
                 }
+                Some(()) = upgrade.recv() => self.begin_upgrade(),
+                served = serves(&mut self.successor) => match served {
+                    Ok(()) => return self.hand_over(terminate, interrupt).await,
+                    Err(error) => self.give_up_upgrade(&error),
+                },
+                () = gone(&mut predecessor) => {
+                    predecessor = None;
+                    self.succeed();
+                }
                 () = watch.changed() => self.reload(),
                 () = tokio::time::sleep(LOOK_AGAIN) => self.reload(),
             }
             self.reread_revocations();
             watch.files(&self.config().files_read);
         }
+        if let Some(successor) = self.successor.take() {
+            successor.end();
+        }
+        notify_service(&[sd_notify::NotifyState::Stopping]);
         self.stop(terminate, interrupt).await;
         Ok(())
+    }
+
+    /// Starts the process that is to take the place of this one.
+    fn begin_upgrade(&mut self) {
+        if self.successor.is_some() {
+            tracing::warn!("an upgrade is under way already");
+            return;
+        }
+        self.revocations.lend();
+        match Successor::start(self.sockets.values().flatten().chain(&self.admin_socket)) {
+            Ok(successor) => {
+                tracing::info!(pid = successor.pid(), "upgrade: a new process was started and given the sockets");
+                self.successor = Some(successor);
+            }
+            Err(error) => self.give_up_upgrade(&error),
+        }
+    }
+
+    /// Goes on as if nothing had been asked.
+    fn give_up_upgrade(&mut self, error: &UpgradeError) {
+        if let Some(successor) = self.successor.take() {
+            successor.end();
+        }
+        self.reread_revocations();
+        tracing::error!(error = %Chain(error), "the upgrade has failed, this process serves on");
+    }
+
+    /// Leaves everything new to the process that serves now, and finishes what is old.
+    async fn hand_over(self, terminate: Signal, interrupt: Signal) -> Result<(), AppError> {
+        let pid = self.successor.as_ref().and_then(Successor::pid);
+        tracing::info!(pid, "upgrade: the new process serves, this one drains");
+        // Said by this process: a service manager believes the one it knows.
+        if let Some(pid) = pid {
+            notify_service(&[sd_notify::NotifyState::MainPid(pid)]);
+        }
+        self.admin.cancel(); // who asks how the gateway is means the new one
+        self.stop(terminate, interrupt).await;
+        Ok(())
+    }
+
+    /// The process before this one has ended, and its datagrams with it.
+    fn succeed(&mut self) {
+        tracing::info!("upgrade: the process before this one has ended");
+        self.addresses.release();
+        let config = self.assembly.config();
+        match self.addresses.change(&config.listeners, &[], config.server.workers) {
+            Ok(quic) => self.answer_quic(quic),
+            Err(error) => tracing::error!(error = %Chain(&error), "cannot answer quic until the next reload"),
+        }
     }
 
     /// Refuses new work, finishes old work within the grace, and says so.
     async fn stop(mut self, mut terminate: Signal, mut interrupt: Signal) {
         tracing::info!(grace_secs = self.config().server.drain.as_secs(), "draining: a second signal ends at once");
-        notify_service(&[sd_notify::NotifyState::Stopping]);
         self.board.draining();
+        self.sockets.clear(); // before the workers close theirs, or connections would still queue
+        self.admin_socket = None;
         self.drain.begin();
         tokio::select! {
             _ = self.workers_done.recv() => {
@@ -193,8 +272,11 @@ impl Control {
         tracing::info!("stopped");
     }
 
-    /// Takes what the files say now, if it is good and different.
+    /// Takes what the files say now, if it is good and different. Not while a new process reads them: it has the sockets there were.
     fn reload(&mut self) {
+        if self.successor.is_some() {
+            return;
+        }
         let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
             self.keep_what_needs_a_restart(&mut config);
@@ -228,7 +310,11 @@ impl Control {
     /// Takes what the file of revocations says now. Whether the rest of the configuration is good does not matter: a revocation must
     /// not wait for it.
     fn reread_revocations(&mut self) {
-        let said = self.revocations.reread().err().map(|error| Chain(&error).to_string());
+        let mut read = Ok(());
+        if self.successor.is_none() {
+            read = self.revocations.take_back(self.assembly.config().revocation.as_ref());
+        }
+        let said = read.and_then(|()| self.revocations.reread()).err().map(|error| Chain(&error).to_string());
         if said != self.list_refused {
             if let Some(error) = &said {
                 tracing::error!(error, "the file of revocations is refused, the old list stays");
@@ -253,6 +339,7 @@ impl Control {
         let config = next.assembly.config();
         let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
         let bound = bind(config, new, &mut Inherited::default())?;
+        let copies = copies(&bound)?;
         let quic = self.addresses.change(&config.listeners, &bound, config.server.workers)?;
         let Assembled { assembly, snapshots, acceptors, certificates } = next;
         if assembly.config().log.level != self.config().log.level
@@ -271,8 +358,10 @@ impl Control {
         }
         let kept: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
         for gone in old.iter().filter(|listen| !kept.contains(listen)) {
+            self.sockets.remove(&gone.name);
             self.order(|_| Order::Close { name: gone.name.clone() });
         }
+        self.sockets.extend(copies);
         self.enter(&acceptors, bound, quic);
         self.announce(&certificates);
         Ok(())
@@ -317,13 +406,23 @@ impl Control {
     }
 
     /// Lets clients in where the configuration says, and nowhere else.
-    fn enter(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)], bound: Vec<Bound>, mut quic: Change) {
+    fn enter(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)], bound: Vec<Bound>, quic: Change) {
+        self.set_entrances(acceptors);
+        self.open(bound);
+        self.answer_quic(quic);
+    }
+
+    fn answer_quic(&mut self, mut quic: Change) {
         self.addresses.changed(&mut quic);
         for name in &quic.closed {
             self.order(|_| Order::CloseQuic { name: name.clone() });
         }
-        self.set_entrances(acceptors);
-        self.open(bound);
+        for listener in &self.assembly.config().listeners {
+            let port = self.addresses.http3_port(listener).map(Arc::new);
+            if let Some(entrance) = self.entrances.get(&listener.listen.name) {
+                entrance.http3_port.store(port);
+            }
+        }
         for (name, sockets) in quic.opened {
             let Some(entrance) = self.entrances.get(&name) else { continue };
             let mut sockets = sockets.into_iter();
@@ -335,13 +434,12 @@ impl Control {
         }
     }
 
-    /// Gives each listener its certificates, its redirect, its relays, its alternative and what it says of TLS.
+    /// Gives each listener its certificates, its redirect, its relays and what it says of TLS.
     fn set_entrances(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)]) {
         for listener in &self.assembly.config().listeners {
             let name = &listener.listen.name;
             let fresh = || Arc::new(Entrance::new(name.clone()));
             let entrance = self.entrances.entry(name.clone()).or_insert_with(fresh);
-            entrance.http3_port.store(self.addresses.http3_port(listener).map(Arc::new));
             let acceptor = acceptors.iter().find(|(of, _)| of == name).map(|(_, acceptor)| acceptor.clone());
             entrance.tls.store(acceptor.map(Arc::new));
             entrance.to_https.store(https_port(listener).map(Arc::new));
@@ -352,23 +450,27 @@ impl Control {
         self.entrances.retain(|name, _| listeners.iter().any(|listener| listener.listen.name == *name));
     }
 
+    /// Deals the sockets out to the workers.
     fn open(&self, bound: Vec<Bound>) {
         for (name, sockets) in bound {
             let Some(entrance) = self.entrances.get(&name) else { continue };
-            let mut sockets = sockets.into_iter();
-            self.order(|number| Order::Open {
-                entrance: Arc::clone(entrance),
-                listener: sockets.next().expect("`bind_all` gives one socket for each worker"),
-                meter: self.metrics.listener(number, &name),
-            });
+            for (at, listener) in sockets.into_iter().enumerate() {
+                let number = at % self.crew.len();
+                let (entrance, meter) = (Arc::clone(entrance), self.metrics.listener(number, &name));
+                self.order_one(number, Order::Open { entrance, listener, meter });
+            }
         }
     }
 
     fn order(&self, mut order: impl FnMut(usize) -> Order) {
-        for (number, handle) in self.crew.iter().enumerate() {
-            if handle.orders.try_send(order(number)).is_err() {
-                tracing::error!(worker = number, "a worker takes no orders");
-            }
+        for number in 0..self.crew.len() {
+            self.order_one(number, order(number));
+        }
+    }
+
+    fn order_one(&self, worker: usize, order: Order) {
+        if self.crew[worker].orders.try_send(order).is_err() {
+            tracing::error!(worker, "a worker takes no orders");
         }
     }
 
@@ -400,36 +502,36 @@ fn guard(config: &Config, metrics: &Metrics) -> Guard {
     guard
 }
 
-/// A listener's name and its sockets, one for each worker.
-type Bound = (Box<str>, Vec<TcpListener>);
-
-fn bind<'a>(
-    config: &Config,
-    listeners: impl Iterator<Item = &'a Listener>,
-    inherited: &mut Inherited,
-) -> Result<Vec<Bound>, AppError> {
-    let workers = config.server.workers;
-    let bind_one = |listener: &Listener| {
-        let sockets = match inherited.take(&listener.listen, workers)? {
-            Some(sockets) => sockets,
-            None => bind_all(&listener.listen, workers)?,
-        };
-        Ok((listener.listen.name.clone(), sockets))
-    };
-    listeners.map(bind_one).collect()
+/// Whether the next process serves; for ever undecided while there is none.
+async fn serves(successor: &mut Option<Successor>) -> Result<(), UpgradeError> {
+    match successor {
+        Some(successor) => successor.serves().await,
+        None => std::future::pending().await,
+    }
 }
 
+/// Waits until the process before this one has ended, if there is one.
+async fn gone(predecessor: &mut Option<Predecessor>) {
+    match predecessor {
+        Some(predecessor) => predecessor.gone().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Answers operators until it is cancelled, once this thread waits for something. With it a copy of the socket, if there is one.
 fn serve_admin(
     config: &Config,
     metrics: &Arc<Metrics>,
     board: &Arc<Board>,
     (revocations, drains): (&Arc<RevocationDesk>, &Arc<DrainDesk>),
-) -> Result<CancellationToken, AppError> {
-    let stop = CancellationToken::new();
+    inherited: &mut Inherited,
+) -> Result<(CancellationToken, Option<TcpListener>), AppError> {
+    let (stop, mut copy) = (CancellationToken::new(), None);
     if let Some(address) = config.admin {
         let failed = |source| AppError::Admin { address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
+        let listener = inherited.take_one(address).map_or_else(|| TcpListener::bind(address), Ok).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
+        copy = Some(listener.try_clone().map_err(failed)?);
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let board = Arc::clone(board);
         let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
@@ -437,7 +539,7 @@ fn serve_admin(
         let tasks = TaskTracker::new();
         tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
     }
-    Ok(stop)
+    Ok((stop, copy))
 }
 
 /// Tells systemd, if it listens. It being absent is no error.

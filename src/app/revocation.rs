@@ -16,6 +16,8 @@ pub(super) struct RevocationDesk {
     metrics: Arc<Metrics>,
     /// Whether `[revocation]` is there.
     enabled: AtomicBool,
+    /// Whether the journal is closed, for another process to open.
+    lent: AtomicBool,
 }
 
 impl RevocationDesk {
@@ -25,7 +27,7 @@ impl RevocationDesk {
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, RevokeError> {
         let (list, metrics) = (Arc::new(DenyList::empty()), Arc::clone(metrics));
-        let desk = Self { list, metrics, enabled: AtomicBool::new(false) };
+        let desk = Self { list, metrics, enabled: AtomicBool::new(false), lent: AtomicBool::new(false) };
         if settings.is_some() {
             desk.apply(desk.prepare(settings)?, settings);
         }
@@ -53,6 +55,23 @@ impl RevocationDesk {
         if self.list.reread(UnixSeconds::now())? {
             self.changed();
             tracing::info!(revocations = self.list.len(), "the file of revocations was read again");
+        }
+        Ok(())
+    }
+
+    /// Lets the next process have the journal: from here on it is the one to revoke at.
+    pub(super) fn lend(&self) {
+        self.list.lend_journal();
+        self.lent.store(true, Ordering::Release);
+    }
+
+    /// Opens it again if it was lent, because there is no next process.
+    pub(super) fn take_back(&self, settings: Option<&RevocationSettings>) -> Result<(), RevokeError> {
+        if self.lent.load(Ordering::Acquire) {
+            if settings.is_some() {
+                self.apply(self.prepare(settings)?, settings);
+            }
+            self.lent.store(false, Ordering::Release);
         }
         Ok(())
     }
@@ -119,6 +138,7 @@ fn refused(error: &RevokeError) -> Refused {
         RevokeError::Past | RevokeError::NoIssuer => Why::Malformed,
         RevokeError::NoJournal | RevokeError::InFile { .. } => Why::Conflict,
         RevokeError::Full(_) => Why::Full,
+        RevokeError::Lent => Why::Failed,
         RevokeError::File { .. }
         | RevokeError::Line { .. }
         | RevokeError::FileTooLong { .. }

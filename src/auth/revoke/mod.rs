@@ -130,6 +130,9 @@ pub enum RevokeError {
         /// The journal.
         path: PathBuf,
     },
+    /// The next process has the journal, or is about to open it.
+    #[error("an upgrade is under way: ask again in a moment")]
+    Lent,
     /// There is nowhere to write additions to.
     #[error("there is no `journal` in [revocation] to keep it in")]
     NoJournal,
@@ -172,6 +175,8 @@ pub struct DenyList {
 #[derive(Debug, Default)]
 struct Desk {
     journal: Option<Journal>,
+    /// It is closed for another process to open.
+    lent: bool,
     bound: usize,
     issuers: Vec<Box<str>>,
     /// When the entries were last searched for expired ones, so that a full list is not searched at each refusal.
@@ -257,7 +262,7 @@ impl DenyList {
     pub fn add(&self, entry: Entry, now: UnixSeconds) -> Result<Added, RevokeError> {
         let mut desk = lock(&self.desk);
         if desk.journal.is_none() {
-            return Err(RevokeError::NoJournal);
+            return Err(desk.without_journal());
         }
         if entry.issuer().is_some_and(|issuer| !desk.issuers.iter().any(|known| **known == *issuer)) {
             return Err(RevokeError::NoIssuer);
@@ -332,7 +337,7 @@ impl DenyList {
     pub fn apply(&self, prepared: PreparedRevocations) {
         let PreparedRevocations { watched, journal, keeps_journal, bound, issuers } = prepared;
         let mut desk = lock(&self.desk);
-        (desk.bound, desk.issuers) = (bound, issuers);
+        (desk.bound, desk.issuers, desk.lent) = (bound, issuers, false);
         if !keeps_journal {
             let (journal, index) = journal.unzip();
             desk.journal = journal;
@@ -343,6 +348,13 @@ impl DenyList {
         let (watched, index) = watched.unzip();
         *current = watched;
         self.publish(&self.from_file, index.unwrap_or_else(Index::empty));
+    }
+
+    /// Closes the journal, so that another process can open it. What it says stays in force and changes are refused, until settings are
+    /// put to work again.
+    pub fn lend_journal(&self) {
+        let mut desk = lock(&self.desk);
+        desk.lent = desk.journal.take().is_some() || desk.lent;
     }
 
     /// Drops what has expired, if that makes room.
@@ -368,6 +380,10 @@ impl DenyList {
 }
 
 impl Desk {
+    fn without_journal(&self) -> RevokeError {
+        if self.lent { RevokeError::Lent } else { RevokeError::NoJournal }
+    }
+
     /// On the disk first, then in the list. A journal that has doubled is compacted; if that fails, what was appended is safe all the same.
     fn write(
         &mut self,
@@ -376,7 +392,8 @@ impl Desk {
         after: Index,
         now: UnixSeconds,
     ) -> Result<Index, RevokeError> {
-        let journal = self.journal.as_mut().ok_or(RevokeError::NoJournal)?;
+        let nowhere = self.without_journal();
+        let journal = self.journal.as_mut().ok_or(nowhere)?;
         journal.append(change, before)?;
         if !journal.has_doubled() {
             return Ok(after);
