@@ -252,6 +252,13 @@ impl Endpoint {
         }
     }
 
+    /// The first byte of its answer came after so long, and the client had nothing to do with that.
+    pub(super) fn took(&self, first_byte: Duration) {
+        if let Some(watch) = &self.watch {
+            watch.took(first_byte);
+        }
+    }
+
     /// It failed, and not for a fault of the client's. `sent` is whether it was sent all of the request's body.
     pub(super) fn failed(&self, failure: &UpstreamFailure, sent: bool) {
         if let Some(watch) = &self.watch

@@ -24,7 +24,7 @@ use super::multiplex::StreamLease;
 use super::retry::{Reason, Retrying, longest_pause, pause};
 use super::{Affinity, Upstream, UpstreamFailure, UpstreamSettings, Wire, buffer, health, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
-use crate::http::{Body, BodyWatch, RequestBody, hop};
+use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 use crate::proxy_protocol;
 
 /// Whom a request is forwarded for, proved before it gets here.
@@ -299,11 +299,17 @@ impl Upstream {
             }
             Err(failure) => return Err(Attempt::unseen(failure, request, Reason::Connect)),
         };
-        let (queued, connect) = (ready.queued, begun.elapsed());
+        let (queued, connect, settled) = (ready.queued, begun.elapsed(), watch.fate() == Fate::Whole);
         let told =
             packet.map(|packet| Told { headers: std::mem::take(request.headers_mut()), packet_bytes: packet.len() });
         match self.exchange(tried, ready, request, watch, behalf).await {
-            Ok(response) => Ok(Forwarded::new(response, label, queued, connect, begun)),
+            Ok(response) => {
+                let answered = Forwarded::new(response, label, queued, connect, begun);
+                if settled {
+                    endpoint.took(answered.first_byte);
+                }
+                Ok(answered)
+            }
             Err(failed) => Err(match told {
                 Some(told) => told.take_back(failed),
                 None => failed,

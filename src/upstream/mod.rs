@@ -24,12 +24,14 @@ mod retry;
 mod settings;
 mod slot;
 mod stream;
+mod tally;
 mod tls;
 mod upgrade;
 mod uwsgi;
 mod whoami;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,7 +40,7 @@ pub use affinity::Affinity;
 pub use balance_settings::{Balance, HashOn, Rank, SealSecret, StickySettings};
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
-pub use health::{EjectSettings, HealthSettings, ProbeSettings, Question, Standing};
+pub use health::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
 pub use presence::Presence;
 pub use retry::RetrySettings;
@@ -51,7 +53,7 @@ use crate::observe::{EndpointHealth, EndpointMeter, UpstreamStatus};
 use crate::shutdown::Tasks;
 use buffer::Buffers;
 use endpoint::{Endpoint, Lanes, Shared};
-use health::{Ward, Watch, keep_probing};
+use health::{Ward, Watch, keep_comparing, keep_probing};
 use members::Members;
 use queue::Queue;
 use retry::Retries;
@@ -83,6 +85,9 @@ pub struct Upstream {
     buffers: Option<Arc<Buffers>>,
     retries: Arc<Retries>,
 }
+
+/// Goes on until it is dropped.
+pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Upstream {
     /// Whether its endpoints are told who the user is otherwise than by a field.
@@ -178,15 +183,18 @@ impl Group {
         self.settings.endpoints.iter().zip(self.shared.iter().map(|shared| &shared.presence))
     }
 
-    /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed; `tasks` runs what they need.
-    pub fn watch(&self, tasks: &Tasks) -> Vec<impl Future<Output = ()> + Send + use<>> {
+    /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed, and what keeps comparing them;
+    /// `tasks` runs what they need.
+    pub fn watch(&self, tasks: &Tasks) -> Vec<Watching> {
         self.ward.settle();
         let probed = self.ward.addresses().enumerate().filter(|_| self.settings.health.probe.is_some());
-        let keep = |(at, address): (usize, &Address)| {
+        let keep = |(at, address): (usize, &Address)| -> Watching {
             let tls = self.tls.clone().filter(|_| address.tls);
-            keep_probing(Arc::clone(&self.ward), at, address.clone(), tls, self.settings.announce, tasks.clone())
+            let (ward, announce) = (Arc::clone(&self.ward), self.settings.announce);
+            Box::pin(keep_probing(ward, at, address.clone(), tls, announce, tasks.clone()))
         };
-        probed.map(keep).collect()
+        let comparing = self.ward.comparing().map(|_| -> Watching { Box::pin(keep_comparing(Arc::clone(&self.ward))) });
+        probed.map(keep).chain(comparing).collect()
     }
 
     /// How its endpoints are, and what was tried again.

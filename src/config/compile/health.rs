@@ -8,7 +8,9 @@ use super::super::raw;
 use super::super::shapes::Eject;
 use super::super::suggest;
 use super::context::Context;
-use crate::upstream::{Address, EjectSettings, HealthSettings, ProbeSettings, Question, RetrySettings, Wire};
+use crate::upstream::{
+    Address, EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, RetrySettings, Wire,
+};
 
 const PANIC_SHARE: f64 = 0.3;
 const KINDS: [(&str, Asking); 3] = [("http", Asking::Http), ("tcp", Asking::Tcp), ("grpc", Asking::Grpc)];
@@ -66,7 +68,24 @@ fn eject(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) 
         max,
         max_share: context.share(&table.max_share, "max_share", 0.0..=1.0, 0.5),
         statuses: statuses(context, &table.status, 500, "leave it out to count no answer as a failure"),
+        latency: latency(context, table, endpoints),
     })
+}
+
+fn latency(context: &mut Context<'_>, table: &raw::Eject, endpoints: &[Address]) -> Option<LatencySettings> {
+    let factor = context.share(&table.latency_factor, "latency_factor", 1.5..=1000.0, 3.0);
+    let least: u64 = context.number(&table.latency_min_ms, "latency_min_ms", " milliseconds", 1..=3_600_000, 50);
+    let few = endpoints.len() < 3 && !endpoints.iter().any(Address::is_builtin);
+    if let Some(span) = table.latency_factor.span().filter(|_| few) {
+        let problem = Problem::error(span, "`latency_factor` means nothing here: there are fewer than three endpoints");
+        context.report(problem.hint("leave it out: of two endpoints nobody knows which is the odd one"));
+    }
+    if let Some(span) = table.latency_min_ms.span().filter(|_| table.latency_factor.is_absent()) {
+        let problem = Problem::error(span, "`latency_min_ms` means nothing here: slow endpoints are used");
+        context.report(problem.hint("add `latency_factor = 3`"));
+    }
+    let settings = LatencySettings { factor, least: Duration::from_millis(least) };
+    (!table.latency_factor.is_absent()).then_some(settings)
 }
 
 fn probe(context: &mut Context<'_>, table: &raw::Probe, span: Span, endpoints: &[Address]) -> ProbeSettings {

@@ -14,9 +14,9 @@ pub(in crate::config) struct Eject {
     pub(in crate::config) consecutive: Entry<i64>,
     /// Share of a window's requests that fail, 0.01 to 1. Default: 0.5.
     pub(in crate::config) error_share: Entry<Seconds>,
-    /// Requests that a window must have for its share to count, 1 to 1000000. Default: 20.
+    /// Requests that a window must have for its share or its times to count, 1 to 1000000. Default: 20.
     pub(in crate::config) min_requests: Entry<i64>,
-    /// Seconds of a window, which begins with a failure, 0.1 to 3600. Default: 10.
+    /// Seconds of a window, which begins with a failure, and for times when the last one ends, 0.1 to 3600. Default: 10.
     pub(in crate::config) window_secs: Entry<Seconds>,
     /// Seconds of the first ejection, 0.1 to 3600. Default: 10. Each further one is twice as long.
     pub(in crate::config) base_secs: Entry<Seconds>,
@@ -26,6 +26,11 @@ pub(in crate::config) struct Eject {
     pub(in crate::config) max_share: Entry<Seconds>,
     /// Statuses of answers that count as failures, 500 to 599. Default: none. A client may be able to bring them about.
     pub(in crate::config) status: Entry<Vec<Entry<i64>>>,
+    /// How many times as long as the others an endpoint may take to the first byte of its answers, 1.5 to 1000. Default: none, slow
+    /// endpoints are used. The middle of each endpoint's times in a window counts; only where there are three endpoints or more.
+    pub(in crate::config) latency_factor: Entry<Seconds>,
+    /// Milliseconds below which no endpoint is slow, 1 to 3600000. Default: 50.
+    pub(in crate::config) latency_min_ms: Entry<i64>,
 }
 
 /// How each endpoint is asked whether it is well, by the process as a whole.

@@ -21,7 +21,7 @@ pub(super) const ENDPOINT_ELIGIBLE: Family = Family::gauge(
 );
 pub(super) const ENDPOINT_EJECTIONS: Family = Family::counter(
     "portcullis_endpoint_ejections_total",
-    "How often an endpoint was ejected because requests to it failed, by the rule that said so.",
+    "How often an endpoint was ejected because requests to it failed or took long, by the rule that said so.",
     &["upstream", "endpoint", "reason"],
 );
 pub(super) const PROBE_RESULTS: Family = Family::counter(

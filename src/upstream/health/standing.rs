@@ -1,19 +1,18 @@
 //! What the whole process knows of one endpoint, in atomics: every worker reads it for every request, and hardly anybody writes.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::eject::{History, Reason};
+use super::latency::Took;
 use super::question::Probed;
 use crate::upstream::Presence;
+use crate::upstream::tally::Tally;
 
 /// What all times here count from.
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// How many counts of requests there are, for workers to share as few of them as possible.
-const CELLS: usize = 16;
 
 /// Whether one endpoint is to be used. It outlives reloads that keep the endpoint.
 #[derive(Debug)]
@@ -27,7 +26,9 @@ pub struct Standing {
     ejected_until: AtomicU64,
     /// Failures since the last success.
     consecutive: AtomicU32,
-    requests: Requests,
+    requests: Tally,
+    /// How long they took; there once that is asked for.
+    took: OnceLock<Arc<Took>>,
     history: Mutex<History>,
     ejections: [AtomicU64; Reason::ALL.len()],
     probes: [AtomicU64; Probed::ALL.len()],
@@ -42,7 +43,8 @@ impl Standing {
             unproven: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             consecutive: AtomicU32::new(0),
-            requests: Requests::default(),
+            requests: Tally::default(),
+            took: OnceLock::new(),
             history: Mutex::default(),
             ejections: Default::default(),
             probes: Default::default(),
@@ -134,7 +136,7 @@ impl Standing {
 
     /// The count of requests that a worker uses.
     pub(super) fn cell(&self) -> usize {
-        self.requests.next.fetch_add(1, Ordering::Relaxed) % CELLS
+        self.requests.cell()
     }
 
     pub(super) fn count(&self, cell: usize) {
@@ -142,7 +144,12 @@ impl Standing {
     }
 
     pub(super) fn requests(&self) -> u64 {
-        self.requests.cells.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+        self.requests.sum()
+    }
+
+    /// How long its requests took.
+    pub(super) fn took(&self) -> &Arc<Took> {
+        self.took.get_or_init(Arc::default)
     }
 
     pub(super) fn history(&self) -> MutexGuard<'_, History> {
@@ -161,23 +168,6 @@ impl Standing {
     /// What its probes have found, by result.
     pub(in crate::upstream) fn probes(&self) -> Vec<(&'static str, u64)> {
         Probed::ALL.map(|probed| (probed.label(), self.probes[probed as usize].load(Ordering::Relaxed))).to_vec()
-    }
-}
-
-/// Requests so far, in cells that lie apart.
-#[derive(Debug, Default)]
-struct Requests {
-    cells: [Cell; CELLS],
-    next: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Cell(AtomicU64);
-
-impl Requests {
-    fn add(&self, cell: usize) {
-        self.cells[cell].0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -207,9 +197,10 @@ mod tests {
         assert!(standing.eligible());
         standing.eject(now() + Duration::from_mins(1), Reason::Consecutive);
         assert!(!standing.eligible() && standing.is_ejected());
+        while now() < Duration::from_micros(2) {} // the clock may just have begun
         standing.eject(now(), Reason::ErrorShare);
         assert!(standing.eligible() && standing.eligible(), "its time is over");
-        assert_eq!(standing.ejections(), [("consecutive", 1), ("error_share", 1)]);
+        assert_eq!(standing.ejections(), [("consecutive", 1), ("error_share", 1), ("latency", 0)]);
     }
 
     #[test]
