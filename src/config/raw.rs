@@ -21,7 +21,7 @@ pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
-pub(super) use health::{Eject, Probe, Retry};
+pub(super) use health::{Breaker, Eject, Probe, Retry};
 pub(super) use limit::RateLimit;
 pub(super) use upstream::{BalanceTable, EndpointTable, Sticky, Upstream, UpstreamTls};
 

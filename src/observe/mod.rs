@@ -31,4 +31,4 @@ pub use metrics::{
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};
-pub use upstreams::{EndpointHealth, UpstreamStatus, Upstreams};
+pub use upstreams::{BreakerStatus, EndpointHealth, UpstreamStatus, Upstreams};

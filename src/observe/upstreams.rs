@@ -10,10 +10,23 @@ pub struct UpstreamStatus {
     pub upstream: Box<str>,
     /// In the order of the configuration.
     pub endpoints: Vec<EndpointHealth>,
+    /// How its breaker is; `None` where there is none.
+    pub breaker: Option<BreakerStatus>,
     /// Requests tried again so far, by reason.
     pub retries: Vec<(&'static str, u64)>,
     /// Those that were not, because too many were already.
     pub retries_refused: u64,
+}
+
+/// The breaker of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// "closed", "half-open" or "open".
+    pub state: &'static str,
+    /// How often it opened.
+    pub opened: u64,
+    /// Requests that were answered without being sent.
+    pub rejected: u64,
 }
 
 /// One endpoint of it.

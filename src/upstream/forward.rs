@@ -90,8 +90,8 @@ impl Forwarded {
 pub struct Failed {
     /// What went wrong.
     pub failure: UpstreamFailure,
-    /// The endpoint it went wrong with.
-    pub endpoint: Arc<str>,
+    /// The endpoint it went wrong with, if any was asked.
+    pub endpoint: Option<Arc<str>>,
     /// Time for which others had all connections, in all tries.
     pub queued: Duration,
 }
@@ -191,6 +191,7 @@ impl Upstream {
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
     pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
+        let pass = self.admit()?;
         let watch = request.body().watch();
         let repeatable = request.method().is_idempotent() && request.body().is_empty();
         let need = match self.settings.announce {
@@ -212,6 +213,7 @@ impl Upstream {
                 Ok(mut answered) => {
                     answered.queued += tried.round.queued;
                     answered.binds = self.members.keep(wish, at, behalf.secure, answered.response.headers_mut());
+                    pass.answered(answered.response.status().as_u16());
                     return Ok(answered);
                 }
                 Err(failed) => (failed, tried.endpoint),
@@ -222,7 +224,8 @@ impl Upstream {
             let again = self.again(&mut tried.round, &mut failed);
             note(endpoint, &failed, again.is_some(), watch.is_sent());
             let (Some(again), Some(unanswered)) = (again, failed.request) else {
-                let (failure, endpoint) = (failed.failure, Arc::clone(endpoint.label()));
+                pass.failed(&failed.failure, watch.is_sent());
+                let (failure, endpoint) = (failed.failure, Some(Arc::clone(endpoint.label())));
                 return Err(Failed { failure, endpoint, queued: tried.round.queued });
             };
             self.retries.count(failed.reason);
@@ -248,6 +251,9 @@ impl Upstream {
         if failed.reason == Reason::Stale && !round.excused {
             round.excused = true;
             return Some(Again::Free);
+        }
+        if self.fuse.as_ref().is_some_and(|fuse| !fuse.is_closed()) {
+            return None; // what is left alone is not asked twice
         }
         let settings = &self.settings.retry;
         let wanted = match failed.reason {

@@ -8,6 +8,7 @@ mod affinity;
 mod balance;
 mod balance_settings;
 mod body;
+mod breaker;
 mod buffer;
 mod connect;
 mod endpoint;
@@ -38,6 +39,7 @@ use std::time::Instant;
 pub use address::{Address, AddressError, Place, Wire};
 pub use affinity::Affinity;
 pub use balance_settings::{Balance, HashOn, Rank, SealSecret, StickySettings};
+pub use breaker::BreakerSettings;
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
 pub use health::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, Standing};
@@ -51,6 +53,7 @@ pub use upgrade::{Switched, TunnelEnd, Upgrade};
 use crate::http::{RequestBody, Spool, SpoolError};
 use crate::observe::{EndpointHealth, EndpointMeter, UpstreamStatus};
 use crate::shutdown::Tasks;
+use breaker::{Breaker, Fuse};
 use buffer::Buffers;
 use endpoint::{Endpoint, Lanes, Shared};
 use health::{Ward, Watch, keep_comparing, keep_probing};
@@ -72,6 +75,8 @@ pub struct Group {
     /// There if responses are kept for slow clients.
     buffer: Option<Spool>,
     ward: Arc<Ward>,
+    /// There if it is left alone when it fails.
+    breaker: Option<Arc<Breaker>>,
     retries: Arc<Retries>,
     queue: Arc<Queue>,
 }
@@ -83,6 +88,7 @@ pub struct Upstream {
     members: Members,
     spool: Option<Spool>,
     buffers: Option<Arc<Buffers>>,
+    fuse: Option<Fuse>,
     retries: Arc<Retries>,
 }
 
@@ -144,7 +150,8 @@ impl Group {
         let buffer = settings.buffer_responses.clone().map(Spool::new);
         let queue = Queue::new(settings.queue);
         let (ward, retries) = (Arc::new(ward(&settings, &shared)), Retries::new(None));
-        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer, ward, retries, queue })
+        let breaker = settings.breaker.as_ref().map(|breaker| Breaker::new(&settings.name, breaker, None));
+        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer, ward, breaker, retries, queue })
     }
 
     /// It comes by a reload. What is kept and known for the upstream that had this name before counts for this one. An endpoint that stays
@@ -170,7 +177,10 @@ impl Group {
         let tls = alike.and_then(|before| before.tls.clone()).or(self.tls);
         let ward = ward(&self.settings, &shared).continuing(before.map(|before| &*before.ward));
         let retries = Retries::new(before.map(|before| &*before.retries));
-        Self { settings: self.settings, queue: self.queue, shared, tls, spool, buffer, ward: Arc::new(ward), retries }
+        let known = before.and_then(|before| before.breaker.as_ref());
+        let breaker = self.settings.breaker.as_ref().map(|breaker| Breaker::new(&self.settings.name, breaker, known));
+        let (settings, queue, ward) = (self.settings, self.queue, Arc::new(ward));
+        Self { settings, shared, tls, spool, buffer, ward, breaker, retries, queue }
     }
 
     fn shared_of(&self, address: &Address) -> Option<&Arc<Shared>> {
@@ -209,6 +219,7 @@ impl Group {
         UpstreamStatus {
             upstream: self.settings.name.clone(),
             endpoints: self.ward.addresses().zip(self.ward.standings()).map(endpoint).collect(),
+            breaker: self.breaker.as_ref().map(|breaker| breaker.status()),
             retries: self.retries.counts(),
             retries_refused: self.retries.exhausted(),
         }
@@ -256,6 +267,7 @@ impl Group {
             members: Members::new(endpoints, Arc::clone(&self.ward), Arc::clone(&self.settings)),
             spool: self.spool.clone(),
             buffers: self.buffer.clone().map(|spool| Arc::new(Buffers::new(spool, tasks.clone()))),
+            fuse: self.breaker.as_ref().map(Fuse::new),
             retries: Arc::clone(&self.retries),
         }
     }

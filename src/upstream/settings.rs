@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Address, Balance, HealthSettings, Rank, RetrySettings, Wire};
+use super::{Address, Balance, BreakerSettings, HealthSettings, Rank, RetrySettings, Wire};
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
 
@@ -50,6 +50,8 @@ pub struct UpstreamSettings {
     pub buffer_responses: Option<SpoolSettings>,
     /// How its endpoints are told good from bad.
     pub health: HealthSettings,
+    /// When it is left alone for a while; `None` never leaves it alone.
+    pub breaker: Option<BreakerSettings>,
     /// When a request is tried again.
     pub retry: RetrySettings,
     /// Whether endpoints are told when a request came.

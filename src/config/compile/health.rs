@@ -1,4 +1,4 @@
-//! `eject`, `panic_share`, `probe` and `retry` of `[upstream.NAME]`.
+//! `eject`, `panic_share`, `probe`, `breaker` and `retry` of `[upstream.NAME]`.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::super::shapes::Eject;
 use super::super::suggest;
 use super::context::Context;
 use crate::upstream::{
-    Address, EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, RetrySettings, Wire,
+    Address, BreakerSettings, EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, RetrySettings,
+    Wire,
 };
 
 const PANIC_SHARE: f64 = 0.3;
@@ -160,6 +161,18 @@ fn refuse_who_cannot_be_asked(context: &mut Context<'_>, kind: Asking, span: Spa
         (format!("{odd} can't be asked by a GET"), "write `kind = \"tcp\"`: a uwsgi endpoint is asked for a connection")
     };
     context.report(Problem::error(span, message).hint(hint));
+}
+
+pub(super) fn breaker(context: &mut Context<'_>, raw: &raw::Upstream) -> Option<BreakerSettings> {
+    let (table, _) = context.take(&raw.breaker)?;
+    Some(BreakerSettings {
+        error_share: context.share(&table.error_share, "error_share", 0.01..=1.0, 0.5),
+        min_requests: context.number(&table.min_requests, "min_requests", " requests", 1..=1_000_000, 20),
+        window: context.seconds(&table.window_secs, "window_secs", 0.1..=3600.0, Duration::from_secs(10)),
+        open: context.seconds(&table.open_secs, "open_secs", 0.1..=3600.0, Duration::from_secs(5)),
+        probes: context.number(&table.probes, "probes", " requests", 1..=1000, 3),
+        statuses: statuses(context, &table.status, 500, "leave it out to count no answer as a failure"),
+    })
 }
 
 pub(super) fn retry(context: &mut Context<'_>, raw: &raw::Upstream) -> RetrySettings {

@@ -9,7 +9,7 @@ use super::super::shapes::Endpoint;
 use super::super::spans::UpstreamSpans;
 use super::balance;
 use super::context::Context;
-use super::health::{health, retry};
+use super::health::{breaker, health, retry};
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
@@ -68,6 +68,7 @@ pub(super) fn upstream(
         max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
         announce: announce(context, raw, &endpoints),
         health: health(context, raw, &endpoints),
+        breaker: breaker(context, raw),
         retry: retry(context, raw),
         request_start: context.flag(&raw.request_start, false),
         endpoints,

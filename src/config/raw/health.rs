@@ -61,6 +61,24 @@ pub(in crate::config) struct Probe {
     pub(in crate::config) unhealthy_after: Entry<i64>,
 }
 
+/// When an upstream is left alone. A failure is a request that came to nothing whatever was tried again, for a reason that ejects endpoints.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct Breaker {
+    /// Share of a window's requests that fail, 0.01 to 1. Default: 0.5.
+    pub(in crate::config) error_share: Entry<Seconds>,
+    /// Requests that a window must have for its share to count, 1 to 1000000. Default: 20.
+    pub(in crate::config) min_requests: Entry<i64>,
+    /// Seconds of a window, which begins with a failure, 0.1 to 3600. Default: 10.
+    pub(in crate::config) window_secs: Entry<Seconds>,
+    /// Seconds for which requests are answered 503 at once, 0.1 to 3600. Default: 5.
+    pub(in crate::config) open_secs: Entry<Seconds>,
+    /// Requests that are tried then, all of which must go well, 1 to 1000. Default: 3.
+    pub(in crate::config) probes: Entry<i64>,
+    /// Statuses of answers that count as failures, 500 to 599. Default: none. A client may be able to bring them about.
+    pub(in crate::config) status: Entry<Vec<Entry<i64>>>,
+}
+
 /// When a request is tried again. One of which no byte was sent may be, whatever it is; one that may have been seen only if its method is
 /// idempotent and it has no body.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::shapes::Eject;
-use super::{Balance, Endpoint, Entry, Probe, Retry, Seconds, SecretSource};
+use super::{Balance, Breaker, Endpoint, Entry, Probe, Retry, Seconds, SecretSource};
 
 /// A group of equal application servers.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -81,6 +81,8 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) panic_share: Entry<Seconds>,
     /// How endpoints are asked whether they are well. Default: they are not.
     pub(in crate::config) probe: Entry<Probe>,
+    /// When the whole upstream is left alone for a while, because requests to it fail. Default: never.
+    pub(in crate::config) breaker: Entry<Breaker>,
     /// When a request is tried again. Default: as the keys of this table say.
     pub(in crate::config) retry: Entry<Retry>,
     /// Whether the upstream is told in `X-Request-Start` when a request came, as `t=` and microseconds since 1970. Default: false.

@@ -1,6 +1,6 @@
 //! What is read of upstreams' health and of what was tried again.
 
-use super::super::upstreams::UpstreamStatus;
+use super::super::upstreams::{BreakerStatus, UpstreamStatus};
 use super::family::Family;
 use super::sheet::Sheet;
 
@@ -30,8 +30,34 @@ pub(super) const PROBE_RESULTS: Family = Family::counter(
     &["upstream", "endpoint", "result"],
 );
 
+pub(super) const BREAKER_STATE: Family = Family::gauge(
+    "portcullis_upstream_breaker_state",
+    "How the breaker of an upstream is: 0 closed, 1 half open, 2 open.",
+    &["upstream"],
+);
+pub(super) const BREAKER_OPENED: Family = Family::counter(
+    "portcullis_upstream_breaker_opened_total",
+    "How often the breaker of an upstream opened, after a trial that failed too.",
+    &["upstream"],
+);
+pub(super) const BREAKER_REJECTED: Family = Family::counter(
+    "portcullis_upstream_breaker_rejected_total",
+    "Requests answered 503 because the breaker of their upstream was open.",
+    &["upstream"],
+);
+
 pub(super) fn read(sheet: &mut Sheet, status: &UpstreamStatus) {
-    let UpstreamStatus { upstream, endpoints, retries, retries_refused } = status;
+    let UpstreamStatus { upstream, endpoints, breaker, retries, retries_refused } = status;
+    if let Some(BreakerStatus { state, opened, rejected }) = breaker {
+        let level = match *state {
+            "closed" => 0,
+            "half-open" => 1,
+            _ => 2,
+        };
+        sheet.put(&BREAKER_STATE, &[upstream], level);
+        sheet.put(&BREAKER_OPENED, &[upstream], *opened);
+        sheet.put(&BREAKER_REJECTED, &[upstream], *rejected);
+    }
     for (reason, count) in retries {
         sheet.put(&RETRIES, &[upstream, reason], *count);
     }

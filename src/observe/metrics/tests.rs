@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
 use super::super::spools::{KeptBodies, SpoolStatus};
-use super::super::upstreams::{EndpointHealth, UpstreamStatus};
+use super::super::upstreams::{BreakerStatus, EndpointHealth, UpstreamStatus};
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -44,6 +44,7 @@ fn exercised() -> Arc<Metrics> {
         vec![UpstreamStatus {
             upstream: "web".into(),
             endpoints: vec![health],
+            breaker: Some(BreakerStatus { state: "half-open", opened: 2, rejected: 7 }),
             retries: vec![("connect", 4)],
             retries_refused: 1,
         }]

@@ -156,7 +156,7 @@ mod tests {
         let before = took.counts();
         assert_eq!(took.counts().median_since(&before, 1), None, "nothing has come");
         (0..60).for_each(|cell| took.add(cell % CELLS, Duration::from_millis(10)));
-        (0..40).for_each(|cell| took.add(cell % CELLS, Duration::from_secs(60)));
+        (0..40).for_each(|cell| took.add(cell % CELLS, Duration::from_mins(1)));
         assert_eq!(took.counts().median_since(&before, 101), None, "too few");
         let median = took.counts().median_since(&before, 100).unwrap();
         assert!((10..=12).contains(&median.as_millis()), "{median:?}");

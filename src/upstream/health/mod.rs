@@ -21,7 +21,7 @@ use latency::Took;
 pub(super) use probe::keep_probing;
 pub use settings::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question};
 pub use standing::Standing;
-pub(super) use standing::random;
+pub(super) use standing::{now, random};
 pub(super) use ward::{Ward, keep_comparing};
 
 /// By which one worker tells how requests to one endpoint went.

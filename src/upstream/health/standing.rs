@@ -172,7 +172,7 @@ impl Standing {
 }
 
 /// The time by which endpoints are judged.
-pub(super) fn now() -> Duration {
+pub(in crate::upstream) fn now() -> Duration {
     BEGUN.elapsed()
 }
 
