@@ -256,6 +256,7 @@ pub const FAMILIES: &[&Family] = &[
     &health::BREAKER_REJECTED,
     &health::ENDPOINT_ELIGIBLE,
     &health::ENDPOINT_EJECTIONS,
+    &health::CONCURRENCY_LIMIT,
     &health::PROBE_RESULTS,
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,

@@ -40,6 +40,8 @@ pub struct EndpointHealth {
     pub eligible: bool,
     /// Ejections so far, by reason.
     pub ejections: Vec<(&'static str, u64)>,
+    /// How many requests it is given at once, where that is found out.
+    pub limit: Option<usize>,
     /// Probes so far, by result; `None` where there are none.
     pub probes: Option<Vec<(&'static str, u64)>>,
 }

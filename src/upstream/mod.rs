@@ -14,6 +14,7 @@ mod connect;
 mod endpoint;
 mod failure;
 mod forward;
+mod gate;
 mod health;
 mod interim;
 mod keepalive;
@@ -42,6 +43,7 @@ pub use balance_settings::{Balance, HashOn, Rank, SealSecret, StickySettings};
 pub use breaker::BreakerSettings;
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
+pub use gate::{ConcurrencyBounds, QueueOrder};
 pub use health::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
 pub use presence::Presence;
@@ -142,7 +144,7 @@ impl Group {
     /// A group whose endpoints nothing is known of yet.
     pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamTlsProblem> {
         let now = Instant::now();
-        let fresh = |_: &Address| Shared::new(&settings, Arc::new(Presence::new(now)));
+        let fresh = |address: &Address| Shared::new(&settings, address.wire, Arc::new(Presence::new(now)));
         let shared: Vec<Arc<Shared>> = settings.endpoints.iter().map(fresh).collect();
         let wants_tls = settings.endpoints.iter().any(|address| address.tls);
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
@@ -169,9 +171,9 @@ impl Group {
         let shared =
             self.settings.endpoints.iter().map(|address| match before.and_then(|before| before.shared_of(address)) {
                 Some(same) if alike.is_some() => Arc::clone(same),
-                Some(same) => Shared::new(&self.settings, Arc::clone(&same.presence)),
-                None if before.is_some() => Shared::new(&self.settings, Arc::new(Presence::added(now))),
-                None => Shared::new(&self.settings, Arc::new(Presence::new(now))),
+                Some(same) => Shared::new(&self.settings, address.wire, Arc::clone(&same.presence)),
+                None if before.is_some() => Shared::new(&self.settings, address.wire, Arc::new(Presence::added(now))),
+                None => Shared::new(&self.settings, address.wire, Arc::new(Presence::new(now))),
             });
         let shared: Vec<Arc<Shared>> = shared.collect();
         let tls = alike.and_then(|before| before.tls.clone()).or(self.tls);
@@ -209,16 +211,17 @@ impl Group {
 
     /// How its endpoints are, and what was tried again.
     pub fn status(&self) -> UpstreamStatus {
-        let endpoint = |(address, standing): (&Address, &Arc<Standing>)| EndpointHealth {
+        let endpoint = |((address, standing), shared): ((&Address, &Arc<Standing>), &Arc<Shared>)| EndpointHealth {
             endpoint: address.to_string().into(),
             standing: standing.word(),
             eligible: standing.eligible(),
             ejections: standing.ejections(),
+            limit: shared.gate.as_ref().and_then(|gate| gate.limit()),
             probes: self.settings.health.probe.as_ref().map(|_| standing.probes()),
         };
         UpstreamStatus {
             upstream: self.settings.name.clone(),
-            endpoints: self.ward.addresses().zip(self.ward.standings()).map(endpoint).collect(),
+            endpoints: self.ward.addresses().zip(self.ward.standings()).zip(&self.shared).map(endpoint).collect(),
             breaker: self.breaker.as_ref().map(|breaker| breaker.status()),
             retries: self.retries.counts(),
             retries_refused: self.retries.exhausted(),

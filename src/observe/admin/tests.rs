@@ -44,6 +44,7 @@ fn status() -> Status {
                 standing: "ejected",
                 eligible: false,
                 ejections: vec![("consecutive", 1)],
+                limit: Some(12),
                 probes: None,
             }],
             breaker: Some(BreakerStatus { state: "open", opened: 1, rejected: 5 }),

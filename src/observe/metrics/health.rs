@@ -24,6 +24,11 @@ pub(super) const ENDPOINT_EJECTIONS: Family = Family::counter(
     "How often an endpoint was ejected because requests to it failed or took long, by the rule that said so.",
     &["upstream", "endpoint", "reason"],
 );
+pub(super) const CONCURRENCY_LIMIT: Family = Family::gauge(
+    "portcullis_endpoint_concurrency_limit",
+    "How many requests an endpoint is given at once, as it was found out.",
+    &["upstream", "endpoint"],
+);
 pub(super) const PROBE_RESULTS: Family = Family::counter(
     "portcullis_probe_results_total",
     "Probes of an endpoint, by what came of them.",
@@ -67,6 +72,9 @@ pub(super) fn read(sheet: &mut Sheet, status: &UpstreamStatus) {
         sheet.put(&ENDPOINT_ELIGIBLE, &[upstream, endpoint], i32::from(health.eligible));
         for (reason, count) in &health.ejections {
             sheet.put(&ENDPOINT_EJECTIONS, &[upstream, endpoint, reason], *count);
+        }
+        if let Some(limit) = health.limit {
+            sheet.put(&CONCURRENCY_LIMIT, &[upstream, endpoint], u64::try_from(limit).unwrap_or(u64::MAX));
         }
         for (result, count) in health.probes.iter().flatten() {
             sheet.put(&PROBE_RESULTS, &[upstream, endpoint, result], *count);

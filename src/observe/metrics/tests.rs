@@ -39,6 +39,7 @@ fn exercised() -> Arc<Metrics> {
             standing: "ejected",
             eligible: false,
             ejections: vec![("consecutive", 2)],
+            limit: Some(12),
             probes: Some(vec![("ok", 9), ("timeout", 1)]),
         };
         vec![UpstreamStatus {
