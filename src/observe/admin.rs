@@ -2,9 +2,10 @@
 //!
 //! Owns: what each path answers, and the bounds of a listener that is not for the public. Refuses to know: how the
 //! process is run; what it is told comes as a [`Status`]. Answers are HTTP/1.1 (RFC 9112), one a connection, GET and
-//! HEAD alone (RFC 9110, sections 9.3.1 and 9.3.2) but for `/revocations`.
+//! HEAD alone (RFC 9110, sections 9.3.1 and 9.3.2) but for `/revocations` and `/reload`.
 
 mod page;
+mod reload;
 mod revocations;
 mod status;
 
@@ -25,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::reload::{Answering, Asked, Reloads};
 pub use self::revocations::{Refused, Revocations, Why};
 pub use self::status::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use super::metrics::Metrics;
@@ -47,18 +49,25 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     status: StatusSource,
     revocations: Option<Arc<dyn Revocations>>,
+    reloads: Option<Arc<dyn Reloads>>,
 }
 
 impl Admin {
     /// Answers from these counts and this source.
     pub fn new(metrics: Arc<Metrics>, status: StatusSource) -> Self {
-        Self { metrics, status, revocations: None }
+        Self { metrics, status, revocations: None, reloads: None }
     }
 
     /// Lets clients read and change this list.
     #[must_use]
     pub fn revoking(self, list: Arc<dyn Revocations>) -> Self {
         Self { revocations: Some(list), ..self }
+    }
+
+    /// Lets clients ask for a reload, or what one would do.
+    #[must_use]
+    pub fn reloading(self, reloads: Arc<dyn Reloads>) -> Self {
+        Self { reloads: Some(reloads), ..self }
     }
 
     /// Serves until `shutdown` is cancelled. Each connection is a task of `tasks`; those open at the end are cut by
@@ -74,11 +83,11 @@ impl Admin {
         shutdown.run_until_cancelled(accept).await;
     }
 
-    /// The answer to one request for anything but `/revocations`.
+    /// The answer to one request for anything but `/revocations` and `/reload`.
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let known = matches!(path, "/" | "/metrics" | "/healthz" | "/readyz");
         if !known {
-            return text(StatusCode::NOT_FOUND, "not found: see / /metrics /healthz /readyz /revocations\n");
+            return text(StatusCode::NOT_FOUND, "not found: see / /metrics /healthz /readyz /revocations /reload\n");
         }
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -109,7 +118,10 @@ impl Admin {
         let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
             let admin = Arc::clone(&self);
             async move {
-                Ok::<_, Infallible>(if request.uri().path() == "/revocations" {
+                if let Some(reloads) = admin.reloads.as_ref().filter(|_| request.uri().path() == "/reload") {
+                    return Ok::<_, Infallible>(reload::answer(&**reloads, request).await);
+                }
+                Ok(if request.uri().path() == "/revocations" {
                     revocations::answer(admin.revocations.clone().filter(|list| list.count().is_some()), request).await
                 } else {
                     admin.answer(request.method(), request.uri().path())
