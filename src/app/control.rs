@@ -96,8 +96,7 @@ impl Control {
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-        let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
+        let commons = commons(&config, &revocations)?;
         let first =
             assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
         let (trigger, drain) = Drain::new();
@@ -540,6 +539,12 @@ fn serve_admin(
         tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
     }
     Ok((stop, copy))
+}
+
+/// What outlives every configuration.
+fn commons(config: &Config, revocations: &RevocationDesk) -> Result<Commons, AppError> {
+    let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
+    Ok(Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) })
 }
 
 /// Tells systemd, if it listens. It being absent is no error.
