@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
+use super::drains::DrainDesk;
 use super::quic::{Addresses, Change};
 use super::revocation::RevocationDesk;
 use super::sockets::{Bound, bind, bind_first, copies};
@@ -66,6 +67,7 @@ pub(super) struct Control {
     admin: CancellationToken,
     upkeep: Upkeep,
     revocations: Arc<RevocationDesk>,
+    drains: Arc<DrainDesk>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
@@ -87,14 +89,14 @@ impl Control {
         let Legacy { mut inherited, line } = legacy;
         let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
-        let (admin, admin_socket) = serve_admin(&config, &metrics, &board, &revocations, &mut inherited)?;
+        let drains = Arc::new(DrainDesk::default());
+        let (admin, admin_socket) = serve_admin(&config, &metrics, &board, (&revocations, &drains), &mut inherited)?;
         let bound = bind_first(&config, &mut inherited)?;
         let sockets = copies(&bound)?;
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-        let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
+        let commons = commons(&config, &revocations)?;
         let first =
             assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
         let (trigger, drain) = Drain::new();
@@ -136,6 +138,7 @@ impl Control {
             admin,
             upkeep: Upkeep::default(),
             revocations,
+            drains,
             list_refused: None,
             refused: None,
             waiting: String::new(),
@@ -478,6 +481,7 @@ impl Control {
         self.metrics.upstreams().answered_by(self.assembly.upstreams());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
+        self.drains.know(self.assembly.endpoints());
         self.board.published(self.generation, self.config(), certificates);
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(
@@ -518,7 +522,7 @@ fn serve_admin(
     config: &Config,
     metrics: &Arc<Metrics>,
     board: &Arc<Board>,
-    revocations: &Arc<RevocationDesk>,
+    (revocations, drains): (&Arc<RevocationDesk>, &Arc<DrainDesk>),
     inherited: &mut Inherited,
 ) -> Result<(CancellationToken, Option<TcpListener>), AppError> {
     let (stop, mut copy) = (CancellationToken::new(), None);
@@ -530,11 +534,17 @@ fn serve_admin(
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let board = Arc::clone(board);
         let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
-        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _));
+        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _).draining(Arc::clone(drains) as _));
         let tasks = TaskTracker::new();
         tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
     }
     Ok((stop, copy))
+}
+
+/// What outlives every configuration.
+fn commons(config: &Config, revocations: &RevocationDesk) -> Result<Commons, AppError> {
+    let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
+    Ok(Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) })
 }
 
 /// Tells systemd, if it listens. It being absent is no error.

@@ -6,6 +6,7 @@
 mod assemble;
 mod board;
 mod control;
+mod drains;
 mod hatch;
 mod limits;
 mod publish;

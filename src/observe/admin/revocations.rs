@@ -76,7 +76,7 @@ where
 type Answer = Response<Full<Bytes>>;
 
 /// A status, and why.
-struct Refusal {
+pub(super) struct Refusal {
     code: StatusCode,
     detail: Cow<'static, str>,
 }
@@ -112,7 +112,7 @@ async fn decide(
     })
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// A list of a million entries takes its time, and so does a disk; neither may hold up the control thread. Cancelling loses the answer, not
 /// what was begun.
@@ -129,7 +129,7 @@ async fn on_a_thread<T: Send + 'static>(
 }
 
 /// A page can't leave `Origin` out of what changes something, and can't choose a `Host` that is an address.
-fn no_browser(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn no_browser(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(header::ORIGIN) {
         return Err(refuse(StatusCode::FORBIDDEN, "requests from web pages (those with an Origin) are refused"));
     }
@@ -154,7 +154,7 @@ fn is_local_name(host: &str) -> bool {
     known && port.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON))
 }
@@ -199,13 +199,13 @@ impl From<Refused> for Refusal {
     }
 }
 
-fn refuse(code: StatusCode, detail: &'static str) -> Refusal {
+pub(super) fn refuse(code: StatusCode, detail: &'static str) -> Refusal {
     Refusal { code, detail: detail.into() }
 }
 
 impl Refusal {
     /// RFC 9457.
-    fn answer(self) -> Answer {
+    pub(super) fn answer(self) -> Answer {
         let Self { code, detail } = self;
         let title = code.canonical_reason().unwrap_or_default();
         let json =
