@@ -1,7 +1,7 @@
 //! What a reload carries over, as questions about settings, so that the plan of one foretells what it does.
 //!
-//! The listeners' are asked by the reload itself. What upstreams and limits keep, they decide between themselves and their predecessors;
-//! tests here hold the answers to what they do.
+//! The listeners' are asked by the reload itself, and that about connections by the upstream that takes them over. What a limit keeps it
+//! decides by itself; a test of the plan holds the answer to what it does.
 
 use crate::config::Listener;
 use crate::limit::LimitSettings;
@@ -19,7 +19,7 @@ pub(super) fn closed<'a>(old: &'a [Listener], new: &'a [Listener]) -> impl Itera
 
 /// Whether endpoints that stay keep their connections; they keep their health in any case.
 pub(super) fn keeps_connections(old: &UpstreamSettings, new: &UpstreamSettings) -> bool {
-    old == new
+    new.connects_like(old)
 }
 
 /// Whether a limit goes on with what it has counted.

@@ -14,12 +14,13 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
 use super::carry;
+use super::drains::DrainDesk;
+use super::operators::{Desks, serve};
 use super::quic::{Addresses, Change};
 use super::request::{ReloadDesk, Request, Running, upgrading};
 use super::restart::keep_what_waits;
@@ -32,7 +33,7 @@ use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
 use crate::config::{self, Config, Loaded};
 use crate::listen::{ConnectionLimit, Guard, Inherited};
-use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics, Refused, Why};
+use crate::observe::{AccessLog, Chain, LevelHandle, Metrics, Refused, Why};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
 use crate::snapshot::Live;
@@ -73,6 +74,7 @@ pub(super) struct Control {
     revocations: Arc<RevocationDesk>,
     /// Reloads that operators ask for.
     requests: mpsc::Receiver<Request>,
+    drains: Arc<DrainDesk>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
@@ -95,13 +97,17 @@ impl Control {
         let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let (desk, requests) = ReloadDesk::new();
-        let (admin, admin_socket) = serve_admin(&config, &metrics, &board, (&revocations, desk), &mut inherited)?;
+        let drains = Arc::new(DrainDesk::default());
+        let desks = Desks { board: &board, revocations: &revocations, drains: &drains, reloads: desk };
+        let (admin, admin_socket) = serve(&config, &metrics, desks, &mut inherited)?;
         let bound = bind_first(&config, &mut inherited)?;
         let sockets = copies(&bound)?;
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let first = first(config, &metrics, &tasks, &revocations)?;
+        let commons = commons(&config, &revocations)?;
+        let first =
+            assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
@@ -143,6 +149,7 @@ impl Control {
             upkeep: Upkeep::default(),
             revocations,
             requests,
+            drains,
             list_refused: None,
             refused: None,
             waiting: String::new(),
@@ -498,6 +505,7 @@ impl Control {
         self.metrics.upstreams().answered_by(self.assembly.upstreams());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
+        self.drains.know(self.assembly.endpoints());
         self.board.published(self.generation, self.config(), certificates);
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(
@@ -507,18 +515,6 @@ impl Control {
             "configuration live"
         );
     }
-}
-
-/// The first generation.
-fn first(
-    config: Config,
-    metrics: &Metrics,
-    tasks: &[Tasks],
-    revocations: &RevocationDesk,
-) -> Result<Assembled, AppError> {
-    let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-    let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
-    assemble(config, None, 1, metrics, tasks, &commons).map_err(|error| AppError::Assemble(error.into()))
 }
 
 /// How a reload ended.
@@ -554,28 +550,10 @@ async fn gone(predecessor: &mut Option<Predecessor>) {
     }
 }
 
-/// Answers operators until it is cancelled, once this thread waits for something. With it a copy of the socket, if there is one.
-fn serve_admin(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    board: &Arc<Board>,
-    (revocations, reloads): (&Arc<RevocationDesk>, ReloadDesk),
-    inherited: &mut Inherited,
-) -> Result<(CancellationToken, Option<TcpListener>), AppError> {
-    let (stop, mut copy) = (CancellationToken::new(), None);
-    if let Some(address) = config.admin {
-        let failed = |source| AppError::Admin { address, source };
-        let listener = inherited.take_one(address).map_or_else(|| TcpListener::bind(address), Ok).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        copy = Some(listener.try_clone().map_err(failed)?);
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-        let board = Arc::clone(board);
-        let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
-        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _).reloading(Arc::new(reloads)));
-        let tasks = TaskTracker::new();
-        tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
-    }
-    Ok((stop, copy))
+/// What outlives every configuration.
+fn commons(config: &Config, revocations: &RevocationDesk) -> Result<Commons, AppError> {
+    let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
+    Ok(Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) })
 }
 
 /// Tells systemd, if it listens. It being absent is no error.

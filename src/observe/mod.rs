@@ -16,7 +16,7 @@ mod upstreams;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
 pub use admin::{
-    Admin, Answering, Asked, CertificateStatus, EndpointStatus, ListenerStatus, Refused, ReloadStatus, Reloads,
+    Admin, Answering, Asked, CertificateStatus, Drains, EndpointStatus, ListenerStatus, Refused, ReloadStatus, Reloads,
     Revocations, RouteStatus, Status, StatusSource, Why,
 };
 pub use chain::Chain;

@@ -10,6 +10,7 @@ mod support;
 
 mod answers;
 mod auth;
+mod balance;
 mod bodies;
 mod boundary;
 mod buffer;
