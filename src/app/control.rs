@@ -20,9 +20,9 @@ use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
 use super::carry;
 use super::drains::DrainDesk;
-use super::operators::{Desks, serve};
+use super::operators::Desks;
 use super::quic::{Addresses, Change};
-use super::request::{ReloadDesk, Request, Running, upgrading};
+use super::request::{Request, Running, upgrading};
 use super::restart::keep_what_waits;
 use super::revocation::RevocationDesk;
 use super::sockets::{Bound, bind, bind_first, copies};
@@ -96,24 +96,20 @@ impl Control {
         let (Legacy { mut inherited, line }, Loaded { config, text, .. }) = (legacy, loaded);
         let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
-        let (desk, requests) = ReloadDesk::new();
         let drains = Arc::new(DrainDesk::default());
-        let desks = Desks { board: &board, revocations: &revocations, drains: &drains, reloads: desk };
-        let (admin, admin_socket) = serve(&config, &metrics, desks, &mut inherited)?;
+        let desks = Desks { board: &board, revocations: &revocations, drains: &drains };
+        let (admin, admin_socket, requests) = desks.open(&config, &metrics, &mut inherited)?;
         let bound = bind_first(&config, &mut inherited)?;
         let sockets = copies(&bound)?;
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let commons = commons(&config, &revocations)?;
-        let first =
-            assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
+        let first = first(config, &metrics, &tasks, &revocations)?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
         let limit = ConnectionLimit::new(assembly.config().limits.connections);
-        let guard = guard(assembly.config(), &metrics);
-        let mut crew = Vec::new();
+        let (guard, mut crew) = (guard(assembly.config(), &metrics), Vec::new());
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
             let worker = Arc::new(Worker {
                 live: Live::new(snapshot),
@@ -550,10 +546,16 @@ async fn gone(predecessor: &mut Option<Predecessor>) {
     }
 }
 
-/// What outlives every configuration.
-fn commons(config: &Config, revocations: &RevocationDesk) -> Result<Commons, AppError> {
+/// The first generation, with what outlives every configuration.
+fn first(
+    config: Config,
+    metrics: &Metrics,
+    tasks: &[Tasks],
+    revocations: &RevocationDesk,
+) -> Result<Assembled, AppError> {
     let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-    Ok(Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) })
+    let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
+    assemble(config, None, 1, metrics, tasks, &commons).map_err(|error| AppError::Assemble(error.into()))
 }
 
 /// Tells systemd, if it listens. It being absent is no error.
