@@ -72,7 +72,7 @@ impl UpstreamSettings {
     }
 
     /// Whether connections made for `other` serve here as well, if their endpoint is still one.
-    pub(super) fn connects_like(&self, other: &Self) -> bool {
+    pub fn connects_like(&self, other: &Self) -> bool {
         let of = |one: &Self| (one.max_connections, one.max_streams, one.queue_timeout, one.keep_alive, one.announce);
         let gate = |one: &Self| (one.concurrency, one.queue_order);
         self.name == other.name
