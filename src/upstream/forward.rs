@@ -1,8 +1,8 @@
 //! One request to one upstream: which endpoint, which connection, and what may be tried again.
 //!
 //! Answers for RFC 9110 section 9.2.2 and RFC 9112 section 9.3.1: a request of which no byte was written is sent again
-//! whatever its method; one that may have been seen is sent again only if it is idempotent and has no body, and that only within the
-//! budget of [`super::retry`]. Every wait has a deadline, and all tries together have one. Refuses to know what statuses mean and what the
+//! whatever its method; one that may have been seen is sent again only if it is idempotent and its body, if it has one, is small and all there,
+//! and that only within the budget of [`super::retry`]. Every wait has a deadline, and all tries together have one. Refuses to know what statuses mean and what the
 //! client is told.
 
 use std::future::poll_fn;
@@ -191,8 +191,8 @@ impl Upstream {
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
     pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
-        let watch = request.body().watch();
-        let repeatable = request.method().is_idempotent() && request.body().is_empty();
+        let body_bytes = self.settings.retry.body_bytes;
+        let repeatable = request.method().is_idempotent() && request.body().is_repeatable(body_bytes);
         let need = match self.settings.announce {
             Some(_) => Need::Fresh, // it is made for this client
             None if repeatable => Need::Any,
@@ -206,6 +206,7 @@ impl Upstream {
         loop {
             let begun =
                 if tried.round.number == 1 && !tried.round.excused { tried.round.begun } else { Instant::now() };
+            let watch = request.body().watch(); // of this try: a body that is sent again is another
             let answered = self.attempt(tried, begun, request, &watch, behalf).await;
             drop(retrying.take());
             let (mut failed, endpoint) = match answered {
@@ -321,8 +322,8 @@ impl Upstream {
     ) -> Result<Response<Body>, Attempt> {
         let Try { endpoint, repeatable, round, .. } = tried;
         let may_go_on = round.may_go_on(&self.settings);
-        // Only a connection that may have gone stale needs a spare head, or a try that may be followed by another.
-        let spare = (repeatable && (ready.reused.is_some() || may_go_on)).then(|| Box::new(head_of(&request)));
+        // Only a connection that may have gone stale needs a spare request, or a try that may be followed by another.
+        let spare = (repeatable && (ready.reused.is_some() || may_go_on)).then(|| self.copy_of(&request)).flatten();
         if let Some(interim) = behalf.interim.as_ref().filter(|_| !matches!(ready.carrier, Carrier::Stream(_))) {
             interim.attend(&mut request);
         }
@@ -360,6 +361,15 @@ impl Upstream {
         };
         let request = spare.filter(|_| may).map(|spare| *spare);
         Err(Attempt { failure, request, reason, seen: true, paid: None })
+    }
+
+    /// A copy of a request, to be sent again, if all of its body is there.
+    fn copy_of(&self, request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+        let mut copy = Box::new(Request::new(request.body().again(self.settings.retry.body_bytes)?));
+        copy.method_mut().clone_from(request.method());
+        copy.uri_mut().clone_from(request.uri());
+        copy.headers_mut().clone_from(request.headers());
+        Some(copy)
     }
 
     /// Sends `request` by what carries it; what comes back with a failure was not seen by the endpoint.
@@ -535,13 +545,4 @@ fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
     } else {
         UpstreamFailure::Closed(Some(error))
     }
-}
-
-/// A copy of a request without a body, to be sent again.
-fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
 }

@@ -24,6 +24,8 @@ pub struct RetrySettings {
     pub backoff: Duration,
     /// How long a try may take that is not the last, if not as long as all of them.
     pub try_timeout: Option<Duration>,
+    /// How many bytes a body may have that is sent again when it may have been seen.
+    pub body_bytes: u64,
     /// Whether another endpoint is tried when one can't be connected to.
     pub on_connect: bool,
     /// Whether a connection that ends without an answer is reason to try again.
@@ -173,6 +175,7 @@ mod tests {
             budget_min: 3,
             backoff: Duration::from_millis(5),
             try_timeout: None,
+            body_bytes: 0,
             on_connect: true,
             on_reset: true,
             statuses: Box::default(),

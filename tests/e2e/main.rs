@@ -55,6 +55,7 @@ mod queue;
 mod rate_limits;
 mod reloads;
 mod remote;
+mod replays;
 mod retries;
 mod revocation;
 mod revoked;
