@@ -5,6 +5,8 @@
 //! and that only within the budget of [`super::retry`]. Every wait has a deadline, and all tries together have one. Refuses to know what statuses mean and what the
 //! client is told.
 
+mod hedge;
+
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -103,6 +105,8 @@ struct Round {
     number: u32,
     /// Whether there was such a connection: there is one excuse.
     excused: bool,
+    /// Whether another try went beside one: that is done once.
+    hedged: bool,
     begun: Instant,
     queued: Duration,
 }
@@ -127,8 +131,9 @@ impl Round {
 
 /// One try.
 #[derive(Clone, Copy)]
-struct Try<'a> {
-    endpoint: &'a Endpoint,
+struct Try {
+    /// The position of the endpoint.
+    at: usize,
     need: Need,
     /// Whether it may be sent again when it may have been seen.
     repeatable: bool,
@@ -199,23 +204,27 @@ impl Upstream {
             None => Need::Trusted,
         };
         let wish = self.members.wish(&mut request, behalf);
-        let round = Round { number: 1, excused: false, begun: Instant::now(), queued: Duration::ZERO };
-        let mut at = self.members.pick(wish, None);
-        let mut tried = Try { endpoint: self.members.at(at), need, repeatable, round };
+        let round = Round { number: 1, excused: false, hedged: false, begun: Instant::now(), queued: Duration::ZERO };
+        let mut tried = Try { at: self.members.pick(wish, None), need, repeatable, round };
         let mut retrying: Option<Retrying> = None;
         loop {
             let begun =
                 if tried.round.number == 1 && !tried.round.excused { tried.round.begun } else { Instant::now() };
             let watch = request.body().watch(); // of this try: a body that is sent again is another
-            let answered = self.attempt(tried, begun, request, &watch, behalf).await;
+            let answered = if self.settings.hedge.is_some() && !tried.round.hedged && hedge::is_read(&request) {
+                // Boxed: two tries and a timer would be part of every request's future.
+                Box::pin(self.hedged(&mut tried, wish, begun, request, &watch, behalf)).await
+            } else {
+                self.attempt(tried, begun, request, &watch, behalf).await
+            };
             drop(retrying.take());
             let (mut failed, endpoint) = match answered {
                 Ok(mut answered) => {
                     answered.queued += tried.round.queued;
-                    answered.binds = self.members.keep(wish, at, behalf.secure, answered.response.headers_mut());
+                    answered.binds = self.members.keep(wish, tried.at, behalf.secure, answered.response.headers_mut());
                     return Ok(answered);
                 }
-                Err(failed) => (failed, tried.endpoint),
+                Err(failed) => (failed, self.members.at(tried.at)),
             };
             if matches!(failed.failure, UpstreamFailure::QueueTimeout) {
                 tried.round.queued += begun.elapsed();
@@ -230,8 +239,7 @@ impl Upstream {
             if failed.reason == Reason::Stale {
                 tried.need = Need::Fresh;
             } else {
-                at = self.members.pick(wish, Some(at));
-                tried.endpoint = self.members.at(at);
+                tried.at = self.members.pick(wish, Some(tried.at));
             }
             if let Again::Within(within) = again {
                 let number = tried.round.number - 1;
@@ -254,7 +262,7 @@ impl Upstream {
         let wanted = match failed.reason {
             Reason::Connect => settings.on_connect && self.members.len() > 1,
             Reason::Stale | Reason::Reset => settings.on_reset,
-            Reason::Timeout | Reason::Status => true,
+            Reason::Timeout | Reason::Status | Reason::Hedge => true,
         };
         if let Some(paid) = failed.paid.take() {
             round.number += 1;
@@ -275,13 +283,13 @@ impl Upstream {
 
     async fn attempt(
         &self,
-        tried: Try<'_>,
+        tried: Try,
         begun: Instant,
         mut request: Request<RequestBody>,
         watch: &BodyWatch,
         behalf: &OnBehalf,
     ) -> Result<Forwarded, Attempt> {
-        let endpoint = tried.endpoint;
+        let endpoint = self.members.at(tried.at);
         let label = Arc::clone(endpoint.label());
         if endpoint.address().is_builtin() {
             return match Box::pin(whoami::answer(request)).await {
@@ -314,13 +322,14 @@ impl Upstream {
 
     async fn exchange(
         &self,
-        tried: Try<'_>,
+        tried: Try,
         mut ready: Ready,
         mut request: Request<RequestBody>,
         watch: &BodyWatch,
         behalf: &OnBehalf,
     ) -> Result<Response<Body>, Attempt> {
-        let Try { endpoint, repeatable, round, .. } = tried;
+        let Try { at, repeatable, round, .. } = tried;
+        let endpoint = self.members.at(at);
         let may_go_on = round.may_go_on(&self.settings);
         // Only a connection that may have gone stale needs a spare request, or a try that may be followed by another.
         let spare = (repeatable && (ready.reused.is_some() || may_go_on)).then(|| self.copy_of(&request)).flatten();
@@ -382,6 +391,8 @@ impl Upstream {
         watch: &BodyWatch,
     ) -> Result<Response<Incoming>, Unanswered> {
         let usual = self.patience(watch);
+        // The time of a try does not begin anew with its body, which was there before it.
+        let moving = limit.is_none().then_some(watch);
         let limit = limit.map_or(usual, |limit| limit.min(usual));
         let (answered, deadline) = match carrier {
             Carrier::Slot(_) | Carrier::Own(_) => {
@@ -391,11 +402,11 @@ impl Upstream {
                 };
                 let (sender, deadline) = connection.wake();
                 let sent = pin!(sender.try_send_request(request));
-                (patiently(sent, deadline, limit, watch).await, deadline)
+                (patiently(sent, deadline, limit, moving).await, deadline)
             }
             Carrier::Stream(stream) => {
                 // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
-                return Box::pin(self.send_on(stream, endpoint.address().tls, request, limit, watch)).await;
+                return Box::pin(self.send_on(stream, endpoint.address().tls, request, limit, watch, moving)).await;
             }
         };
         deadline.clear();
@@ -415,12 +426,13 @@ impl Upstream {
         mut request: Request<RequestBody>,
         limit: Duration,
         watch: &BodyWatch,
+        moving: Option<&BodyWatch>,
     ) -> Result<Response<Incoming>, Unanswered> {
         let before = multiplex::translate(&mut request, secure);
         stream.carry(watch);
         let (sender, deadline) = stream.wake();
         let sent = pin!(sender.try_send_request(request));
-        let answered = patiently(sent, deadline, limit, watch).await;
+        let answered = patiently(sent, deadline, limit, moving).await;
         deadline.clear();
         answered_in_time(answered, watch).map_err(|mut unanswered| {
             if let Some(request) = &mut unanswered.unsent {
@@ -474,21 +486,21 @@ fn note(endpoint: &Endpoint, failed: &Attempt, again: bool, sent: bool) {
     }
 }
 
-/// Waits `limit` from the last progress of the request's body, so that a long upload is no time-out; `None` once that has passed.
+/// Waits `limit`, from the last progress of a body that is `moving`, so that a long upload is no time-out; `None` once that has passed.
 pub(super) async fn patiently<T>(
     mut sent: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
     limit: Duration,
-    watch: &BodyWatch,
+    moving: Option<&BodyWatch>,
 ) -> Option<T> {
-    let mut seen = watch.progress();
+    let mut seen = moving.map(BodyWatch::progress);
     deadline.set(limit);
     poll_fn(|cx| {
         if let Poll::Ready(result) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(result));
         }
         while deadline.poll_passed(cx).is_ready() {
-            let now = watch.progress();
+            let now = moving.map(BodyWatch::progress);
             if now == seen {
                 return Poll::Ready(None);
             }

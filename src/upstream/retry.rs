@@ -54,10 +54,12 @@ pub(super) enum Reason {
     Timeout,
     /// An answer with a status that says so.
     Status,
+    /// No answer yet: another endpoint is asked as well.
+    Hedge,
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [Self::Stale, Self::Connect, Self::Reset, Self::Timeout, Self::Status];
+    const ALL: [Self; 6] = [Self::Stale, Self::Connect, Self::Reset, Self::Timeout, Self::Status, Self::Hedge];
 
     const fn label(self) -> &'static str {
         match self {
@@ -66,6 +68,7 @@ impl Reason {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Status => "status",
+            Self::Hedge => "hedge",
         }
     }
 }
@@ -113,12 +116,18 @@ impl Retries {
 
     /// A retry within the budget, if there is room for one.
     pub(super) fn begin(self: &Arc<Self>, settings: &RetrySettings) -> Option<Retrying> {
+        let begun = self.begin_unmissed(settings);
+        if begun.is_none() {
+            self.counts.exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        begun
+    }
+
+    /// The same for a request that has not failed: if there is no room, no failure is passed on for it.
+    pub(super) fn begin_unmissed(self: &Arc<Self>, settings: &RetrySettings) -> Option<Retrying> {
         let most = budget(self.active(), settings);
         let more = |now: usize| (now < most).then_some(now + 1);
-        if self.retrying.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            self.counts.exhausted.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
+        self.retrying.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Retrying(Arc::clone(self)))
     }
 

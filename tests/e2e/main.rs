@@ -28,6 +28,7 @@ mod guard;
 mod h2_abuse;
 mod h2_conformance;
 mod health;
+mod hedging;
 mod hosts;
 mod hsts;
 mod http2;

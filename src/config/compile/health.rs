@@ -39,7 +39,7 @@ pub(super) fn health(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: 
 }
 
 /// Whether there is nothing to choose between. Who tries the keys out before the built-in endpoint knows.
-fn is_alone(endpoints: &[Address]) -> bool {
+pub(super) fn is_alone(endpoints: &[Address]) -> bool {
     endpoints.len() == 1 && !endpoints[0].is_builtin()
 }
 
