@@ -58,6 +58,7 @@ mod reloads;
 mod remote;
 mod replays;
 mod retries;
+mod retry_table;
 mod revocation;
 mod revoked;
 mod semantics;
