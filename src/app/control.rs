@@ -14,13 +14,16 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
+use super::carry;
 use super::drains::DrainDesk;
+use super::operators::Desks;
 use super::quic::{Addresses, Change};
+use super::request::{Request, Running, upgrading};
+use super::restart::keep_what_waits;
 use super::revocation::RevocationDesk;
 use super::sockets::{Bound, bind, bind_first, copies};
 use super::upgrade::{Legacy, Predecessor, Successor, UpgradeError};
@@ -28,9 +31,9 @@ use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 use crate::listen::{ConnectionLimit, Guard, Inherited};
-use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
+use crate::observe::{AccessLog, Chain, LevelHandle, Metrics, Refused, Why};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
 use crate::snapshot::Live;
@@ -44,6 +47,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The running process.
 pub(super) struct Control {
     path: PathBuf,
+    /// What the file said that is served.
+    text: Arc<str>,
     metrics: Arc<Metrics>,
     board: Arc<Board>,
     level: LevelHandle,
@@ -67,6 +72,8 @@ pub(super) struct Control {
     admin: CancellationToken,
     upkeep: Upkeep,
     revocations: Arc<RevocationDesk>,
+    /// Reloads that operators ask for.
+    requests: mpsc::Receiver<Request>,
     drains: Arc<DrainDesk>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
@@ -80,32 +87,29 @@ impl Control {
     /// Binds, starts the workers and publishes the first generation.
     pub(super) fn start(
         path: &Path,
-        config: Config,
+        loaded: Loaded,
         metrics: Arc<Metrics>,
         access: Option<AccessLog>,
         level: LevelHandle,
         legacy: Legacy,
     ) -> Result<Self, AppError> {
-        let Legacy { mut inherited, line } = legacy;
+        let (Legacy { mut inherited, line }, Loaded { config, text, .. }) = (legacy, loaded);
         let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let drains = Arc::new(DrainDesk::default());
-        let (admin, admin_socket) = serve_admin(&config, &metrics, &board, (&revocations, &drains), &mut inherited)?;
+        let desks = Desks { board: &board, revocations: &revocations, drains: &drains };
+        let (admin, admin_socket, requests) = desks.open(&config, &metrics, &mut inherited)?;
         let bound = bind_first(&config, &mut inherited)?;
         let sockets = copies(&bound)?;
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-        let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
-        let first =
-            assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
+        let first = first(config, &metrics, &tasks, &revocations)?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
         let limit = ConnectionLimit::new(assembly.config().limits.connections);
-        let guard = guard(assembly.config(), &metrics);
-        let mut crew = Vec::new();
+        let (guard, mut crew) = (guard(assembly.config(), &metrics), Vec::new());
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
             let worker = Arc::new(Worker {
                 live: Live::new(snapshot),
@@ -121,6 +125,7 @@ impl Control {
         }
         let mut control = Self {
             path: path.to_owned(),
+            text,
             board,
             level,
             access,
@@ -139,6 +144,7 @@ impl Control {
             admin,
             upkeep: Upkeep::default(),
             revocations,
+            requests,
             drains,
             list_refused: None,
             refused: None,
@@ -169,11 +175,10 @@ impl Control {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                Some(()) = hang_up.recv() => {
-                    if let Some(access) = &self.access {
-                        access.reopen();
-                    }
-                    self.reload();
+                Some(()) = hang_up.recv() => drop(self.hang_up()),
+                Some(request) = self.requests.recv() => {
+                    let answer = self.heed(&request);
+                    request.answer(answer);
                 }
                 Some(()) = upgrade.recv() => self.begin_upgrade(),
                 served = serves(&mut self.successor) => match served {
@@ -184,8 +189,8 @@ impl Control {
                     predecessor = None;
                     self.succeed();
                 }
-                () = watch.changed() => self.reload(),
-                () = tokio::time::sleep(LOOK_AGAIN) => self.reload(),
+                () = watch.changed() => drop(self.reload()),
+                () = tokio::time::sleep(LOOK_AGAIN) => drop(self.reload()),
             }
             self.reread_revocations();
             watch.files(&self.config().files_read);
@@ -253,6 +258,7 @@ impl Control {
         self.board.draining();
         self.sockets.clear(); // before the workers close theirs, or connections would still queue
         self.admin_socket = None;
+        drop(self.requests);
         self.drain.begin();
         tokio::select! {
             _ = self.workers_done.recv() => {
@@ -272,24 +278,63 @@ impl Control {
         tracing::info!("stopped");
     }
 
-    /// Takes what the files say now, if it is good and different. Not while a new process reads them: it has the sockets there were.
-    fn reload(&mut self) {
+    /// What SIGHUP does, and operators who ask.
+    fn hang_up(&mut self) -> Outcome {
+        if let Some(access) = &self.access {
+            access.reopen();
+        }
+        self.reload()
+    }
+
+    /// Does what an operator asks for, and says how it went.
+    fn heed(&mut self, request: &Request) -> Result<String, Refused> {
         if self.successor.is_some() {
-            return;
+            return Err(upgrading());
+        }
+        let running = self.running();
+        let plan = running.plan(&request.asked);
+        if request.asked.dry_run {
+            return plan.map(|plan| running.said(if plan.differs() { "differs" } else { "unchanged" }, Some(&plan)));
+        }
+        // A file with problems is refused below, where it shows in the metrics too.
+        let plan = match plan {
+            Err(refused) if refused.why != Why::Invalid => return Err(refused),
+            plan => plan.ok(),
+        };
+        match self.hang_up() {
+            Outcome::Live => Ok(self.running().said("live", plan.as_ref())),
+            Outcome::Unchanged => Ok(self.running().said("unchanged", plan.as_ref())),
+            Outcome::Refused(detail) => Err(Refused { why: Why::Invalid, detail }),
+        }
+    }
+
+    fn running(&self) -> Running<'_> {
+        let (path, text, config) = (&self.path, &self.text, self.assembly.config());
+        Running { path, text, config, generation: self.generation }
+    }
+
+    /// Takes what the files say now, if it is good and different. Not while a new process reads them: it has the sockets there were.
+    fn reload(&mut self) -> Outcome {
+        if self.successor.is_some() {
+            return Outcome::Unchanged;
         }
         let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
-            self.keep_what_needs_a_restart(&mut config);
-            if &config == self.config() { Ok(false) } else { self.replace(config).map(|()| true) }
+            self.keep_what_waits(&mut config);
+            if &config == self.config() { Ok(None) } else { self.replace(config).map(|()| Some(loaded.text)) }
         });
         match result {
-            Ok(true) => self.refused = None,
-            Ok(false) => {
+            Ok(Some(text)) => {
+                (self.refused, self.text) = (None, text);
+                Outcome::Live
+            }
+            Ok(None) => {
                 if self.refused.take().is_some() {
                     tracing::info!("the configuration is again the one that runs");
                     self.board.unchanged();
                     self.metrics.reload_taken_back();
                 }
+                Outcome::Unchanged
             }
             Err(error) => {
                 let said = Chain(&error).to_string();
@@ -301,8 +346,9 @@ impl Control {
                     );
                     self.metrics.reload_refused();
                     self.board.refused(said.clone());
-                    self.refused = Some(said);
+                    self.refused = Some(said.clone());
                 }
+                Outcome::Refused(said)
             }
         }
     }
@@ -327,7 +373,7 @@ impl Control {
 
     /// Everything that can fail comes before anything that changes.
     fn replace(&mut self, config: Config) -> Result<(), AppError> {
-        let old: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
+        let old = self.config().listeners.clone();
         let tasks: Vec<Tasks> = self.crew.iter().map(|handle| handle.upstream_tasks.clone()).collect();
         let list = (config.revocation != self.config().revocation)
             .then(|| self.revocations.prepare(config.revocation.as_ref()))
@@ -337,8 +383,7 @@ impl Control {
                 .map_err(|error| AppError::Assemble(error.into()))?;
         // Binding comes last of what can fail: connections queue at a socket from the moment it is bound.
         let config = next.assembly.config();
-        let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
-        let bound = bind(config, new, &mut Inherited::default())?;
+        let bound = bind(config, carry::opened(&old, &config.listeners), &mut Inherited::default())?;
         let copies = copies(&bound)?;
         let quic = self.addresses.change(&config.listeners, &bound, config.server.workers)?;
         let Assembled { assembly, snapshots, acceptors, certificates } = next;
@@ -356,10 +401,10 @@ impl Control {
         for (handle, snapshot) in self.crew.iter().zip(snapshots) {
             handle.worker.live.publish(snapshot);
         }
-        let kept: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
-        for gone in old.iter().filter(|listen| !kept.contains(listen)) {
-            self.sockets.remove(&gone.name);
-            self.order(|_| Order::Close { name: gone.name.clone() });
+        for gone in carry::closed(&old, &self.assembly.config().listeners) {
+            let name = &gone.listen.name;
+            self.sockets.remove(name);
+            self.order(|_| Order::Close { name: name.clone() });
         }
         self.sockets.extend(copies);
         self.enter(&acceptors, bound, quic);
@@ -368,34 +413,8 @@ impl Control {
     }
 
     /// What can't change while the process runs keeps its old value, and the operator is told.
-    fn keep_what_needs_a_restart(&mut self, config: &mut Config) {
-        let running = self.assembly.config();
-        let mut kept = Vec::new();
-        if config.server.workers != running.server.workers {
-            config.server.workers = running.server.workers;
-            kept.push("[server] workers");
-        }
-        if config.server.drain != running.server.drain {
-            config.server.drain = running.server.drain;
-            kept.push("[server] drain_secs");
-        }
-        if config.server.dpop_window_secs != running.server.dpop_window_secs {
-            config.server.dpop_window_secs = running.server.dpop_window_secs;
-            kept.push("[server] dpop_window_secs");
-        }
-        if config.limits.connections != running.limits.connections {
-            config.limits.connections = running.limits.connections;
-            kept.push("[limits] connections");
-        }
-        if config.admin != running.admin {
-            config.admin = running.admin;
-            kept.push("[admin] address");
-        }
-        let level = config.log.level;
-        if (crate::observe::LogSettings { level, ..running.log.clone() }) != config.log {
-            config.log = crate::observe::LogSettings { level, ..running.log.clone() };
-            kept.push("[log] besides level");
-        }
+    fn keep_what_waits(&mut self, config: &mut Config) {
+        let kept: Vec<_> = keep_what_waits(config, self.config()).iter().map(|waiting| waiting.key).collect();
         let kept = kept.join(", ");
         if kept != self.waiting {
             if !kept.is_empty() {
@@ -494,6 +513,15 @@ impl Control {
     }
 }
 
+/// How a reload ended.
+enum Outcome {
+    Live,
+    /// The files say what runs.
+    Unchanged,
+    /// Why; what ran runs on.
+    Refused(String),
+}
+
 /// Who judges what one client may take, and is asked by the metrics.
 fn guard(config: &Config, metrics: &Metrics) -> Guard {
     let guard = Guard::new(config.guard.clone(), config.limits.connections);
@@ -518,28 +546,16 @@ async fn gone(predecessor: &mut Option<Predecessor>) {
     }
 }
 
-/// Answers operators until it is cancelled, once this thread waits for something. With it a copy of the socket, if there is one.
-fn serve_admin(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    board: &Arc<Board>,
-    (revocations, drains): (&Arc<RevocationDesk>, &Arc<DrainDesk>),
-    inherited: &mut Inherited,
-) -> Result<(CancellationToken, Option<TcpListener>), AppError> {
-    let (stop, mut copy) = (CancellationToken::new(), None);
-    if let Some(address) = config.admin {
-        let failed = |source| AppError::Admin { address, source };
-        let listener = inherited.take_one(address).map_or_else(|| TcpListener::bind(address), Ok).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        copy = Some(listener.try_clone().map_err(failed)?);
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-        let board = Arc::clone(board);
-        let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
-        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _).draining(Arc::clone(drains) as _));
-        let tasks = TaskTracker::new();
-        tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
-    }
-    Ok((stop, copy))
+/// The first generation, with what outlives every configuration.
+fn first(
+    config: Config,
+    metrics: &Metrics,
+    tasks: &[Tasks],
+    revocations: &RevocationDesk,
+) -> Result<Assembled, AppError> {
+    let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
+    let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
+    assemble(config, None, 1, metrics, tasks, &commons).map_err(|error| AppError::Assemble(error.into()))
 }
 
 /// Tells systemd, if it listens. It being absent is no error.

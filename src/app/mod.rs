@@ -5,12 +5,17 @@
 
 mod assemble;
 mod board;
+mod carry;
 mod control;
 mod drains;
 mod hatch;
 mod limits;
+mod operators;
+mod plan;
 mod publish;
 mod quic;
+mod request;
+mod restart;
 mod revocation;
 mod sockets;
 mod upgrade;
@@ -19,6 +24,8 @@ mod watch;
 mod worker;
 
 pub use board::described;
+pub use plan::{Plan, Side};
+pub use request::fingerprint;
 
 use std::io;
 use std::path::Path;
@@ -92,7 +99,7 @@ pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), AppError> {
     let access = loaded.config.log.access.then(|| AccessLog::open(&loaded.config.log, Arc::clone(&metrics)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let control = control::Control::start(path, loaded.config, metrics, access.transpose()?, level, legacy)?;
+        let control = control::Control::start(path, loaded, metrics, access.transpose()?, level, legacy)?;
         ready(control.config());
         control.run().await
     })
