@@ -9,6 +9,7 @@ mod actions;
 mod browsers;
 mod compress;
 mod health;
+mod hedge;
 mod limit;
 mod upstream;
 
@@ -22,6 +23,7 @@ pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
 pub(super) use health::{Breaker, Eject, Probe, Retry};
+pub(super) use hedge::Hedge;
 pub(super) use limit::RateLimit;
 pub(super) use upstream::{BalanceTable, ConcurrencyTable, EndpointTable, Sticky, Upstream, UpstreamTls};
 

@@ -10,6 +10,7 @@ use super::super::spans::UpstreamSpans;
 use super::balance;
 use super::context::Context;
 use super::health::{breaker, health, retry};
+use super::hedge::hedge;
 use super::queue;
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
@@ -55,13 +56,14 @@ pub(super) fn upstream(
     let max_streams: usize = context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS);
     let is_shared = !endpoints.is_empty() && endpoints.iter().all(|address| address.wire == Wire::Http2);
     let carried = max_connections * if is_shared { max_streams } else { 1 };
+    let response_timeout = context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT);
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
         max_connections,
         queue_timeout: context.seconds(queue_timeout, "queue_timeout_secs", 0.001..=3600.0, QUEUE_TIMEOUT),
         connect_timeout: context.seconds(connect, "connect_timeout_secs", 0.001..=3600.0, CONNECT_TIMEOUT),
-        response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
+        response_timeout,
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         queue: context.number(&raw.queue, "queue", " requests", 1..=1_000_000, QUEUE),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
@@ -72,6 +74,7 @@ pub(super) fn upstream(
         health: health(context, raw, &endpoints),
         breaker: breaker(context, raw),
         retry: retry(context, raw),
+        hedge: hedge(context, raw, &endpoints, response_timeout),
         request_start: context.flag(&raw.request_start, false),
         endpoints,
         ranks,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::shapes::{Concurrency, Eject};
-use super::{Balance, Breaker, Endpoint, Entry, Probe, Retry, Seconds, SecretSource};
+use super::{Balance, Breaker, Endpoint, Entry, Hedge, Probe, Retry, Seconds, SecretSource};
 
 /// A group of equal application servers.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -92,6 +92,8 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) breaker: Entry<Breaker>,
     /// When a request is tried again. Default: as the keys of this table say.
     pub(in crate::config) retry: Entry<Retry>,
+    /// When a read is sent to a second endpoint because the first takes long. Default: never.
+    pub(in crate::config) hedge: Entry<Hedge>,
     /// Whether the upstream is told in `X-Request-Start` when a request came, as `t=` and microseconds since 1970. Default: false.
     pub(in crate::config) request_start: Entry<bool>,
 }

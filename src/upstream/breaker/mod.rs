@@ -164,8 +164,7 @@ impl Fuse {
         Self { cell: breaker.requests.cell(), breaker: Arc::clone(breaker) }
     }
 
-    /// Whether requests are as usual; if not, none is tried again.
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.breaker.shut.load(Ordering::Relaxed) == 0
     }
 }
@@ -202,6 +201,11 @@ impl Drop for Pass<'_> {
 }
 
 impl Upstream {
+    /// Whether requests are sent as usual; if not, none is sent twice, be it after a failure or beside a try that takes long.
+    pub(super) fn is_as_usual(&self) -> bool {
+        self.fuse.as_ref().is_none_or(Fuse::is_closed)
+    }
+
     /// Whether a request may be sent at all.
     pub(super) fn admit(&self) -> Result<Pass<'_>, Failed> {
         let Some(fuse) = &self.fuse else { return Ok(Pass(None)) };
