@@ -3,6 +3,8 @@
 //! A reload is a transaction: load, assemble and bind first, publish last. Any problem keeps the generation that runs, says why
 //! at ERROR, and shows on the board and in the metrics.
 
+mod names;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
@@ -20,6 +22,7 @@ use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
 use super::drains::DrainDesk;
+use super::names::NameDesk;
 use super::quic::{Addresses, Change};
 use super::revocation::RevocationDesk;
 use super::sockets::{Bound, bind, bind_first, copies};
@@ -33,7 +36,7 @@ use crate::listen::{ConnectionLimit, Guard, Inherited};
 use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
-use crate::snapshot::Live;
+use crate::snapshot::{Live, Snapshot};
 
 /// How long the access log may take to be written when all requests are done.
 const FINISH_LOG: Duration = Duration::from_secs(2);
@@ -68,6 +71,9 @@ pub(super) struct Control {
     upkeep: Upkeep,
     revocations: Arc<RevocationDesk>,
     drains: Arc<DrainDesk>,
+    names: NameDesk,
+    /// Whether a reload waits until names that it brings have been looked up.
+    awaits_names: bool,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
@@ -85,6 +91,7 @@ impl Control {
         access: Option<AccessLog>,
         level: LevelHandle,
         legacy: Legacy,
+        names: NameDesk,
     ) -> Result<Self, AppError> {
         let Legacy { mut inherited, line } = legacy;
         let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
@@ -97,7 +104,8 @@ impl Control {
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
         let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-        let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
+        let (revoked, book) = (Arc::clone(revocations.list()), Arc::clone(names.book()));
+        let commons = Commons { revoked, possession: Arc::new(possession), names: book };
         let first =
             assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
         let (trigger, drain) = Drain::new();
@@ -107,14 +115,7 @@ impl Control {
         let guard = guard(assembly.config(), &metrics);
         let mut crew = Vec::new();
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
-            let worker = Arc::new(Worker {
-                live: Live::new(snapshot),
-                access: access.as_ref().map(AccessLog::sink),
-                meter: metrics.worker(number),
-                drain: drain.for_worker(),
-                ids: RequestIds::default(),
-                tasks: Tasks::new(),
-            });
+            let worker = worker(number, snapshot, access.as_ref(), &metrics, &drain);
             let grace = assembly.config().server.drain;
             let (limit, guard, done) = (limit.clone(), guard.clone(), done.clone());
             crew.push(start(Post { number, worker, upstream_tasks, limit, guard, grace, done })?);
@@ -140,6 +141,8 @@ impl Control {
             upkeep: Upkeep::default(),
             revocations,
             drains,
+            names,
+            awaits_names: false,
             list_refused: None,
             refused: None,
             waiting: String::new(),
@@ -163,6 +166,7 @@ impl Control {
         let mut upgrade = signal(SignalKind::user_defined2())?;
         let mut watch = Watch::new();
         watch.files(&self.config().files_read);
+        let book = Arc::clone(self.names.book());
         let mut predecessor = self.line.take().map(Predecessor::take_over).transpose()?;
         notify_service(&[sd_notify::NotifyState::Ready]);
         loop {
@@ -184,6 +188,7 @@ impl Control {
                     predecessor = None;
                     self.succeed();
                 }
+                () = book.changed() => self.names_changed(),
                 () = watch.changed() => self.reload(),
                 () = tokio::time::sleep(LOOK_AGAIN) => self.reload(),
             }
@@ -280,11 +285,15 @@ impl Control {
         let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
             self.keep_what_needs_a_restart(&mut config);
-            if &config == self.config() { Ok(false) } else { self.replace(config).map(|()| true) }
+            if &config == self.config() {
+                return Ok(Some(false));
+            }
+            if self.must_wait_for_names(&config) { Ok(None) } else { self.replace(config).map(|()| Some(true)) }
         });
         match result {
-            Ok(true) => self.refused = None,
-            Ok(false) => {
+            Ok(None) => {}
+            Ok(Some(true)) => self.refused = None,
+            Ok(Some(false)) => {
                 if self.refused.take().is_some() {
                     tracing::info!("the configuration is again the one that runs");
                     self.board.unchanged();
@@ -478,12 +487,11 @@ impl Control {
         self.metrics.published(self.generation, SystemTime::now());
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
         self.upkeep.keep_fresh(self.assembly.remotes());
-        self.upkeep.probe(self.assembly.groups());
-        self.metrics.upstreams().answered_by(self.assembly.upstreams());
+        self.know_endpoints();
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
-        self.drains.know(self.assembly.endpoints());
-        self.board.published(self.generation, self.config(), certificates);
+        self.names.look_up(&[self.assembly.config()]);
+        self.board.published(self.generation, self.config(), certificates, self.assembly.groups());
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(
             generation = self.generation,
@@ -492,6 +500,18 @@ impl Control {
             "configuration live"
         );
     }
+}
+
+/// One worker, which serves `first` to begin with.
+fn worker(number: usize, first: Snapshot, access: Option<&AccessLog>, metrics: &Metrics, drain: &Drain) -> Arc<Worker> {
+    Arc::new(Worker {
+        live: Live::new(first),
+        access: access.map(AccessLog::sink),
+        meter: metrics.worker(number),
+        drain: drain.for_worker(),
+        ids: RequestIds::default(),
+        tasks: Tasks::new(),
+    })
 }
 
 /// Who judges what one client may take, and is asked by the metrics.
