@@ -4,6 +4,7 @@
 //! at ERROR, and shows on the board and in the metrics.
 
 mod names;
+mod requests;
 
 use std::collections::HashMap;
 use std::io;
@@ -16,14 +17,17 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
+use super::carry;
 use super::drains::DrainDesk;
 use super::names::NameDesk;
+use super::operators::Desks;
 use super::quic::{Addresses, Change};
+use super::request::Request;
+use super::restart::keep_what_waits;
 use super::revocation::RevocationDesk;
 use super::sockets::{Bound, bind, bind_first, copies};
 use super::upgrade::{Legacy, Predecessor, Successor, UpgradeError};
@@ -31,9 +35,9 @@ use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 use crate::listen::{ConnectionLimit, Guard, Inherited};
-use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
+use crate::observe::{AccessLog, Chain, LevelHandle, Metrics};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
 use crate::snapshot::{Live, Snapshot};
@@ -47,6 +51,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The running process.
 pub(super) struct Control {
     path: PathBuf,
+    /// What the file said that is served.
+    text: Arc<str>,
     metrics: Arc<Metrics>,
     board: Arc<Board>,
     level: LevelHandle,
@@ -70,10 +76,13 @@ pub(super) struct Control {
     admin: CancellationToken,
     upkeep: Upkeep,
     revocations: Arc<RevocationDesk>,
+    /// Reloads that operators ask for.
+    requests: mpsc::Receiver<Request>,
     drains: Arc<DrainDesk>,
     names: NameDesk,
-    /// Whether a reload waits until names that it brings have been looked up.
+    /// Whether a reload waits until names that it brings have been looked up, and who asked for it.
     awaits_names: bool,
+    held: Option<Request>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
@@ -86,34 +95,30 @@ impl Control {
     /// Binds, starts the workers and publishes the first generation.
     pub(super) fn start(
         path: &Path,
-        config: Config,
+        loaded: Loaded,
         metrics: Arc<Metrics>,
         access: Option<AccessLog>,
         level: LevelHandle,
         legacy: Legacy,
         names: NameDesk,
     ) -> Result<Self, AppError> {
-        let Legacy { mut inherited, line } = legacy;
+        let (Legacy { mut inherited, line }, Loaded { config, text, .. }) = (legacy, loaded);
         let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
         let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
         let drains = Arc::new(DrainDesk::default());
-        let (admin, admin_socket) = serve_admin(&config, &metrics, &board, (&revocations, &drains), &mut inherited)?;
+        let desks = Desks { board: &board, revocations: &revocations, drains: &drains };
+        let (admin, admin_socket, requests) = desks.open(&config, &metrics, &mut inherited)?;
         let bound = bind_first(&config, &mut inherited)?;
         let sockets = copies(&bound)?;
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-        let (revoked, book) = (Arc::clone(revocations.list()), Arc::clone(names.book()));
-        let commons = Commons { revoked, possession: Arc::new(possession), names: book };
-        let first =
-            assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
+        let first = first(config, &metrics, &tasks, (&revocations, &names))?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
         let limit = ConnectionLimit::new(assembly.config().limits.connections);
-        let guard = guard(assembly.config(), &metrics);
-        let mut crew = Vec::new();
+        let (guard, mut crew) = (guard(assembly.config(), &metrics), Vec::new());
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
             let worker = worker(number, snapshot, access.as_ref(), &metrics, &drain);
             let grace = assembly.config().server.drain;
@@ -122,6 +127,7 @@ impl Control {
         }
         let mut control = Self {
             path: path.to_owned(),
+            text,
             board,
             level,
             access,
@@ -140,9 +146,11 @@ impl Control {
             admin,
             upkeep: Upkeep::default(),
             revocations,
+            requests,
             drains,
             names,
             awaits_names: false,
+            held: None,
             list_refused: None,
             refused: None,
             waiting: String::new(),
@@ -173,12 +181,8 @@ impl Control {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                Some(()) = hang_up.recv() => {
-                    if let Some(access) = &self.access {
-                        access.reopen();
-                    }
-                    self.reload();
-                }
+                Some(()) = hang_up.recv() => drop(self.hang_up()),
+                Some(request) = self.requests.recv(), if self.held.is_none() => self.take(request),
                 Some(()) = upgrade.recv() => self.begin_upgrade(),
                 served = serves(&mut self.successor) => match served {
                     Ok(()) => return self.hand_over(terminate, interrupt).await,
@@ -189,8 +193,8 @@ impl Control {
                     self.succeed();
                 }
                 () = book.changed() => self.names_changed(),
-                () = watch.changed() => self.reload(),
-                () = tokio::time::sleep(LOOK_AGAIN) => self.reload(),
+                () = watch.changed() => drop(self.reload()),
+                () = tokio::time::sleep(LOOK_AGAIN) => drop(self.reload()),
             }
             self.reread_revocations();
             watch.files(&self.config().files_read);
@@ -258,6 +262,7 @@ impl Control {
         self.board.draining();
         self.sockets.clear(); // before the workers close theirs, or connections would still queue
         self.admin_socket = None;
+        drop(self.requests);
         self.drain.begin();
         tokio::select! {
             _ = self.workers_done.recv() => {
@@ -277,28 +282,44 @@ impl Control {
         tracing::info!("stopped");
     }
 
-    /// Takes what the files say now, if it is good and different. Not while a new process reads them: it has the sockets there were.
-    fn reload(&mut self) {
-        if self.successor.is_some() {
-            return;
+    /// What SIGHUP does, and operators who ask.
+    fn hang_up(&mut self) -> Outcome {
+        if let Some(access) = &self.access {
+            access.reopen();
         }
+        self.reload()
+    }
+
+    /// Takes what the files say now, if it is good and different. Not while a new process reads them: it has the sockets there were.
+    fn reload(&mut self) -> Outcome {
+        if self.successor.is_some() {
+            return Outcome::Unchanged;
+        }
+        self.awaits_names = false;
         let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
-            self.keep_what_needs_a_restart(&mut config);
+            self.keep_what_waits(&mut config);
             if &config == self.config() {
-                return Ok(Some(false));
+                return Ok(Reloaded::Nothing);
             }
-            if self.must_wait_for_names(&config) { Ok(None) } else { self.replace(config).map(|()| Some(true)) }
+            if self.must_wait_for_names(&config) {
+                return Ok(Reloaded::Later);
+            }
+            self.replace(config).map(|()| Reloaded::Text(loaded.text))
         });
         match result {
-            Ok(None) => {}
-            Ok(Some(true)) => self.refused = None,
-            Ok(Some(false)) => {
+            Ok(Reloaded::Later) => Outcome::Later,
+            Ok(Reloaded::Text(text)) => {
+                (self.refused, self.text) = (None, text);
+                Outcome::Live
+            }
+            Ok(Reloaded::Nothing) => {
                 if self.refused.take().is_some() {
                     tracing::info!("the configuration is again the one that runs");
                     self.board.unchanged();
                     self.metrics.reload_taken_back();
                 }
+                Outcome::Unchanged
             }
             Err(error) => {
                 let said = Chain(&error).to_string();
@@ -310,8 +331,9 @@ impl Control {
                     );
                     self.metrics.reload_refused();
                     self.board.refused(said.clone());
-                    self.refused = Some(said);
+                    self.refused = Some(said.clone());
                 }
+                Outcome::Refused(said)
             }
         }
     }
@@ -336,7 +358,7 @@ impl Control {
 
     /// Everything that can fail comes before anything that changes.
     fn replace(&mut self, config: Config) -> Result<(), AppError> {
-        let old: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
+        let old = self.config().listeners.clone();
         let tasks: Vec<Tasks> = self.crew.iter().map(|handle| handle.upstream_tasks.clone()).collect();
         let list = (config.revocation != self.config().revocation)
             .then(|| self.revocations.prepare(config.revocation.as_ref()))
@@ -346,8 +368,7 @@ impl Control {
                 .map_err(|error| AppError::Assemble(error.into()))?;
         // Binding comes last of what can fail: connections queue at a socket from the moment it is bound.
         let config = next.assembly.config();
-        let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
-        let bound = bind(config, new, &mut Inherited::default())?;
+        let bound = bind(config, carry::opened(&old, &config.listeners), &mut Inherited::default())?;
         let copies = copies(&bound)?;
         let quic = self.addresses.change(&config.listeners, &bound, config.server.workers)?;
         let Assembled { assembly, snapshots, acceptors, certificates } = next;
@@ -365,10 +386,10 @@ impl Control {
         for (handle, snapshot) in self.crew.iter().zip(snapshots) {
             handle.worker.live.publish(snapshot);
         }
-        let kept: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
-        for gone in old.iter().filter(|listen| !kept.contains(listen)) {
-            self.sockets.remove(&gone.name);
-            self.order(|_| Order::Close { name: gone.name.clone() });
+        for gone in carry::closed(&old, &self.assembly.config().listeners) {
+            let name = &gone.listen.name;
+            self.sockets.remove(name);
+            self.order(|_| Order::Close { name: name.clone() });
         }
         self.sockets.extend(copies);
         self.enter(&acceptors, bound, quic);
@@ -377,34 +398,8 @@ impl Control {
     }
 
     /// What can't change while the process runs keeps its old value, and the operator is told.
-    fn keep_what_needs_a_restart(&mut self, config: &mut Config) {
-        let running = self.assembly.config();
-        let mut kept = Vec::new();
-        if config.server.workers != running.server.workers {
-            config.server.workers = running.server.workers;
-            kept.push("[server] workers");
-        }
-        if config.server.drain != running.server.drain {
-            config.server.drain = running.server.drain;
-            kept.push("[server] drain_secs");
-        }
-        if config.server.dpop_window_secs != running.server.dpop_window_secs {
-            config.server.dpop_window_secs = running.server.dpop_window_secs;
-            kept.push("[server] dpop_window_secs");
-        }
-        if config.limits.connections != running.limits.connections {
-            config.limits.connections = running.limits.connections;
-            kept.push("[limits] connections");
-        }
-        if config.admin != running.admin {
-            config.admin = running.admin;
-            kept.push("[admin] address");
-        }
-        let level = config.log.level;
-        if (crate::observe::LogSettings { level, ..running.log.clone() }) != config.log {
-            config.log = crate::observe::LogSettings { level, ..running.log.clone() };
-            kept.push("[log] besides level");
-        }
+    fn keep_what_waits(&mut self, config: &mut Config) {
+        let kept: Vec<_> = keep_what_waits(config, self.config()).iter().map(|waiting| waiting.key).collect();
         let kept = kept.join(", ");
         if kept != self.waiting {
             if !kept.is_empty() {
@@ -514,6 +509,25 @@ fn worker(number: usize, first: Snapshot, access: Option<&AccessLog>, metrics: &
     })
 }
 
+/// What has been done with the files.
+enum Reloaded {
+    /// They were published: what they say.
+    Text(Arc<str>),
+    Nothing,
+    Later,
+}
+
+/// How a reload ended.
+enum Outcome {
+    Live,
+    /// The files say what runs.
+    Unchanged,
+    /// Why; what ran runs on.
+    Refused(String),
+    /// When names that the files bring have been looked up.
+    Later,
+}
+
 /// Who judges what one client may take, and is asked by the metrics.
 fn guard(config: &Config, metrics: &Metrics) -> Guard {
     let guard = Guard::new(config.guard.clone(), config.limits.connections);
@@ -538,28 +552,17 @@ async fn gone(predecessor: &mut Option<Predecessor>) {
     }
 }
 
-/// Answers operators until it is cancelled, once this thread waits for something. With it a copy of the socket, if there is one.
-fn serve_admin(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    board: &Arc<Board>,
-    (revocations, drains): (&Arc<RevocationDesk>, &Arc<DrainDesk>),
-    inherited: &mut Inherited,
-) -> Result<(CancellationToken, Option<TcpListener>), AppError> {
-    let (stop, mut copy) = (CancellationToken::new(), None);
-    if let Some(address) = config.admin {
-        let failed = |source| AppError::Admin { address, source };
-        let listener = inherited.take_one(address).map_or_else(|| TcpListener::bind(address), Ok).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        copy = Some(listener.try_clone().map_err(failed)?);
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-        let board = Arc::clone(board);
-        let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
-        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _).draining(Arc::clone(drains) as _));
-        let tasks = TaskTracker::new();
-        tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
-    }
-    Ok((stop, copy))
+/// The first generation, with what outlives every configuration.
+fn first(
+    config: Config,
+    metrics: &Metrics,
+    tasks: &[Tasks],
+    (revocations, names): (&RevocationDesk, &NameDesk),
+) -> Result<Assembled, AppError> {
+    let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
+    let (revoked, names) = (Arc::clone(revocations.list()), Arc::clone(names.book()));
+    let commons = Commons { revoked, possession: Arc::new(possession), names };
+    assemble(config, None, 1, metrics, tasks, &commons).map_err(|error| AppError::Assemble(error.into()))
 }
 
 /// Tells systemd, if it listens. It being absent is no error.

@@ -5,13 +5,18 @@
 
 mod assemble;
 mod board;
+mod carry;
 mod control;
 mod drains;
 mod hatch;
 mod limits;
 mod names;
+mod operators;
+mod plan;
 mod publish;
 mod quic;
+mod request;
+mod restart;
 mod revocation;
 mod sockets;
 mod upgrade;
@@ -20,6 +25,8 @@ mod watch;
 mod worker;
 
 pub use board::described;
+pub use plan::{Plan, Side};
+pub use request::fingerprint;
 
 use std::io;
 use std::path::Path;
@@ -94,7 +101,7 @@ pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), AppError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let names = names::NameDesk::open(&loaded.config).await;
-        let control = control::Control::start(path, loaded.config, metrics, access.transpose()?, level, legacy, names)?;
+        let control = control::Control::start(path, loaded, metrics, access.transpose()?, level, legacy, names)?;
         ready(control.config());
         control.run().await
     })

@@ -1,12 +1,13 @@
-//! The admin listener: metrics, health, readiness, a status page, revocations and the use of endpoints, for operators and their machines.
+//! The admin listener: metrics, health, readiness, a status page, revocations, the use of endpoints and reloads, for operators and their machines.
 //!
 //! Owns: what each path answers, and the bounds of a listener that is not for the public. Refuses to know: how the
 //! process is run; what it is told comes as a [`Status`]. Answers are HTTP/1.1 (RFC 9112), one a connection, GET and
 //! HEAD alone (RFC 9110, sections 9.3.1 and 9.3.2) but for
-//! `/revocations` and `/upstreams`.
+//! `/revocations`, `/upstreams` and `/reload`.
 
 mod drains;
 mod page;
+mod reload;
 mod revocations;
 mod status;
 
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::drains::Drains;
+pub use self::reload::{Answering, Asked, Reloads};
 pub use self::revocations::{Refused, Revocations, Why};
 pub use self::status::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use super::metrics::Metrics;
@@ -51,12 +53,13 @@ pub struct Admin {
     status: StatusSource,
     revocations: Option<Arc<dyn Revocations>>,
     drains: Option<Arc<dyn Drains>>,
+    reloads: Option<Arc<dyn Reloads>>,
 }
 
 impl Admin {
     /// Answers from these counts and this source.
     pub fn new(metrics: Arc<Metrics>, status: StatusSource) -> Self {
-        Self { metrics, status, revocations: None, drains: None }
+        Self { metrics, status, revocations: None, drains: None, reloads: None }
     }
 
     /// Lets clients read and change this list.
@@ -69,6 +72,12 @@ impl Admin {
     #[must_use]
     pub fn draining(self, drains: Arc<dyn Drains>) -> Self {
         Self { drains: Some(drains), ..self }
+    }
+
+    /// Lets clients ask for a reload, or what one would do.
+    #[must_use]
+    pub fn reloading(self, reloads: Arc<dyn Reloads>) -> Self {
+        Self { reloads: Some(reloads), ..self }
     }
 
     /// Serves until `shutdown` is cancelled. Each connection is a task of `tasks`; those open at the end are cut by
@@ -84,11 +93,12 @@ impl Admin {
         shutdown.run_until_cancelled(accept).await;
     }
 
-    /// The answer to one request for anything but `/revocations` and `/upstreams`.
+    /// The answer to one request for anything but `/revocations`, `/upstreams` and `/reload`.
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let known = matches!(path, "/" | "/metrics" | "/healthz" | "/readyz");
         if !known {
-            return text(StatusCode::NOT_FOUND, "not found: see / /metrics /healthz /readyz /revocations /upstreams\n");
+            let detail = "not found: see / /metrics /healthz /readyz /revocations /upstreams /reload\n";
+            return text(StatusCode::NOT_FOUND, detail);
         }
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -127,6 +137,9 @@ impl Admin {
                 if path == "/revocations" {
                     let list = admin.revocations.clone().filter(|list| list.count().is_some());
                     return Ok::<_, Infallible>(revocations::answer(list, request).await);
+                }
+                if let Some(reloads) = admin.reloads.as_ref().filter(|_| path == "/reload") {
+                    return Ok(reload::answer(&**reloads, request).await);
                 }
                 Ok(match &admin.drains {
                     Some(drains) if drains::is_here(path) => {

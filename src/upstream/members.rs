@@ -96,9 +96,9 @@ impl Members {
         }
     }
 
-    /// The position of an endpoint for a request, other than `not` if there is a choice. When too few are eligible, standing counts for
-    /// nothing: a server that is said to be out of order may answer, one that is not asked does not. One that is drained, or that its
-    /// name does not stand for any more, is used only when all are.
+    /// The position of an endpoint for a request, other than `not`, which has just failed it, if there is a choice: one that failed earlier
+    /// may be well again. When too few are eligible, standing counts for nothing: a server that is said to be out of order may answer, one
+    /// that is not asked does not. One that is drained, or that its name does not stand for any more, is used only when all are.
     pub(super) fn pick(&self, wish: Wish, not: Option<usize>) -> usize {
         if self.all.len() == 1 {
             return 0;
@@ -107,8 +107,8 @@ impl Members {
         let drained = |at: usize| self.all[at].endpoint.presence().is_out_of_use();
         let usable = |at: usize| !drained(at) && (!heeded || self.all[at].endpoint.standing.eligible());
         let other = self.choose(wish, |at| Some(at) != not && usable(at));
-        let any = other.or_else(|| self.choose(wish, usable));
-        any.or_else(|| self.choose(wish, |at| !drained(at))).or_else(|| self.choose(wish, |_| true)).unwrap_or(0)
+        let elsewhere = other.or_else(|| self.choose(wish, |at| Some(at) != not && !drained(at)));
+        elsewhere.or_else(|| self.choose(wish, |at| !drained(at))).or_else(|| self.choose(wish, |_| true)).unwrap_or(0)
     }
 
     /// The endpoint at a position.

@@ -64,7 +64,7 @@ impl UpstreamSettings {
     }
 
     /// Whether connections made for `other` serve here as well, if their endpoint is still one.
-    pub(super) fn connects_like(&self, other: &Self) -> bool {
+    pub fn connects_like(&self, other: &Self) -> bool {
         let of = |one: &Self| (one.max_connections, one.max_streams, one.queue_timeout, one.keep_alive, one.announce);
         self.name == other.name && self.kind == other.kind && of(self) == of(other) && self.tls == other.tls
     }

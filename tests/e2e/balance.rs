@@ -309,7 +309,7 @@ async fn a_drained_endpoint_finishes_what_it_has_and_gets_nothing_until_it_is_pu
     ask(&gateway, 20, "").await;
     assert_eq!((leaving.requests().len(), staying.requests().len()), (1, 40), "a reload forgets nothing");
     let page = scrape::ask(gateway.admin, "/").await.text();
-    assert!(page.contains("drained") && page.contains("in use"), "{page}");
+    assert!(page.contains("drained") && page.contains("eligible"), "{page}");
 
     gate.add_permits(100);
     assert_eq!(waiting.answer().await.status(), 200, "what it had is finished");

@@ -54,6 +54,7 @@ mod possession;
 mod proxy_protocol;
 mod queue;
 mod rate_limits;
+mod reload;
 mod reloads;
 mod remote;
 mod retries;

@@ -211,6 +211,20 @@ async fn a_reload_that_brings_a_name_waits_until_it_has_been_looked_up() {
 }
 
 #[tokio::test]
+async fn who_asks_for_a_reload_that_brings_a_name_hears_when_it_is_live() {
+    let (dns, origins) = (Dns::start(Mood::Silent).await, Origin::on_one_port(1).await);
+    let gateway = Setup::endpoints([origins[0].endpoint()]).tables(&dns.table()).start().await;
+    let table = format!("{{ url = \"http://{NAME}:{}\", resolve = \"addresses\" }}", origins[0].address.port());
+    gateway.edit(|text| text.replace(&format!("\"{}\"", origins[0].endpoint()), &table));
+    let ask =
+        "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = Client::plain(gateway.admin).await.ask(ask).await;
+    assert_eq!((answer.status(), gateway.generation().await), (200, 2), "{answer:?}");
+    // No answer about the name is one: the reload does not wait for ever.
+    assert_eq!(standings(&gateway).await.values().collect::<Vec<_>>(), ["not resolved"]);
+}
+
+#[tokio::test]
 async fn metrics_have_the_configured_name_and_operators_see_and_drain_addresses() {
     let (dns, origins) = (Dns::start(Mood::Answering).await, Origin::on_one_port(2).await);
     let port = origins[0].address.port();

@@ -17,8 +17,10 @@ impl Control {
 
     /// An answer has changed what is known of a name.
     pub(super) fn names_changed(&mut self) {
-        if self.awaits_names {
-            self.reload();
+        match self.held.take() {
+            Some(request) => self.take(request),
+            None if self.awaits_names => drop(self.reload()),
+            None => {}
         }
         let tasks: Vec<Tasks> = self.crew.iter().map(|handle| handle.upstream_tasks.clone()).collect();
         match self.assembly.renamed(self.generation, &self.metrics, &tasks) {

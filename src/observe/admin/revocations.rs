@@ -36,7 +36,7 @@ pub trait Revocations: Send + Sync {
     fn count(&self) -> Option<usize>;
 }
 
-/// Why the list refused.
+/// Why what was asked for was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Whose fault it is.
@@ -48,7 +48,7 @@ pub struct Refused {
 /// The kinds of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The body is no revocation.
+    /// The body does not say what it should.
     Malformed,
     /// There is no such entry.
     Unknown,
@@ -56,8 +56,10 @@ pub enum Why {
     Conflict,
     /// The list is as long as it may be.
     Full,
-    /// The disk failed.
+    /// The disk failed, or the gateway has no time for it now.
     Failed,
+    /// What it is about may not be used: a configuration with problems.
+    Invalid,
 }
 
 /// The answer to a request for `/revocations`.
@@ -167,7 +169,7 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
 }
 
 /// A body within the bound. One beyond it is still read for a while: an answer to a client that is sending may get lost.
-async fn read<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, Refusal> {
+pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, Refusal> {
     let (mut kept, mut seen) = (Vec::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| refuse(StatusCode::BAD_REQUEST, "the body broke off"))?;
@@ -181,7 +183,7 @@ async fn read<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, Refus
         }
     }
     if seen > MOST_BODY {
-        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "a revocation has at most 65536 bytes"));
+        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "a body has at most 65536 bytes"));
     }
     Ok(kept.into())
 }
@@ -194,6 +196,7 @@ impl From<Refused> for Refusal {
             Why::Conflict => StatusCode::CONFLICT,
             Why::Full => StatusCode::INSUFFICIENT_STORAGE,
             Why::Failed => StatusCode::SERVICE_UNAVAILABLE,
+            Why::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self { code, detail: refused.detail.into() }
     }
