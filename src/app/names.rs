@@ -13,6 +13,8 @@ use crate::upstream::{NameBook, Place, Query, Resolver};
 
 /// Beyond the time that a question has, how much longer the start waits for its answer.
 const MARGIN: Duration = Duration::from_millis(500);
+/// The start waits no longer in any case: a process that is to take the place of another has 30 seconds to serve.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// The looking up that is under way, and what it has found.
 #[derive(Debug, Default)]
@@ -33,7 +35,7 @@ impl NameDesk {
                 desk.book.changed().await;
             }
         };
-        if timeout(config.names.timeout + MARGIN, all_heard).await.is_err() {
+        if timeout(config.names.timeout.min(LONGEST) + MARGIN, all_heard).await.is_err() {
             tracing::warn!("some names have not been answered in time: the start does not wait for them");
         }
         desk
