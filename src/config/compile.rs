@@ -17,6 +17,7 @@ mod fetch;
 mod fields;
 mod files;
 mod health;
+mod hedge;
 mod hosts;
 mod hsts;
 mod identity;

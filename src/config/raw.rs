@@ -10,6 +10,7 @@ mod browsers;
 mod compress;
 mod dns;
 mod health;
+mod hedge;
 mod limit;
 mod upstream;
 
@@ -24,6 +25,7 @@ pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
 pub(super) use dns::Dns;
 pub(super) use health::{Eject, Probe, Retry};
+pub(super) use hedge::Hedge;
 pub(super) use limit::RateLimit;
 pub(super) use upstream::{BalanceTable, EndpointTable, Sticky, Upstream, UpstreamTls};
 

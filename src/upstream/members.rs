@@ -111,6 +111,19 @@ impl Members {
         elsewhere.or_else(|| self.choose(wish, |at| !drained(at))).or_else(|| self.choose(wish, |_| true)).unwrap_or(0)
     }
 
+    /// The position of an endpoint that is as good as the one at `at` for the same request at the same time, if there is one. Nobody is asked
+    /// beside an endpoint that its client is to stay with, and none is that would not be used otherwise.
+    pub(super) fn beside(&self, wish: Wish, at: usize) -> Option<usize> {
+        if wish == Wish::Stay(Some(at)) {
+            return None;
+        }
+        self.choose(wish, |other| {
+            let Member { endpoint, priority, .. } = &self.all[other];
+            let is_used = endpoint.standing.eligible() && !endpoint.presence().is_out_of_use();
+            other != at && is_used && *priority == self.all[at].priority
+        })
+    }
+
     /// The endpoint at a position.
     pub(super) fn at(&self, at: usize) -> &Endpoint {
         &self.all[at].endpoint

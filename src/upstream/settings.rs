@@ -52,6 +52,8 @@ pub struct UpstreamSettings {
     pub health: HealthSettings,
     /// When a request is tried again.
     pub retry: RetrySettings,
+    /// For how long a read may have no answer before another endpoint is asked as well; `None` asks no other.
+    pub hedge: Option<Duration>,
     /// Whether endpoints are told when a request came.
     pub request_start: bool,
 }

@@ -136,7 +136,7 @@ impl Upstream {
         let watch = request.body().watch();
         let (sender, deadline) = connection.wake();
         let sent = pin!(sender.send_request(request));
-        let answered = patiently(sent, deadline, self.settings.response_timeout, &watch).await;
+        let answered = patiently(sent, deadline, self.settings.response_timeout, Some(&watch)).await;
         deadline.clear();
         let response = answered.ok_or(UpstreamFailure::ResponseTimeout)?.map_err(|error| {
             if error.is_parse() {

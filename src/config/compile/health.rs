@@ -11,6 +11,9 @@ use super::context::Context;
 use crate::upstream::{Address, EjectSettings, HealthSettings, ProbeSettings, Question, RetrySettings, Wire};
 
 const PANIC_SHARE: f64 = 0.3;
+const BODY_BYTES: u64 = 64 * 1024;
+/// No more of a body is kept in memory, whatever keeps it.
+const MOST_BODY_BYTES: i64 = 1 << 24;
 const KINDS: [(&str, Asking); 3] = [("http", Asking::Http), ("tcp", Asking::Tcp), ("grpc", Asking::Grpc)];
 const REASONS: [&str; 5] = ["connect", "reset", "502", "503", "504"];
 /// The longest name of a gRPC service: its length has one byte in the question.
@@ -36,7 +39,7 @@ pub(super) fn health(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: 
 }
 
 /// Whether there is nothing to choose between. Who tries the keys out before the built-in endpoint knows.
-fn is_alone(endpoints: &[Address]) -> bool {
+pub(super) fn is_alone(endpoints: &[Address]) -> bool {
     endpoints.len() == 1 && !endpoints[0].is_builtin() && !endpoints[0].is_name()
 }
 
@@ -167,6 +170,7 @@ pub(super) fn retry(context: &mut Context<'_>, raw: &raw::Upstream) -> RetrySett
         budget_min: context.number(&table.budget_min, "budget_min", " requests", 0..=10_000, 3),
         backoff: Duration::from_millis(backoff),
         try_timeout: (!one.is_absent()).then_some(try_timeout),
+        body_bytes: context.number(&table.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, BODY_BYTES),
         on_connect: !given || has("connect"),
         on_reset: !given || has("reset"),
         statuses: on.iter().filter_map(|word| word.parse().ok()).collect(),

@@ -11,6 +11,7 @@ use super::balance;
 use super::context::Context;
 use super::dns;
 use super::health::{health, retry};
+use super::hedge::hedge;
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
@@ -50,6 +51,7 @@ pub(super) fn upstream(
     let response = &raw.response_timeout_secs;
     let read = &raw.read_timeout_secs;
     let spool = spool(context, raw);
+    let response_timeout = context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT);
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
@@ -62,7 +64,7 @@ pub(super) fn upstream(
         ),
         queue_timeout: context.seconds(queue, "queue_timeout_secs", 0.001..=3600.0, QUEUE_TIMEOUT),
         connect_timeout: context.seconds(connect, "connect_timeout_secs", 0.001..=3600.0, CONNECT_TIMEOUT),
-        response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
+        response_timeout,
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         queue: context.number(&raw.queue, "queue", " requests", 1..=1_000_000, QUEUE),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
@@ -70,6 +72,7 @@ pub(super) fn upstream(
         announce: announce(context, raw, &endpoints),
         health: health(context, raw, &endpoints),
         retry: retry(context, raw),
+        hedge: hedge(context, raw, &endpoints, response_timeout),
         request_start: context.flag(&raw.request_start, false),
         endpoints,
         ranks,

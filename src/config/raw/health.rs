@@ -57,7 +57,7 @@ pub(in crate::config) struct Probe {
 }
 
 /// When a request is tried again. One of which no byte was sent may be, whatever it is; one that may have been seen only if its method is
-/// idempotent and it has no body.
+/// idempotent and its body, if it has one, is small.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct Retry {
@@ -73,6 +73,10 @@ pub(in crate::config) struct Retry {
     /// Seconds that a try which is not the last may take until the answer's head, 0.001 to 86400. Default: as long as all tries together
     /// may, which is `response_timeout_secs`.
     pub(in crate::config) try_timeout_secs: Entry<Seconds>,
+    /// Bytes of the largest body of a request that may be sent again when it may have been seen, 0 to 16777216. Default: 65536; 0 sends
+    /// none again. The whole body must have come before the request was sent: the first 64 KiB are read ahead, more only where bodies are
+    /// spooled, up to `spool_memory_bytes`.
+    pub(in crate::config) body_bytes: Entry<i64>,
     /// What is reason to try again: "connect" (no connection to the endpoint: another is tried), "reset" (it ended without an answer),
     /// and the answers "502", "503" and "504". Default: `["connect", "reset"]`.
     pub(in crate::config) on: Entry<Vec<Entry<String>>>,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::shapes::Eject;
-use super::{Balance, Endpoint, Entry, Probe, Retry, Seconds, SecretSource};
+use super::{Balance, Endpoint, Entry, Hedge, Probe, Retry, Seconds, SecretSource};
 
 /// A group of equal application servers.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -83,6 +83,8 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) probe: Entry<Probe>,
     /// When a request is tried again. Default: as the keys of this table say.
     pub(in crate::config) retry: Entry<Retry>,
+    /// When a read is sent to a second endpoint because the first takes long. Default: never.
+    pub(in crate::config) hedge: Entry<Hedge>,
     /// Whether the upstream is told in `X-Request-Start` when a request came, as `t=` and microseconds since 1970. Default: false.
     pub(in crate::config) request_start: Entry<bool>,
 }
