@@ -14,6 +14,9 @@ pub enum UpstreamFailure {
     /// As many requests waited for a connection as `queue` allows.
     #[error("too many requests wait for the upstream")]
     QueueFull,
+    /// Its endpoints are found by a name, and none has been found yet.
+    #[error("no address is known of the upstream's name: it does not resolve")]
+    Unresolved,
     /// The endpoint could not be dialled.
     #[error("could not connect to the upstream")]
     Connect(#[source] io::Error),
@@ -58,7 +61,8 @@ impl UpstreamFailure {
         Some(match self {
             Self::QueueTimeout => Stage::QueueTimeout,
             Self::QueueFull => Stage::QueueFull,
-            Self::Connect(_) => Stage::Refused,
+
+            Self::Unresolved | Self::Connect(_) => Stage::Refused,
             Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
             Self::Closed(_) | Self::PacketRefused { .. } => Stage::Reset,
@@ -76,6 +80,7 @@ impl UpstreamFailure {
             Self::Closed(_) | Self::ResponseTimeout => sent,
             Self::QueueTimeout
             | Self::QueueFull
+            | Self::Unresolved
             | Self::PacketRefused { .. }
             | Self::Switch(_)
             | Self::HeadTooLarge
@@ -89,6 +94,7 @@ impl UpstreamFailure {
         match self {
             Self::QueueTimeout => "upstream_queue_timeout",
             Self::QueueFull => "upstream_queue_full",
+            Self::Unresolved => "upstream_unresolved",
             Self::Connect(_) => "upstream_connect",
             Self::Tls(_) => "upstream_tls",
             Self::ConnectTimeout => "upstream_connect_timeout",

@@ -18,6 +18,7 @@ mod interim;
 mod keepalive;
 mod members;
 mod multiplex;
+mod names;
 mod presence;
 mod queue;
 mod retry;
@@ -40,6 +41,7 @@ pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
 pub use health::{EjectSettings, HealthSettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
+pub use names::{Answer, Found, Name, NameBook, NameSettings, Query, Records, Resolver, Trouble};
 pub use presence::Presence;
 pub use retry::RetrySettings;
 pub use settings::*;
@@ -51,14 +53,14 @@ use crate::observe::{EndpointHealth, EndpointMeter, UpstreamStatus};
 use crate::shutdown::Tasks;
 use buffer::Buffers;
 use endpoint::{Endpoint, Lanes, Shared};
-use health::{Ward, Watch, keep_probing};
+use health::{Gone, Ward, Watch, keep_probing};
 use members::Members;
 use queue::Queue;
 use retry::Retries;
 
 /// What the whole process shares about one upstream: permits, learned keep-alive, endpoints' standing. What belongs to one endpoint survives
 /// reloads that keep the endpoint; its connections do where they keep how it is connected to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Group {
     settings: Arc<UpstreamSettings>,
     /// Parallel to the settings' endpoints.
@@ -168,6 +170,21 @@ impl Group {
         Self { settings: self.settings, queue: self.queue, shared, tls, spool, buffer, ward: Arc::new(ward), retries }
     }
 
+    /// The same with other endpoints, because a name of its settings has other addresses. All else is what it was, and so is an endpoint that
+    /// stays.
+    #[must_use]
+    pub fn with_endpoints(&self, settings: UpstreamSettings) -> Self {
+        let now = Instant::now();
+        let shared = settings.endpoints.iter().map(|address| {
+            let added = || Shared::new(&settings, Arc::new(Presence::added(now)));
+            self.shared_of(address).map_or_else(added, Arc::clone)
+        });
+        let shared: Vec<Arc<Shared>> = shared.collect();
+        let ward = Arc::new(ward(&settings, &shared).continuing(Some(&self.ward)));
+        let retries = Retries::new(Some(&self.retries));
+        Self { settings: Arc::new(settings), shared, ward, retries, ..self.clone() }
+    }
+
     fn shared_of(&self, address: &Address) -> Option<&Arc<Shared>> {
         let at = self.settings.endpoints.iter().position(|known| known == address)?;
         self.shared.get(at)
@@ -179,28 +196,51 @@ impl Group {
     }
 
     /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed; `tasks` runs what they need.
-    pub fn watch(&self, tasks: &Tasks) -> Vec<impl Future<Output = ()> + Send + use<>> {
+    pub fn watch(&self, tasks: &Tasks) -> Vec<(Arc<Standing>, impl Future<Output = ()> + Send + use<>)> {
         self.ward.settle();
-        let probed = self.ward.addresses().enumerate().filter(|_| self.settings.health.probe.is_some());
+        let asks = self.settings.health.probe.is_some();
+        let probed = self.ward.addresses().enumerate().filter(|(_, address)| asks && !address.is_name());
         let keep = |(at, address): (usize, &Address)| {
             let tls = self.tls.clone().filter(|_| address.tls);
-            keep_probing(Arc::clone(&self.ward), at, address.clone(), tls, self.settings.announce, tasks.clone())
+            let ward = Arc::clone(&self.ward);
+            let probing = keep_probing(ward, at, address.clone(), tls, self.settings.announce, tasks.clone());
+            (Arc::clone(self.ward.standing(at)), probing)
         };
         probed.map(keep).collect()
     }
 
+    /// Whether what asks the endpoints of `other` asks those that are its own too as it would.
+    pub fn probes_like(&self, other: &Self) -> bool {
+        let asked = |group: &Self| group.settings.health.probe.clone();
+        self.settings.connects_like(&other.settings) && asked(self) == asked(other)
+    }
+
     /// How its endpoints are, and what was tried again.
     pub fn status(&self) -> UpstreamStatus {
-        let endpoint = |(address, standing): (&Address, &Arc<Standing>)| EndpointHealth {
+        let endpoint = |((address, presence), standing): ((&Address, &Arc<Presence>), &Arc<Standing>)| EndpointHealth {
             endpoint: address.to_string().into(),
-            standing: standing.word(),
-            eligible: standing.eligible(),
+            label: address.label().into(),
+            standing: match address.is_name() {
+                true => "not resolved",
+                false if presence.is_resting() => "resting",
+                false => standing.word(),
+            },
+            eligible: standing.eligible() && !address.is_name(),
             ejections: standing.ejections(),
             probes: self.settings.health.probe.as_ref().map(|_| standing.probes()),
         };
+        let gone = |gone: &Gone| EndpointHealth {
+            endpoint: gone.label.clone(),
+            label: gone.label.clone(),
+            standing: "gone",
+            eligible: false,
+            ejections: gone.ejections.clone(),
+            probes: self.settings.health.probe.as_ref().map(|_| gone.probes.clone()),
+        };
         UpstreamStatus {
+            gone: self.ward.gone().iter().map(gone).collect(),
             upstream: self.settings.name.clone(),
-            endpoints: self.ward.addresses().zip(self.ward.standings()).map(endpoint).collect(),
+            endpoints: self.presences().zip(self.ward.standings()).map(endpoint).collect(),
             retries: self.retries.counts(),
             retries_refused: self.retries.exhausted(),
         }

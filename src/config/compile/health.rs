@@ -40,7 +40,7 @@ pub(super) fn health(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: 
 
 /// Whether there is nothing to choose between. Who tries the keys out before the built-in endpoint knows.
 pub(super) fn is_alone(endpoints: &[Address]) -> bool {
-    endpoints.len() == 1 && !endpoints[0].is_builtin()
+    endpoints.len() == 1 && !endpoints[0].is_builtin() && !endpoints[0].is_name()
 }
 
 fn eject(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) -> Option<EjectSettings> {

@@ -34,6 +34,7 @@ fn status() -> Status {
         endpoints: vec![EndpointStatus {
             upstream: "web".into(),
             endpoint: "127.0.0.1:8000".into(),
+            label: "127.0.0.1:8000".into(),
             slots: 32,
             drained: false,
         }],
@@ -41,11 +42,13 @@ fn status() -> Status {
             upstream: "web".into(),
             endpoints: vec![EndpointHealth {
                 endpoint: "127.0.0.1:8000".into(),
+                label: "127.0.0.1:8000".into(),
                 standing: "ejected",
                 eligible: false,
                 ejections: vec![("consecutive", 1)],
                 probes: None,
             }],
+            gone: Vec::new(),
             retries: vec![("connect", 2)],
             retries_refused: 0,
         }],

@@ -19,7 +19,7 @@ pub(super) use probe::keep_probing;
 pub use settings::{EjectSettings, HealthSettings, ProbeSettings, Question};
 pub use standing::Standing;
 pub(super) use standing::random;
-pub(super) use ward::Ward;
+pub(super) use ward::{Gone, Ward};
 
 /// By which one worker tells how requests to one endpoint went.
 #[derive(Debug)]
