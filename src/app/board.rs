@@ -1,6 +1,6 @@
 //! What the admin listener is told about the process: the board the control thread writes and operators read.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use super::assemble::https_port;
@@ -10,6 +10,7 @@ use crate::observe::{
     CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status, Upstreams,
 };
 use crate::tls::CertInfo;
+use crate::upstream::{Address, Group};
 
 /// The state operators see.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Board {
     }
 
     /// A generation went live.
-    pub(super) fn published(&self, generation: u64, config: &Config, certificates: &[CertInfo]) {
+    pub(super) fn published(&self, generation: u64, config: &Config, certificates: &[CertInfo], groups: &[Arc<Group>]) {
         self.write(|status| {
             if status.generation > 0 {
                 status.last_reload = Some(ReloadStatus { at: SystemTime::now(), error: None });
@@ -47,8 +48,13 @@ impl Board {
             status.certificates = certificates.iter().map(certificate).collect();
             let internal = config.internal.iter().map(|internal| withheld(config, internal));
             status.routes = config.routes.iter().map(|route| described(config, route)).chain(internal).collect();
-            status.endpoints = endpoints(config);
+            status.endpoints = endpoints(groups);
         });
+    }
+
+    /// These are the endpoints from now on.
+    pub(super) fn endpoints(&self, groups: &[Arc<Group>]) {
+        self.write(|status| status.endpoints = endpoints(groups));
     }
 
     /// A reload was refused; the old generation stays.
@@ -93,18 +99,19 @@ fn certificate(info: &CertInfo) -> CertificateStatus {
     }
 }
 
-fn endpoints(config: &Config) -> Vec<EndpointStatus> {
-    let of = |upstream: &crate::upstream::UpstreamSettings| {
-        let (name, slots) = (upstream.name.clone(), upstream.max_connections);
-        let endpoint = move |address: &crate::upstream::Address| EndpointStatus {
+fn endpoints(groups: &[Arc<Group>]) -> Vec<EndpointStatus> {
+    let of = |group: &Arc<Group>| {
+        let (name, slots) = (group.settings().name.clone(), group.settings().max_connections);
+        let endpoint = move |address: &Address| EndpointStatus {
             upstream: name.clone(),
             endpoint: address.to_string().into(),
+            label: address.label().into(),
             slots,
             drained: false, // the admin listener asks when it is asked
         };
-        upstream.endpoints.iter().map(endpoint).collect::<Vec<_>>()
+        group.settings().endpoints.iter().map(endpoint).collect::<Vec<_>>()
     };
-    config.upstreams.iter().flat_map(of).collect()
+    groups.iter().flat_map(of).collect()
 }
 
 /// One route in words, for the status page and `explain`.

@@ -11,6 +11,7 @@ mod compress;
 mod context;
 mod cors;
 mod demand;
+mod dns;
 mod error_pages;
 mod fetch;
 mod fields;
@@ -80,6 +81,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         named(&mut context, &raw.issuer, |context, name, table| Some(issuer::issuer(context, name, table)));
     let revocation = revocation::revocation(&mut context, &raw.revocation, &names(&raw.issuer));
     let (identity, identity_spans) = identity::identity(&mut context, &raw.identity).unzip();
+    let dns = dns::dns(&mut context, &raw.dns);
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
     let (rate_limits, rate_limit_spans) = named(&mut context, &raw.rate_limit, rate_limit::rate_limit);
@@ -107,6 +109,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         identity,
         issuers,
         rate_limits,
+        names: dns,
         upstreams,
         routes,
         internal,

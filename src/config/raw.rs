@@ -8,6 +8,7 @@ mod access;
 mod actions;
 mod browsers;
 mod compress;
+mod dns;
 mod health;
 mod hedge;
 mod limit;
@@ -22,6 +23,7 @@ pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
+pub(super) use dns::Dns;
 pub(super) use health::{Breaker, Eject, Probe, Retry};
 pub(super) use hedge::Hedge;
 pub(super) use limit::RateLimit;
@@ -49,6 +51,8 @@ pub(super) struct File {
     pub(super) identity: Entry<Identity>,
     /// How often routes may be used: one table `[rate_limit.NAME]` a limit, which routes name.
     pub(super) rate_limit: Entry<Named<RateLimit>>,
+    /// How names are looked up that stand for endpoints.
+    pub(super) dns: Entry<Dns>,
     /// The application servers: one table `[upstream.NAME]` a group of equal servers.
     pub(super) upstream: Entry<Named<Upstream>>,
     /// What is answered how: one `[[route]]` a rule. Exact host before any host, then the longest path prefix; order does

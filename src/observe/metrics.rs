@@ -16,6 +16,7 @@ mod health;
 mod kept;
 mod limits;
 mod meters;
+mod names;
 mod numbers;
 mod shards;
 mod sheet;
@@ -33,6 +34,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::crowd::Crowd;
 use super::key_sets::KeySets;
+use super::names::Names;
 use super::spools::Spools;
 use super::upstreams::Upstreams;
 use book::Book;
@@ -258,6 +260,10 @@ pub const FAMILIES: &[&Family] = &[
     &health::ENDPOINT_EJECTIONS,
     &health::CONCURRENCY_LIMIT,
     &health::PROBE_RESULTS,
+    &names::LOOKUPS,
+    &names::ADDRESSES,
+    &names::FAILING,
+    &names::AGE,
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,
     &UPSTREAM_WAITING,
@@ -378,6 +384,11 @@ impl Metrics {
         &self.ledger.upstreams
     }
 
+    /// Whom to ask about names that are looked up.
+    pub fn names(&self) -> &Names {
+        &self.ledger.names
+    }
+
     /// Whom to ask about clients that are here now.
     pub fn crowd(&self) -> &Crowd {
         &self.ledger.crowd
@@ -458,6 +469,7 @@ struct Ledger {
     key_sets: KeySets,
     spools: Spools,
     upstreams: Upstreams,
+    names: Names,
     crowd: Crowd,
 }
 
@@ -484,6 +496,7 @@ impl Ledger {
             key_sets: KeySets::default(),
             spools: Spools::default(),
             upstreams: Upstreams::default(),
+            names: Names::default(),
             crowd: Crowd::default(),
         }
     }
@@ -521,6 +534,7 @@ impl Ledger {
         crowd::read_crowd(sheet, &self.crowd);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
+        names::read(sheet, &self.names.status());
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));

@@ -12,6 +12,8 @@ pub struct UpstreamStatus {
     pub endpoints: Vec<EndpointHealth>,
     /// How its breaker is; `None` where there is none.
     pub breaker: Option<BreakerStatus>,
+    /// Those that were there and are not, as far as their counts belong to a label that stays.
+    pub gone: Vec<EndpointHealth>,
     /// Requests tried again so far, by reason.
     pub retries: Vec<(&'static str, u64)>,
     /// Those that were not, because too many were already.
@@ -32,8 +34,10 @@ pub struct BreakerStatus {
 /// One endpoint of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointHealth {
-    /// Its address, as in the metrics.
+    /// Its address.
     pub endpoint: Box<str>,
+    /// What it is called in the metrics: what is configured, which may be a name that stands for many.
+    pub label: Box<str>,
     /// How it is, in a word.
     pub standing: &'static str,
     /// Whether it is to be used.

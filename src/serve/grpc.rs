@@ -107,6 +107,7 @@ fn upstream_code(failure: &UpstreamFailure) -> Code {
         UpstreamFailure::QueueTimeout
         | UpstreamFailure::QueueFull
         | UpstreamFailure::BreakerOpen { .. }
+        | UpstreamFailure::Unresolved
         | UpstreamFailure::Connect(_)
         | UpstreamFailure::Tls(_)
         | UpstreamFailure::ConnectTimeout

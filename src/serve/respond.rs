@@ -76,7 +76,7 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             let range = format!("bytes */{len}");
             headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("a number between ASCII"));
         }
-        Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull)
+        Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull | UpstreamFailure::Unresolved)
         | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
         }
@@ -206,6 +206,7 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
         UpstreamFailure::BreakerOpen { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "the upstream fails, and is left alone for a moment")
         }
+        UpstreamFailure::Unresolved => (StatusCode::SERVICE_UNAVAILABLE, "the upstream has not been found yet"),
         UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
         UpstreamFailure::Tls(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached securely"),
         UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),

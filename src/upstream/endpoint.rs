@@ -392,6 +392,7 @@ impl Endpoint {
             Ok(Err(error)) if self.lanes.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => {
                 Err(UpstreamFailure::Tls(error))
             }
+            Ok(Err(_)) if self.lanes.address.is_name() => Err(UpstreamFailure::Unresolved),
             Ok(Err(error)) => Err(UpstreamFailure::Connect(error)),
             Err(_) => Err(UpstreamFailure::ConnectTimeout),
         }

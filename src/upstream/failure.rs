@@ -20,6 +20,9 @@ pub enum UpstreamFailure {
         /// Seconds until it is tried again.
         secs: u32,
     },
+    /// Its endpoints are found by a name, and none has been found yet.
+    #[error("no address is known of the upstream's name: it does not resolve")]
+    Unresolved,
     /// The endpoint could not be dialled.
     #[error("could not connect to the upstream")]
     Connect(#[source] io::Error),
@@ -64,7 +67,8 @@ impl UpstreamFailure {
         Some(match self {
             Self::QueueTimeout => Stage::QueueTimeout,
             Self::QueueFull => Stage::QueueFull,
-            Self::Connect(_) => Stage::Refused,
+
+            Self::Unresolved | Self::Connect(_) => Stage::Refused,
             Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
             Self::Closed(_) | Self::PacketRefused { .. } => Stage::Reset,
@@ -83,6 +87,7 @@ impl UpstreamFailure {
             Self::QueueTimeout
             | Self::QueueFull
             | Self::BreakerOpen { .. }
+            | Self::Unresolved
             | Self::PacketRefused { .. }
             | Self::Switch(_)
             | Self::HeadTooLarge
@@ -97,6 +102,7 @@ impl UpstreamFailure {
             Self::QueueTimeout => "upstream_queue_timeout",
             Self::QueueFull => "upstream_queue_full",
             Self::BreakerOpen { .. } => "upstream_breaker_open",
+            Self::Unresolved => "upstream_unresolved",
             Self::Connect(_) => "upstream_connect",
             Self::Tls(_) => "upstream_tls",
             Self::ConnectTimeout => "upstream_connect_timeout",

@@ -20,6 +20,7 @@ mod interim;
 mod keepalive;
 mod members;
 mod multiplex;
+mod names;
 mod presence;
 mod queue;
 mod retry;
@@ -33,7 +34,6 @@ mod uwsgi;
 mod whoami;
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,6 +46,7 @@ pub use forward::{Failed, Forwarded, OnBehalf};
 pub use gate::{ConcurrencyBounds, QueueOrder};
 pub use health::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
+pub use names::{Answer, Found, Name, NameBook, NameSettings, Query, Records, Resolver, Trouble};
 pub use presence::Presence;
 pub use retry::RetrySettings;
 pub use settings::*;
@@ -58,14 +59,14 @@ use crate::shutdown::Tasks;
 use breaker::{Breaker, Fuse};
 use buffer::Buffers;
 use endpoint::{Endpoint, Lanes, Shared};
-use health::{Ward, Watch, keep_comparing, keep_probing};
+use health::{Gone, Ward, Watch, keep_comparing, keep_probing};
 use members::Members;
 use queue::Queue;
 use retry::Retries;
 
 /// What the whole process shares about one upstream: permits, learned keep-alive, endpoints' standing. What belongs to one endpoint survives
 /// reloads that keep the endpoint; its connections do where they keep how it is connected to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Group {
     settings: Arc<UpstreamSettings>,
     /// Parallel to the settings' endpoints.
@@ -94,8 +95,8 @@ pub struct Upstream {
     retries: Arc<Retries>,
 }
 
-/// Goes on until it is dropped.
-pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What is known of one endpoint.
+type Known<'a> = (((&'a Address, &'a Arc<Presence>), &'a Arc<Standing>), &'a Arc<Shared>);
 
 impl Upstream {
     /// Whether its endpoints are told who the user is otherwise than by a field.
@@ -185,6 +186,21 @@ impl Group {
         Self { settings, shared, tls, spool, buffer, ward, breaker, retries, queue }
     }
 
+    /// The same with other endpoints, because a name of its settings has other addresses. All else is what it was, and so is an endpoint that
+    /// stays.
+    #[must_use]
+    pub fn with_endpoints(&self, settings: UpstreamSettings) -> Self {
+        let now = Instant::now();
+        let shared = settings.endpoints.iter().map(|address| {
+            let added = || Shared::new(&settings, address.wire, Arc::new(Presence::added(now)));
+            self.shared_of(address).map_or_else(added, Arc::clone)
+        });
+        let shared: Vec<Arc<Shared>> = shared.collect();
+        let ward = Arc::new(ward(&settings, &shared).continuing(Some(&self.ward)));
+        let retries = Retries::new(Some(&self.retries));
+        Self { settings: Arc::new(settings), shared, ward, retries, ..self.clone() }
+    }
+
     fn shared_of(&self, address: &Address) -> Option<&Arc<Shared>> {
         let at = self.settings.endpoints.iter().position(|known| known == address)?;
         self.shared.get(at)
@@ -195,33 +211,60 @@ impl Group {
         self.settings.endpoints.iter().zip(self.shared.iter().map(|shared| &shared.presence))
     }
 
-    /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed, and what keeps comparing them;
-    /// `tasks` runs what they need.
-    pub fn watch(&self, tasks: &Tasks) -> Vec<Watching> {
+    /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed; `tasks` runs what they need.
+    pub fn watch(&self, tasks: &Tasks) -> Vec<(Arc<Standing>, impl Future<Output = ()> + Send + use<>)> {
         self.ward.settle();
-        let probed = self.ward.addresses().enumerate().filter(|_| self.settings.health.probe.is_some());
-        let keep = |(at, address): (usize, &Address)| -> Watching {
+        let asks = self.settings.health.probe.is_some();
+        let probed = self.ward.addresses().enumerate().filter(|(_, address)| asks && !address.is_name());
+        let keep = |(at, address): (usize, &Address)| {
             let tls = self.tls.clone().filter(|_| address.tls);
-            let (ward, announce) = (Arc::clone(&self.ward), self.settings.announce);
-            Box::pin(keep_probing(ward, at, address.clone(), tls, announce, tasks.clone()))
+            let ward = Arc::clone(&self.ward);
+            let probing = keep_probing(ward, at, address.clone(), tls, self.settings.announce, tasks.clone());
+            (Arc::clone(self.ward.standing(at)), probing)
         };
-        let comparing = self.ward.comparing().map(|_| -> Watching { Box::pin(keep_comparing(Arc::clone(&self.ward))) });
-        probed.map(keep).chain(comparing).collect()
+        probed.map(keep).collect()
+    }
+
+    /// What keeps comparing its endpoints with one another, if slow ones are ejected.
+    pub fn compare(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.ward.comparing().map(|_| keep_comparing(Arc::clone(&self.ward)))
+    }
+
+    /// Whether what asks the endpoints of `other` asks those that are its own too as it would.
+    pub fn probes_like(&self, other: &Self) -> bool {
+        let asked = |group: &Self| group.settings.health.probe.clone();
+        self.settings.connects_like(&other.settings) && asked(self) == asked(other)
     }
 
     /// How its endpoints are, and what was tried again.
     pub fn status(&self) -> UpstreamStatus {
-        let endpoint = |((address, standing), shared): ((&Address, &Arc<Standing>), &Arc<Shared>)| EndpointHealth {
+        let known = self.presences().zip(self.ward.standings()).zip(&self.shared);
+        let endpoint = |(((address, presence), standing), shared): Known<'_>| EndpointHealth {
             endpoint: address.to_string().into(),
-            standing: standing.word(),
-            eligible: standing.eligible(),
+            label: address.label().into(),
+            standing: match address.is_name() {
+                true => "not resolved",
+                false if presence.is_resting() => "resting",
+                false => standing.word(),
+            },
+            eligible: standing.eligible() && !address.is_name(),
             ejections: standing.ejections(),
             limit: shared.gate.as_ref().and_then(|gate| gate.limit()),
             probes: self.settings.health.probe.as_ref().map(|_| standing.probes()),
         };
+        let gone = |gone: &Gone| EndpointHealth {
+            endpoint: gone.label.clone(),
+            label: gone.label.clone(),
+            standing: "gone",
+            eligible: false,
+            ejections: gone.ejections.clone(),
+            limit: None,
+            probes: self.settings.health.probe.as_ref().map(|_| gone.probes.clone()),
+        };
         UpstreamStatus {
+            gone: self.ward.gone().iter().map(gone).collect(),
             upstream: self.settings.name.clone(),
-            endpoints: self.ward.addresses().zip(self.ward.standings()).zip(&self.shared).map(endpoint).collect(),
+            endpoints: known.map(endpoint).collect(),
             breaker: self.breaker.as_ref().map(|breaker| breaker.status()),
             retries: self.retries.counts(),
             retries_refused: self.retries.exhausted(),

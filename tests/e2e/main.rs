@@ -47,6 +47,7 @@ mod many_files;
 mod media;
 mod metrics;
 mod mid_transfer;
+mod names;
 mod odd_files;
 mod places;
 mod policies;

@@ -43,7 +43,7 @@ pub(super) fn health(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: 
 
 /// Whether there is nothing to choose between. Who tries the keys out before the built-in endpoint knows.
 pub(super) fn is_alone(endpoints: &[Address]) -> bool {
-    endpoints.len() == 1 && !endpoints[0].is_builtin()
+    endpoints.len() == 1 && !endpoints[0].is_builtin() && !endpoints[0].is_name()
 }
 
 fn eject(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) -> Option<EjectSettings> {
@@ -79,7 +79,7 @@ fn eject(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) 
 fn latency(context: &mut Context<'_>, table: &raw::Eject, endpoints: &[Address]) -> Option<LatencySettings> {
     let factor = context.share(&table.latency_factor, "latency_factor", 1.5..=1000.0, 3.0);
     let least: u64 = context.number(&table.latency_min_ms, "latency_min_ms", " milliseconds", 1..=3_600_000, 50);
-    let few = endpoints.len() < 3 && !endpoints.iter().any(Address::is_builtin);
+    let few = endpoints.len() < 3 && !endpoints.iter().any(|address| address.is_builtin() || address.is_name());
     if let Some(span) = table.latency_factor.span().filter(|_| few) {
         let problem = Problem::error(span, "`latency_factor` means nothing here: there are fewer than three endpoints");
         context.report(problem.hint("leave it out: of two endpoints nobody knows which is the odd one"));

@@ -9,6 +9,7 @@ use super::super::shapes::Endpoint;
 use super::super::spans::UpstreamSpans;
 use super::balance;
 use super::context::Context;
+use super::dns;
 use super::health::{breaker, health, retry};
 use super::hedge::hedge;
 use super::queue;
@@ -194,29 +195,14 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<End
     }
     let mut found: Vec<Placed> = Vec::new();
     for (endpoint, span) in context.list(entry, "endpoints", hint) {
-        let (text, span, rank) = match endpoint {
-            Endpoint::Url(text) => (text, span, Rank::default()),
-            Endpoint::Table(table) => {
-                let rank = balance::rank(context, table);
-                let missing = "an endpoint without `url`";
-                let url = context.demand(&table.url, span, missing, "add `url = \"http://127.0.0.1:8000\"`");
-                let Some((text, span)) = url else { continue };
-                (text, span, rank)
-            }
-        };
-        match text.parse::<Address>() {
-            Ok(address) => match found.iter().find(|((known, _), _)| *known == address) {
-                Some((_, first)) => {
-                    let problem = Problem::error(span, format!("{address} is twice in `endpoints`"));
-                    context.report(problem.note(*first, "the first is here"));
-                }
-                None => found.push(((address, rank), span)),
-            },
-            Err(error) => {
-                let problem = Problem::error(span, format!("`{text}` is no endpoint"));
-                context.report(problem.hint(advice(text, &error.to_string())));
-            }
+        let Some(placed) = endpoint_at(context, endpoint, span) else { continue };
+        let ((address, _), span) = &placed;
+        if let Some((_, first)) = found.iter().find(|((known, _), _)| known == address) {
+            let problem = Problem::error(*span, format!("{address} is twice in `endpoints`"));
+            context.report(problem.note(*first, "the first is here"));
+            continue;
         }
+        found.push(placed);
     }
     if found.len() > 1
         && let Some((_, span)) = found.iter().find(|((address, _), _)| address.is_builtin())
@@ -225,6 +211,30 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<End
         context.report(problem.hint("give it an upstream of its own"));
     }
     found
+}
+
+fn endpoint_at(context: &mut Context<'_>, endpoint: &Endpoint, span: Span) -> Option<Placed> {
+    let (text, span, rank) = match endpoint {
+        Endpoint::Url(text) => (text, span, Rank::default()),
+        Endpoint::Table(table) => {
+            let rank = balance::rank(context, table);
+            let missing = "an endpoint without `url`";
+            let (text, span) = context.demand(&table.url, span, missing, "add `url = \"http://127.0.0.1:8000\"`")?;
+            if !table.resolve.is_absent() {
+                let address = dns::resolved(context, table, (text, span))?;
+                return Some(((address, rank), span));
+            }
+            (text, span, rank)
+        }
+    };
+    match text.parse::<Address>() {
+        Ok(address) => Some(((address, rank), span)),
+        Err(error) => {
+            let problem = Problem::error(span, format!("`{text}` is no endpoint"));
+            context.report(problem.hint(advice(text, &error.to_string())));
+            None
+        }
+    }
 }
 
 /// `127.0.0.1:8000` is what people write first; its "scheme" would be the address.

@@ -18,7 +18,7 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) kind: Entry<String>,
     /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
     /// beforehand), `"h2://HOST:PORT"` (HTTP/2 over TLS), `"uwsgi://HOST:PORT"`, `"unix:/PATH"`, `"h2c+unix:/PATH"`,
-    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`; or a table with `url`, `weight` and `priority`. Required.
+    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`; or a table with `url`, `weight`, `priority` and `resolve`. Required.
     pub(in crate::config) endpoints: Entry<Vec<Entry<Endpoint>>>,
     /// How an endpoint is chosen: "least-requests" (of two drawn at random, the one with fewer requests), "round-robin", "random", or a
     /// table with `hash` or `sticky`. Default: "least-requests".
@@ -110,6 +110,11 @@ pub(in crate::config) struct EndpointTable {
     /// Which endpoints are used first, 0 to 15. Default: 0. The endpoints of the lowest number are used, and others only when none of
     /// those can be.
     pub(in crate::config) priority: Entry<i64>,
+    /// What of its host's name is an endpoint: "addresses" (each A and AAAA record, with the port of `url`) or "srv" (each SRV record, with
+    /// its own port, weight and priority; `url` has no port). Default: the name is one endpoint, looked up for each connection. The
+    /// endpoints follow the records.
+    #[schemars(extend("enum" = ["addresses", "srv"]))]
+    pub(in crate::config) resolve: Entry<String>,
 }
 
 /// Bounds of what is found out.

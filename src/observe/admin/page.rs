@@ -102,10 +102,18 @@ fn route_numbers(page: &mut String, numbers: Option<&RouteNumbers>) {
 
 fn endpoints_table(page: &mut String, status: &Status, numbers: &Endpoints) {
     open(page, "Upstreams", &["upstream", "endpoint", "standing"], &["open", "leased", "slots", "waiting", "errors"]);
+    let mut before = None;
     for at in &status.endpoints {
-        let numbers = numbers.get(&(at.upstream.clone(), at.endpoint.clone())).copied().unwrap_or_default();
+        let numbers = numbers.get(&(at.upstream.clone(), at.label.clone())).copied().unwrap_or_default();
         let standing = if at.drained { "drained" } else { status.health(at).map_or("", |health| health.standing) };
-        row(page, &[&at.upstream, &at.endpoint, standing], |page| {
+        let named =
+            if at.label == at.endpoint { at.endpoint.to_string() } else { format!("{} of {}", at.endpoint, at.label) };
+        // What a name stands for is counted together, and shown beside the first.
+        let is_counted = before.replace((&at.upstream, &at.label)) == Some((&at.upstream, &at.label));
+        row(page, &[&at.upstream, &named, standing], |page| {
+            if is_counted {
+                return (0..5).for_each(|_| cell(page, Tone::Plain, ""));
+            }
             cell(page, Tone::Plain, numbers.open);
             cell(page, Tone::Plain, numbers.leased);
             cell(page, Tone::Plain, at.slots);
@@ -329,7 +337,13 @@ mod tests {
                 policy: evil.into(),
                 action: evil.into(),
             }],
-            endpoints: vec![EndpointStatus { upstream: evil.into(), endpoint: evil.into(), slots: 1, drained: true }],
+            endpoints: vec![EndpointStatus {
+                upstream: evil.into(),
+                endpoint: evil.into(),
+                label: evil.into(),
+                slots: 1,
+                drained: true,
+            }],
             ..Status::default()
         };
         assert!(!render(&status, &Routes::new(), &Endpoints::new(), UNIX_EPOCH).contains("<script"));

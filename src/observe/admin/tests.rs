@@ -34,6 +34,7 @@ fn status() -> Status {
         endpoints: vec![EndpointStatus {
             upstream: "web".into(),
             endpoint: "127.0.0.1:8000".into(),
+            label: "127.0.0.1:8000".into(),
             slots: 32,
             drained: false,
         }],
@@ -41,6 +42,7 @@ fn status() -> Status {
             upstream: "web".into(),
             endpoints: vec![EndpointHealth {
                 endpoint: "127.0.0.1:8000".into(),
+                label: "127.0.0.1:8000".into(),
                 standing: "ejected",
                 eligible: false,
                 ejections: vec![("consecutive", 1)],
@@ -48,6 +50,7 @@ fn status() -> Status {
                 probes: None,
             }],
             breaker: Some(BreakerStatus { state: "open", opened: 1, rejected: 5 }),
+            gone: Vec::new(),
             retries: vec![("connect", 2)],
             retries_refused: 0,
         }],

@@ -22,7 +22,7 @@ pub(super) use probe::keep_probing;
 pub use settings::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question};
 pub use standing::Standing;
 pub(super) use standing::{now, random};
-pub(super) use ward::{Ward, keep_comparing};
+pub(super) use ward::{Gone, Ward, keep_comparing};
 
 /// By which one worker tells how requests to one endpoint went.
 #[derive(Debug)]

@@ -16,12 +16,33 @@ use crate::upstream::{Address, Presence};
 /// How long an ejected endpoint is out in any case. When all fail, they take turns no faster.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// The counts of endpoints that are gone.
+#[derive(Debug, Clone)]
+pub(in crate::upstream) struct Gone {
+    pub(in crate::upstream) label: Box<str>,
+    pub(in crate::upstream) ejections: Vec<(&'static str, u64)>,
+    pub(in crate::upstream) probes: Vec<(&'static str, u64)>,
+}
+
+impl Gone {
+    /// Those of one endpoint more.
+    fn add(&mut self, standing: &Standing) {
+        let add = |sums: &mut [(&'static str, u64)], counts: Vec<(&'static str, u64)>| {
+            sums.iter_mut().zip(counts).for_each(|((_, sum), (_, count))| *sum += count);
+        };
+        add(&mut self.ejections, standing.ejections());
+        add(&mut self.probes, standing.probes());
+    }
+}
+
 /// The standing of each endpoint of an upstream, in the order of the configuration.
 #[derive(Debug)]
 pub(in crate::upstream) struct Ward {
     upstream: Box<str>,
     settings: HealthSettings,
     endpoints: Box<[(Address, Arc<Standing>)]>,
+    /// What was counted of endpoints that are gone, by the label they had, if others have it.
+    gone: Vec<Gone>,
     /// Held while it is decided whether another endpoint may go: two at once could be one too many.
     deciding: Mutex<()>,
 }
@@ -34,7 +55,8 @@ impl Ward {
         endpoints: impl Iterator<Item = (Address, Arc<Presence>)>,
     ) -> Self {
         let endpoints = endpoints.map(|(address, presence)| (address, Arc::new(Standing::new(presence))));
-        Self { upstream: upstream.into(), settings, endpoints: endpoints.collect(), deciding: Mutex::default() }
+        let (endpoints, gone) = (endpoints.collect(), Vec::new());
+        Self { upstream: upstream.into(), settings, endpoints, gone, deciding: Mutex::default() }
     }
 
     /// What was known of an endpoint is known; one that is new has to be well first, if it is probed.
@@ -47,7 +69,30 @@ impl Ward {
                 None => {}
             }
         }
+        self.gone = before.map(|before| self.gone_since(before)).unwrap_or_default();
         self
+    }
+
+    /// Counts never fall: what endpoints had counted that are gone counts on while others have their label.
+    fn gone_since(&self, before: &Self) -> Vec<Gone> {
+        let labels: Vec<Box<str>> = self.addresses().map(|address| address.label().into()).collect();
+        let mut gone: Vec<Gone> = before.gone.iter().filter(|gone| labels.contains(&gone.label)).cloned().collect();
+        for (address, standing) in &before.endpoints {
+            let label: Box<str> = address.label().into();
+            if self.addresses().any(|kept| kept == address) || !labels.contains(&label) {
+                continue;
+            }
+            match gone.iter_mut().find(|gone| gone.label == label) {
+                Some(gone) => gone.add(standing),
+                None => gone.push(Gone { label, ejections: standing.ejections(), probes: standing.probes() }),
+            }
+        }
+        gone
+    }
+
+    /// What was counted of endpoints that are gone.
+    pub(in crate::upstream) fn gone(&self) -> &[Gone] {
+        &self.gone
     }
 
     /// It is live now: what its settings do not ask for keeps no endpoint out of use any more.
@@ -337,5 +382,28 @@ mod tests {
         let careless = ward(3, HealthSettings { eject: None, ..settings() }).continuing(Some(&unprobed));
         careless.settle();
         assert_eq!(eligible(&careless), [true, true, true]);
+    }
+
+    #[test]
+    fn what_is_gone_counts_on_while_others_have_its_label() {
+        let name = "http://app:80".parse::<Address>().expect("an address").as_name(false).expect("a name");
+        let crate::upstream::Place::Name(of) = &name.place else { panic!("it is a name") };
+        let found = |last: u8| {
+            let place = crate::upstream::Place::Found { of: of.clone(), at: ([10, 0, 0, last], 80).into() };
+            Address { place, ..name.clone() }
+        };
+        let of = |all: &[u8]| {
+            let endpoints = all.iter().map(|last| (found(*last), Arc::new(Presence::new(Instant::now()))));
+            Ward::new("web", settings(), endpoints)
+        };
+        let first = of(&[1, 2, 3]);
+        fail(&first, 0, 3);
+        let ejections = |ward: &Ward| ward.gone().iter().map(|gone| gone.ejections[0].1).collect::<Vec<_>>();
+        let second = of(&[2, 3]).continuing(Some(&first));
+        assert_eq!(ejections(&second), [1]);
+        fail(&second, 0, 3);
+        let third = of(&[3, 4]).continuing(Some(&second));
+        assert_eq!(ejections(&third), [2]);
+        assert!(ward(2, settings()).continuing(Some(&third)).gone().is_empty());
     }
 }
