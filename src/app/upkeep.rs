@@ -17,11 +17,12 @@ pub(super) struct Upkeep {
     probed: Vec<Probed>,
 }
 
-/// An upstream, and what probes its endpoints.
+/// An upstream, what probes its endpoints, and what compares them.
 #[derive(Debug)]
 struct Probed {
     group: Arc<Group>,
     probes: Vec<(Arc<Standing>, CancellationToken)>,
+    comparing: Option<CancellationToken>,
 }
 
 impl Upkeep {
@@ -41,7 +42,7 @@ impl Upkeep {
         }
     }
 
-    /// From now on probes the endpoints of these upstreams, and no others. An endpoint that is asked as it was is not disturbed, whatever
+    /// From now on probes and compares the endpoints of these upstreams, and no others. An endpoint that is asked as it was is not disturbed, whatever
     /// becomes of others.
     pub(super) fn probe(&mut self, groups: &[Arc<Group>]) {
         let mut before = std::mem::take(&mut self.probed);
@@ -57,18 +58,23 @@ impl Upkeep {
                     let at = known.probes.iter().position(|(of, _)| Arc::ptr_eq(of, &standing))?;
                     Some(known.probes.swap_remove(at))
                 });
-                probes.push(same.unwrap_or_else(|| {
-                    let stop = CancellationToken::new();
-                    let stopped = stop.clone();
-                    self.tasks.spawn(async move { stopped.run_until_cancelled(probing).await });
-                    (standing, stop)
-                }));
+                probes.push(same.unwrap_or_else(|| (standing, self.begin(probing))));
             }
-            self.probed.push(Probed { group: Arc::clone(group), probes });
+            let comparing = group.compare().map(|comparing| self.begin(comparing));
+            self.probed.push(Probed { group: Arc::clone(group), probes, comparing });
         }
-        for (_, stop) in before.into_iter().flat_map(|known| known.probes) {
-            stop.cancel();
+        for known in before {
+            let probes = known.probes.into_iter().map(|(_, stop)| stop);
+            probes.chain(known.comparing).for_each(|stop| stop.cancel());
         }
+    }
+
+    /// Runs until it is told to stop.
+    fn begin(&self, work: impl Future<Output = ()> + Send + 'static) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        self.tasks.spawn(async move { stopped.run_until_cancelled(work).await });
+        stop
     }
 }
 

@@ -33,6 +33,7 @@ mod path;
 mod place;
 mod preset;
 mod publish;
+mod queue;
 mod rate_limit;
 mod remote;
 mod revocation;

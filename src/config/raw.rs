@@ -24,10 +24,10 @@ pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
 pub(super) use dns::Dns;
-pub(super) use health::{Eject, Probe, Retry};
+pub(super) use health::{Breaker, Eject, Probe, Retry};
 pub(super) use hedge::Hedge;
 pub(super) use limit::RateLimit;
-pub(super) use upstream::{BalanceTable, EndpointTable, Sticky, Upstream, UpstreamTls};
+pub(super) use upstream::{BalanceTable, ConcurrencyTable, EndpointTable, Sticky, Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -33,4 +33,4 @@ pub use names::{NameStatus, Names};
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};
-pub use upstreams::{EndpointHealth, UpstreamStatus, Upstreams};
+pub use upstreams::{BreakerStatus, EndpointHealth, UpstreamStatus, Upstreams};

@@ -106,6 +106,7 @@ fn upstream_code(failure: &UpstreamFailure) -> Code {
     match failure {
         UpstreamFailure::QueueTimeout
         | UpstreamFailure::QueueFull
+        | UpstreamFailure::BreakerOpen { .. }
         | UpstreamFailure::Unresolved
         | UpstreamFailure::Connect(_)
         | UpstreamFailure::Tls(_)

@@ -14,6 +14,12 @@ pub enum UpstreamFailure {
     /// As many requests waited for a connection as `queue` allows.
     #[error("too many requests wait for the upstream")]
     QueueFull,
+    /// Too many requests to the upstream failed, and for so long nothing is sent to it.
+    #[error("breaker of the upstream is open")]
+    BreakerOpen {
+        /// Seconds until it is tried again.
+        secs: u32,
+    },
     /// Its endpoints are found by a name, and none has been found yet.
     #[error("no address is known of the upstream's name: it does not resolve")]
     Unresolved,
@@ -68,7 +74,7 @@ impl UpstreamFailure {
             Self::Closed(_) | Self::PacketRefused { .. } => Stage::Reset,
             Self::Malformed(_) | Self::Switch(_) => Stage::Malformed,
             Self::ResponseTimeout => Stage::ResponseTimeout,
-            Self::HeadTooLarge | Self::LengthRequired | Self::RequestBody => return None,
+            Self::BreakerOpen { .. } | Self::HeadTooLarge | Self::LengthRequired | Self::RequestBody => return None,
         })
     }
 
@@ -80,6 +86,7 @@ impl UpstreamFailure {
             Self::Closed(_) | Self::ResponseTimeout => sent,
             Self::QueueTimeout
             | Self::QueueFull
+            | Self::BreakerOpen { .. }
             | Self::Unresolved
             | Self::PacketRefused { .. }
             | Self::Switch(_)
@@ -94,6 +101,7 @@ impl UpstreamFailure {
         match self {
             Self::QueueTimeout => "upstream_queue_timeout",
             Self::QueueFull => "upstream_queue_full",
+            Self::BreakerOpen { .. } => "upstream_breaker_open",
             Self::Unresolved => "upstream_unresolved",
             Self::Connect(_) => "upstream_connect",
             Self::Tls(_) => "upstream_tls",

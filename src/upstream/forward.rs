@@ -26,7 +26,7 @@ use super::multiplex::StreamLease;
 use super::retry::{Reason, Retrying, longest_pause, pause};
 use super::{Affinity, Upstream, UpstreamFailure, UpstreamSettings, Wire, buffer, health, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
-use crate::http::{Body, BodyWatch, RequestBody, hop};
+use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 use crate::proxy_protocol;
 
 /// Whom a request is forwarded for, proved before it gets here.
@@ -92,8 +92,8 @@ impl Forwarded {
 pub struct Failed {
     /// What went wrong.
     pub failure: UpstreamFailure,
-    /// The endpoint it went wrong with.
-    pub endpoint: Arc<str>,
+    /// The endpoint it went wrong with, if any was asked.
+    pub endpoint: Option<Arc<str>>,
     /// Time for which others had all connections, in all tries.
     pub queued: Duration,
 }
@@ -196,6 +196,7 @@ impl Upstream {
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
     pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
+        let pass = self.admit()?;
         let body_bytes = self.settings.retry.body_bytes;
         let repeatable = request.method().is_idempotent() && request.body().is_repeatable(body_bytes);
         let need = match self.settings.announce {
@@ -211,7 +212,11 @@ impl Upstream {
             let begun =
                 if tried.round.number == 1 && !tried.round.excused { tried.round.begun } else { Instant::now() };
             let watch = request.body().watch(); // of this try: a body that is sent again is another
-            let answered = if self.settings.hedge.is_some() && !tried.round.hedged && hedge::is_read(&request) {
+            let answered = if self.settings.hedge.is_some()
+                && !tried.round.hedged
+                && self.is_as_usual()
+                && hedge::is_read(&request)
+            {
                 // Boxed: two tries and a timer would be part of every request's future.
                 Box::pin(self.hedged(&mut tried, wish, begun, request, &watch, behalf)).await
             } else {
@@ -222,6 +227,7 @@ impl Upstream {
                 Ok(mut answered) => {
                     answered.queued += tried.round.queued;
                     answered.binds = self.members.keep(wish, tried.at, behalf.secure, answered.response.headers_mut());
+                    pass.answered(answered.response.status().as_u16());
                     return Ok(answered);
                 }
                 Err(failed) => (failed, self.members.at(tried.at)),
@@ -232,7 +238,8 @@ impl Upstream {
             let again = self.again(&mut tried.round, &mut failed);
             note(endpoint, &failed, again.is_some(), watch.is_sent());
             let (Some(again), Some(unanswered)) = (again, failed.request) else {
-                let (failure, endpoint) = (failed.failure, Arc::clone(endpoint.label()));
+                pass.failed(&failed.failure, watch.is_sent());
+                let (failure, endpoint) = (failed.failure, Some(Arc::clone(endpoint.label())));
                 return Err(Failed { failure, endpoint, queued: tried.round.queued });
             };
             self.retries.count(failed.reason);
@@ -257,6 +264,9 @@ impl Upstream {
         if failed.reason == Reason::Stale && !round.excused {
             round.excused = true;
             return Some(Again::Free);
+        }
+        if !self.is_as_usual() {
+            return None; // what is left alone is not asked twice
         }
         let settings = &self.settings.retry;
         let wanted = match failed.reason {
@@ -308,11 +318,17 @@ impl Upstream {
             }
             Err(failure) => return Err(Attempt::unseen(failure, request, Reason::Connect)),
         };
-        let (queued, connect) = (ready.queued, begun.elapsed());
+        let (queued, connect, settled) = (ready.queued, begun.elapsed(), watch.fate() == Fate::Whole);
         let told =
             packet.map(|packet| Told { headers: std::mem::take(request.headers_mut()), packet_bytes: packet.len() });
         match self.exchange(tried, ready, request, watch, behalf).await {
-            Ok(response) => Ok(Forwarded::new(response, label, queued, connect, begun)),
+            Ok(response) => {
+                let answered = Forwarded::new(response, label, queued, connect, begun);
+                if settled {
+                    endpoint.took(answered.first_byte);
+                }
+                Ok(answered)
+            }
             Err(failed) => Err(match told {
                 Some(told) => told.take_back(failed),
                 None => failed,

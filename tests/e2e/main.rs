@@ -13,6 +13,7 @@ mod auth;
 mod balance;
 mod bodies;
 mod boundary;
+mod breaker;
 mod buffer;
 mod chaos;
 mod cli;

@@ -1,4 +1,4 @@
-//! `eject`, `panic_share`, `probe` and `retry` of `[upstream.NAME]`.
+//! `eject`, `panic_share`, `probe`, `breaker` and `retry` of `[upstream.NAME]`.
 
 use std::time::Duration;
 
@@ -8,7 +8,10 @@ use super::super::raw;
 use super::super::shapes::Eject;
 use super::super::suggest;
 use super::context::Context;
-use crate::upstream::{Address, EjectSettings, HealthSettings, ProbeSettings, Question, RetrySettings, Wire};
+use crate::upstream::{
+    Address, BreakerSettings, EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, RetrySettings,
+    Wire,
+};
 
 const PANIC_SHARE: f64 = 0.3;
 const BODY_BYTES: u64 = 64 * 1024;
@@ -69,7 +72,24 @@ fn eject(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) 
         max,
         max_share: context.share(&table.max_share, "max_share", 0.0..=1.0, 0.5),
         statuses: statuses(context, &table.status, 500, "leave it out to count no answer as a failure"),
+        latency: latency(context, table, endpoints),
     })
+}
+
+fn latency(context: &mut Context<'_>, table: &raw::Eject, endpoints: &[Address]) -> Option<LatencySettings> {
+    let factor = context.share(&table.latency_factor, "latency_factor", 1.5..=1000.0, 3.0);
+    let least: u64 = context.number(&table.latency_min_ms, "latency_min_ms", " milliseconds", 1..=3_600_000, 50);
+    let few = endpoints.len() < 3 && !endpoints.iter().any(|address| address.is_builtin() || address.is_name());
+    if let Some(span) = table.latency_factor.span().filter(|_| few) {
+        let problem = Problem::error(span, "`latency_factor` means nothing here: there are fewer than three endpoints");
+        context.report(problem.hint("leave it out: of two endpoints nobody knows which is the odd one"));
+    }
+    if let Some(span) = table.latency_min_ms.span().filter(|_| table.latency_factor.is_absent()) {
+        let problem = Problem::error(span, "`latency_min_ms` means nothing here: slow endpoints are used");
+        context.report(problem.hint("add `latency_factor = 3`"));
+    }
+    let settings = LatencySettings { factor, least: Duration::from_millis(least) };
+    (!table.latency_factor.is_absent()).then_some(settings)
 }
 
 fn probe(context: &mut Context<'_>, table: &raw::Probe, span: Span, endpoints: &[Address]) -> ProbeSettings {
@@ -144,6 +164,18 @@ fn refuse_who_cannot_be_asked(context: &mut Context<'_>, kind: Asking, span: Spa
         (format!("{odd} can't be asked by a GET"), "write `kind = \"tcp\"`: a uwsgi endpoint is asked for a connection")
     };
     context.report(Problem::error(span, message).hint(hint));
+}
+
+pub(super) fn breaker(context: &mut Context<'_>, raw: &raw::Upstream) -> Option<BreakerSettings> {
+    let (table, _) = context.take(&raw.breaker)?;
+    Some(BreakerSettings {
+        error_share: context.share(&table.error_share, "error_share", 0.01..=1.0, 0.5),
+        min_requests: context.number(&table.min_requests, "min_requests", " requests", 1..=1_000_000, 20),
+        window: context.seconds(&table.window_secs, "window_secs", 0.1..=3600.0, Duration::from_secs(10)),
+        open: context.seconds(&table.open_secs, "open_secs", 0.1..=3600.0, Duration::from_secs(5)),
+        probes: context.number(&table.probes, "probes", " requests", 1..=1000, 3),
+        statuses: statuses(context, &table.status, 500, "leave it out to count no answer as a failure"),
+    })
 }
 
 pub(super) fn retry(context: &mut Context<'_>, raw: &raw::Upstream) -> RetrySettings {

@@ -10,8 +10,9 @@ use super::super::spans::UpstreamSpans;
 use super::balance;
 use super::context::Context;
 use super::dns;
-use super::health::{health, retry};
+use super::health::{breaker, health, retry};
 use super::hedge::hedge;
+use super::queue;
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
@@ -46,31 +47,33 @@ pub(super) fn upstream(
     let (endpoints, ranks): (Vec<Address>, Vec<Rank>) = endpoints.into_iter().unzip();
     let tls = upstream_tls(context, &raw.tls, &endpoints);
     let connections = &raw.max_connections;
-    let queue = &raw.queue_timeout_secs;
+    let queue_timeout = &raw.queue_timeout_secs;
     let connect = &raw.connect_timeout_secs;
     let response = &raw.response_timeout_secs;
     let read = &raw.read_timeout_secs;
     let spool = spool(context, raw);
+    let max_connections: usize =
+        context.number(connections, "max_connections", " connections", 1..=65_536, max_connections(kind));
+    let max_streams: usize = context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS);
+    let is_shared = !endpoints.is_empty() && endpoints.iter().all(|address| address.wire == Wire::Http2);
+    let carried = max_connections * if is_shared { max_streams } else { 1 };
     let response_timeout = context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT);
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
-        max_connections: context.number(
-            connections,
-            "max_connections",
-            " connections",
-            1..=65_536,
-            max_connections(kind),
-        ),
-        queue_timeout: context.seconds(queue, "queue_timeout_secs", 0.001..=3600.0, QUEUE_TIMEOUT),
+        max_connections,
+        queue_timeout: context.seconds(queue_timeout, "queue_timeout_secs", 0.001..=3600.0, QUEUE_TIMEOUT),
         connect_timeout: context.seconds(connect, "connect_timeout_secs", 0.001..=3600.0, CONNECT_TIMEOUT),
         response_timeout,
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         queue: context.number(&raw.queue, "queue", " requests", 1..=1_000_000, QUEUE),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
-        max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
+        max_streams,
+        queue_order: queue::order(context, raw),
+        concurrency: queue::concurrency(context, raw, carried),
         announce: announce(context, raw, &endpoints),
         health: health(context, raw, &endpoints),
+        breaker: breaker(context, raw),
         retry: retry(context, raw),
         hedge: hedge(context, raw, &endpoints, response_timeout),
         request_start: context.flag(&raw.request_start, false),

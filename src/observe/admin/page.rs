@@ -7,6 +7,7 @@ use std::fmt::{self, Display};
 use std::time::{Duration, SystemTime};
 
 use super::status::{CertificateStatus, RouteStatus, Status};
+use crate::observe::UpstreamStatus;
 use crate::observe::metrics::{EndpointNumbers, NO_ROUTE, RouteNumbers};
 
 const STYLE: &str = include_str!("page.css");
@@ -32,6 +33,7 @@ pub(super) fn render(status: &Status, routes: &Routes, endpoints: &Endpoints, no
     page.push_str("<main>");
     routes_table(&mut page, &status.routes, routes);
     endpoints_table(&mut page, status, endpoints);
+    breakers_table(&mut page, &status.upstreams);
     key_sets_table(&mut page, &status.key_sets);
     listeners_table(&mut page, status);
     certificates_table(&mut page, &status.certificates, now);
@@ -117,6 +119,23 @@ fn endpoints_table(page: &mut String, status: &Status, numbers: &Endpoints) {
             cell(page, Tone::Plain, at.slots);
             cell(page, if numbers.waiting > 0 { Tone::Warning } else { Tone::Plain }, numbers.waiting);
             cell(page, if numbers.errors > 0 { Tone::Bad } else { Tone::Plain }, numbers.errors);
+        });
+    }
+    close(page);
+}
+
+fn breakers_table(page: &mut String, upstreams: &[UpstreamStatus]) {
+    let with_one = upstreams.iter().filter_map(|status| Some((&status.upstream, status.breaker?)));
+    let breakers: Vec<_> = with_one.collect();
+    if breakers.is_empty() {
+        return;
+    }
+    open(page, "Breakers", &["upstream"], &["state", "opened", "rejected"]);
+    for (upstream, breaker) in breakers {
+        row(page, &[upstream], |page| {
+            cell(page, if breaker.state == "closed" { Tone::Good } else { Tone::Bad }, breaker.state);
+            cell(page, Tone::Plain, breaker.opened);
+            cell(page, Tone::Plain, breaker.rejected);
         });
     }
     close(page);

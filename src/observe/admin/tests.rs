@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::observe::{EndpointHealth, Vocabulary};
+use crate::observe::{BreakerStatus, EndpointHealth, Vocabulary};
 
 fn status() -> Status {
     Status {
@@ -46,8 +46,10 @@ fn status() -> Status {
                 standing: "ejected",
                 eligible: false,
                 ejections: vec![("consecutive", 1)],
+                limit: Some(12),
                 probes: None,
             }],
+            breaker: Some(BreakerStatus { state: "open", opened: 1, rejected: 5 }),
             gone: Vec::new(),
             retries: vec![("connect", 2)],
             retries_refused: 0,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::key_sets::KeySetStatus;
 use super::super::names::NameStatus;
 use super::super::spools::{KeptBodies, SpoolStatus};
-use super::super::upstreams::{EndpointHealth, UpstreamStatus};
+use super::super::upstreams::{BreakerStatus, EndpointHealth, UpstreamStatus};
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -41,11 +41,13 @@ fn exercised() -> Arc<Metrics> {
             standing: "ejected",
             eligible: false,
             ejections: vec![("consecutive", 2)],
+            limit: Some(12),
             probes: Some(vec![("ok", 9), ("timeout", 1)]),
         };
         vec![UpstreamStatus {
             upstream: "web".into(),
             endpoints: vec![health],
+            breaker: Some(BreakerStatus { state: "half-open", opened: 2, rejected: 7 }),
             gone: Vec::new(),
             retries: vec![("connect", 4)],
             retries_refused: 1,
@@ -333,12 +335,14 @@ fn what_a_name_stands_for_is_one_series_the_sum_of_all() {
             standing: "",
             eligible,
             ejections: vec![("consecutive", ejections)],
+            limit: Some(5),
             probes: None,
         };
         vec![UpstreamStatus {
             upstream: "web".into(),
             endpoints: vec![health("http://10.0.0.1:80", true, 1), health("http://10.0.0.2:80", true, 2)],
-            gone: vec![health("http://app:80", false, 4)],
+            breaker: None,
+            gone: vec![EndpointHealth { limit: None, ..health("http://app:80", false, 4) }],
             retries: Vec::new(),
             retries_refused: 0,
         }]
@@ -349,4 +353,6 @@ fn what_a_name_stands_for_is_one_series_the_sum_of_all() {
     assert_eq!(of("portcullis_endpoint_eligible"), [format!("portcullis_endpoint_eligible{{{labels}}} 2")]);
     let ejections = format!("portcullis_endpoint_ejections_total{{{labels},reason=\"consecutive\"}} 7");
     assert_eq!(of("portcullis_endpoint_ejections_total"), [ejections]);
+    let limit = format!("portcullis_endpoint_concurrency_limit{{{labels}}} 10");
+    assert_eq!(of("portcullis_endpoint_concurrency_limit"), [limit]);
 }

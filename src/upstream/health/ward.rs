@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::eject::Seen;
+use tokio::time::sleep;
+
+use super::eject::{Reason, Seen};
+use super::latency::{Counts, OTHERS, too_slow};
 use super::question::Probed;
-use super::standing::random;
+use super::standing::{now, random};
 use super::streak::Streak;
-use super::{EjectSettings, HealthSettings, ProbeSettings, Standing};
+use super::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Standing};
 use crate::upstream::{Address, Presence};
 
 /// How long an ejected endpoint is out in any case. When all fail, they take turns no faster.
@@ -136,34 +139,65 @@ impl Ward {
         self.settings.eject.as_ref().filter(|_| self.endpoints.len() > 1)
     }
 
+    /// What ejects an endpoint that is slow beside the others, if there are enough of them.
+    pub(in crate::upstream) fn comparing(&self) -> Option<(&EjectSettings, LatencySettings)> {
+        let settings = self.ejecting().filter(|_| self.endpoints.len() > OTHERS)?;
+        Some((settings, settings.latency?))
+    }
+
     pub(super) fn probing(&self) -> Option<&ProbeSettings> {
         self.settings.probe.as_ref()
     }
 
     /// A request to this endpoint failed.
     pub(super) fn failed(&self, at: usize, now: Duration, settings: &EjectSettings) {
-        let (address, standing) = &self.endpoints[at];
+        let standing = self.standing(at);
         let consecutive = standing.failed();
         let seen = Seen { now, consecutive, requests: standing.requests() };
-        let Some(reason) = standing.history().failed(seen, settings) else { return };
+        let verdict = standing.history().failed(seen, settings);
+        if let Some(reason) = verdict {
+            self.eject(at, now, reason, settings);
+        }
+    }
+
+    /// A window is over: who was slow in it goes. `before` is what was counted at its beginning, and becomes what is now.
+    fn compare(&self, now: Duration, before: &mut [Counts]) {
+        let Some((settings, latency)) = self.comparing() else { return };
+        let median = |(standing, before): (&Arc<Standing>, &mut Counts)| {
+            let counts = standing.took().counts();
+            let median = counts.median_since(before, settings.min_requests).filter(|_| standing.eligible());
+            *before = counts;
+            median
+        };
+        let medians: Vec<Option<Duration>> = self.standings().zip(before).map(median).collect();
+        for at in too_slow(&medians, &latency) {
+            self.eject(at, now, Reason::Latency, settings);
+        }
+    }
+
+    /// Takes an endpoint out of use, if that leaves enough.
+    fn eject(&self, at: usize, now: Duration, reason: Reason, settings: &EjectSettings) {
+        let (address, standing) = &self.endpoints[at];
         let deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         if !standing.eligible() {
             return;
         }
         let out = self.endpoints.len() - self.eligible();
         let is_room = out < most_out(self.endpoints.len(), settings.max_share);
-        let instead = if is_room { None } else { self.out_longest(seen.now) };
+        // One that is slow does its work: it takes the place of none that does not.
+        let may_displace = !is_room && reason != Reason::Latency;
+        let instead = if may_displace { self.out_longest(now) } else { None };
         if !is_room && instead.is_none() {
             return;
         }
-        let until = standing.history().eject(seen.now, random(), settings);
+        let until = standing.history().eject(now, random(), settings);
         standing.eject(until, reason);
         if let Some((address, instead)) = instead {
-            instead.return_early(seen.now);
+            instead.return_early(now);
             tracing::info!(upstream = &*self.upstream, endpoint = %address, "endpoint returns early, for one that fails now");
         }
         drop(deciding);
-        let secs = until.saturating_sub(seen.now).as_secs_f64();
+        let secs = until.saturating_sub(now).as_secs_f64();
         let (upstream, reason) = (&*self.upstream, reason.label());
         tracing::warn!(upstream, endpoint = %address, reason, secs, "endpoint ejected");
     }
@@ -191,6 +225,17 @@ impl Ward {
     }
 }
 
+/// Compares the endpoints at the end of each window, until it is dropped.
+pub(in crate::upstream) async fn keep_comparing(ward: Arc<Ward>) {
+    let counts = |ward: &Ward| ward.standings().map(|standing| standing.took().counts()).collect::<Vec<_>>();
+    let Some(window) = ward.comparing().map(|(settings, _)| settings.window) else { return };
+    let mut before = counts(&ward);
+    loop {
+        sleep(window).await;
+        ward.compare(now(), &mut before);
+    }
+}
+
 /// Whether so many eligible endpoints can do the work of all.
 #[allow(clippy::cast_precision_loss)] // no upstream has so many endpoints
 fn enough(eligible: usize, all: usize, panic_share: f64) -> bool {
@@ -207,7 +252,6 @@ fn most_out(all: usize, max_share: f64) -> usize {
 mod tests {
     use std::time::Instant;
 
-    use super::super::standing::now;
     use super::*;
 
     fn ward(endpoints: usize, settings: HealthSettings) -> Ward {
@@ -226,6 +270,7 @@ mod tests {
             max: Duration::from_mins(1),
             max_share: 0.5,
             statuses: Box::default(),
+            latency: None,
         };
         HealthSettings { eject: Some(eject), panic_share: 0.3, probe: None }
     }
@@ -272,6 +317,28 @@ mod tests {
             ward.standing(0).succeeded(0);
         }
         assert_eq!(ward.eligible(), 2);
+    }
+
+    #[test]
+    fn the_slow_ones_are_ejected_as_far_as_that_leaves_enough() {
+        let latency = Some(LatencySettings { factor: 3.0, least: Duration::from_millis(50) });
+        let eject = settings().eject.map(|eject| EjectSettings { latency, min_requests: 10, ..eject });
+        assert!(ward(2, HealthSettings { eject: eject.clone(), ..settings() }).comparing().is_none(), "of two");
+        let ward = ward(4, HealthSettings { eject, ..settings() });
+        let mut before = vec![Counts::NONE; 4];
+        let mut window = |millis: [u64; 4]| {
+            for (standing, millis) in ward.standings().zip(millis) {
+                (0..10).for_each(|cell| standing.took().add(cell, Duration::from_millis(millis)));
+            }
+            ward.compare(now(), &mut before);
+            ward.standings().map(|standing| standing.eligible()).collect::<Vec<_>>()
+        };
+        assert_eq!(window([20, 20, 30, 50]), [true; 4]);
+        assert_eq!(window([20, 20, 30, 500]), [true, true, true, false]);
+        assert_eq!(window([20, 20, 200, 500]), [true, true, false, false], "what was ejected is not counted");
+        assert_eq!(window([20, 500, 200, 500]), [true, true, false, false], "too few are left to compare");
+        assert_eq!(ward.standing(3).ejections(), [("consecutive", 0), ("error_share", 0), ("latency", 1)]);
+        assert!(ward.comparing().is_some());
     }
 
     #[test]
