@@ -20,6 +20,7 @@ use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
 use crate::limit::Limiter;
 use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus, UpstreamStatus};
+use crate::redis::Redis;
 use crate::route::{Router, Rule};
 use crate::serve::{Places, RouteLimits};
 use crate::shutdown::Tasks;
@@ -99,6 +100,8 @@ pub(super) struct Commons {
     pub(super) revoked: Arc<DenyList>,
     /// Which proofs of possession were used.
     pub(super) possession: Arc<Possession>,
+    /// Where gateways share.
+    pub(super) redis: Option<Arc<Redis>>,
 }
 
 /// What one worker carries over.
@@ -397,7 +400,7 @@ impl Bench<'_> {
         let entries = self.config.server.token_cache_entries;
         let authority = old.filter(|(before, _)| before.config.server.token_cache_entries == entries).map_or_else(
             || {
-                let Commons { revoked, possession } = self.commons.clone();
+                let Commons { revoked, possession, .. } = self.commons.clone();
                 Arc::new(Authority::new(entries, revoked, possession).counted_on(self.metrics.worker(self.number)))
             },
             |(_, carried)| Arc::clone(&carried.authority),
@@ -483,7 +486,8 @@ impl Bench<'_> {
     }
 
     fn limits(&self, route: &Route) -> Option<RouteLimits> {
-        limits::of_route(self.config, route, self.limiters, |limit| self.metrics.limit(self.number, limit))
+        let redis = self.commons.redis.as_ref();
+        limits::of_route(self.config, route, self.limiters, redis, |limit| self.metrics.limit(self.number, limit))
     }
 
     fn action(

@@ -20,6 +20,7 @@ use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
 use super::quic::{Addresses, Change};
 use super::revocation::RevocationDesk;
+use super::sharing;
 use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
@@ -74,8 +75,10 @@ impl Control {
         level: LevelHandle,
         mut inherited: Inherited,
     ) -> Result<Self, AppError> {
-        let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
-        let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
+        let board = Arc::new(Board::of(&metrics));
+        let shared = sharing::begin(&config, &metrics)?;
+        let fleet = shared.as_ref().and_then(|shared| shared.fleet.clone());
+        let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics, fleet)?;
         let admin = serve_admin(&config, &metrics, &board, &revocations)?;
         let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
         let quic = Addresses::default().change(&config.listeners, &bound, config.server.workers)?;
@@ -84,7 +87,8 @@ impl Control {
         }
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
         let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-        let commons = Commons { revoked: Arc::clone(revocations.list()), possession: Arc::new(possession) };
+        let revoked = Arc::clone(revocations.list());
+        let commons = Commons { revoked, possession: Arc::new(possession), redis: sharing::link(shared.as_ref()) };
         let first =
             assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
         let (trigger, drain) = Drain::new();
@@ -129,6 +133,7 @@ impl Control {
         };
         control.enter(&acceptors, bound, quic);
         control.announce(&certificates);
+        control.upkeep.share(shared.and_then(|shared| shared.exchange(&control.revocations)));
         Ok(control)
     }
 
@@ -297,6 +302,15 @@ impl Control {
         if config.admin != running.admin {
             config.admin = running.admin;
             kept.push("[admin] address");
+        }
+        if config.redis != running.redis {
+            config.redis.clone_from(&running.redis);
+            kept.push("[redis]");
+        }
+        let shares = running.revocation.as_ref().is_some_and(|list| list.shared);
+        if let Some(list) = config.revocation.as_mut().filter(|list| list.shared != shares) {
+            list.shared = shares;
+            kept.push("[revocation] shared");
         }
         let level = config.log.level;
         if (crate::observe::LogSettings { level, ..running.log.clone() }) != config.log {

@@ -11,6 +11,7 @@ mod limits;
 mod publish;
 mod quic;
 mod revocation;
+mod sharing;
 mod upkeep;
 mod watch;
 mod worker;

@@ -34,6 +34,11 @@ impl Upkeep {
         }
     }
 
+    /// Exchanges with other gateways what was revoked, for as long as the process lasts, if anything is to be.
+    pub(super) fn share(&self, exchange: Option<impl Future<Output = ()> + Send + 'static>) {
+        exchange.map(|exchange| self.tasks.spawn(exchange));
+    }
+
     /// From now on probes the endpoints of these upstreams, and no others. One that is as it was is not disturbed.
     pub(super) fn probe(&mut self, groups: &[Arc<Group>]) {
         let wanted = |known: &Arc<Group>| groups.iter().any(|group| Arc::ptr_eq(group, known));

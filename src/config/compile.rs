@@ -31,6 +31,7 @@ mod place;
 mod preset;
 mod publish;
 mod rate_limit;
+mod redis;
 mod remote;
 mod revocation;
 mod route;
@@ -75,11 +76,13 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let (listeners, listener_spans) = listen::listeners(&mut context, &raw.listen, admin, server.development);
     let (issuers, issuer_spans) =
         named(&mut context, &raw.issuer, |context, name, table| Some(issuer::issuer(context, name, table)));
+    let (redis, redis_span) = redis::redis(&mut context, &raw.redis).unzip();
     let revocation = revocation::revocation(&mut context, &raw.revocation, &names(&raw.issuer));
     let (identity, identity_spans) = identity::identity(&mut context, &raw.identity).unzip();
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
     let (rate_limits, rate_limit_spans) = named(&mut context, &raw.rate_limit, rate_limit::rate_limit);
+    redis::unused(&mut context, redis_span, &rate_limits, revocation.as_ref());
     let known = route::Known {
         issuers: names(&raw.issuer),
         upstreams: names(&raw.upstream),
@@ -101,6 +104,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         admin: admin.map(|(address, _)| address),
         log,
         revocation,
+        redis,
         identity,
         issuers,
         rate_limits,

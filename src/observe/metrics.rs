@@ -17,6 +17,7 @@ mod kept;
 mod limits;
 mod meters;
 mod numbers;
+mod redis;
 mod shards;
 mod sheet;
 mod tunnels;
@@ -33,6 +34,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::crowd::Crowd;
 use super::key_sets::KeySets;
+use super::redis::Sharing;
 use super::spools::Spools;
 use super::upstreams::Upstreams;
 use book::Book;
@@ -238,6 +240,8 @@ pub const FAMILIES: &[&Family] = &[
     &TUNNEL_BYTES,
     &AUTH_DECISIONS,
     &RATE_LIMIT_DECISIONS,
+    &redis::REDIS_UP,
+    &redis::REDIS_FALLBACKS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
     &INTROSPECTION_DURATION,
@@ -379,6 +383,11 @@ impl Metrics {
         &self.ledger.crowd
     }
 
+    /// Whom to ask about Redis.
+    pub fn sharing(&self) -> &Arc<Sharing> {
+        &self.ledger.sharing
+    }
+
     /// Whom to ask about spooled request bodies.
     pub fn spools(&self) -> &Spools {
         &self.ledger.spools
@@ -455,6 +464,7 @@ struct Ledger {
     spools: Spools,
     upstreams: Upstreams,
     crowd: Crowd,
+    sharing: Arc<Sharing>,
 }
 
 impl Ledger {
@@ -481,6 +491,7 @@ impl Ledger {
             spools: Spools::default(),
             upstreams: Upstreams::default(),
             crowd: Crowd::default(),
+            sharing: Arc::default(),
         }
     }
 
@@ -515,6 +526,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
         crowd::read_crowd(sheet, &self.crowd);
+        redis::read(sheet, &self.sharing);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));

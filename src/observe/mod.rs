@@ -9,6 +9,7 @@ mod chain;
 mod crowd;
 mod key_sets;
 mod metrics;
+mod redis;
 mod settings;
 mod spools;
 mod tracing;
@@ -28,6 +29,7 @@ pub use metrics::{
     OverBound, QuicAttempt, RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure,
     Vocabulary, WorkerMeter,
 };
+pub use redis::{RedisStatus, Sharing};
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

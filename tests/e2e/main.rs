@@ -51,6 +51,8 @@ mod possession;
 mod proxy_protocol;
 mod queue;
 mod rate_limits;
+mod redis;
+mod redis_revocation;
 mod remote;
 mod retries;
 mod revocation;

@@ -7,6 +7,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
+use super::super::redis::RedisStatus;
 use super::super::spools::{KeptBodies, SpoolStatus};
 use super::super::upstreams::{EndpointHealth, UpstreamStatus};
 use super::*;
@@ -27,6 +28,13 @@ fn exercised() -> Arc<Metrics> {
             last_error: None,
             stale: false,
         }]
+    });
+    metrics.sharing().answered_by(|| RedisStatus {
+        place: "redis://cache:6379".to_owned(),
+        up: true,
+        lasting: Duration::from_secs(9),
+        error: None,
+        fallbacks: 3,
     });
     metrics.spools().answered_by(|| {
         let requests = Some(KeptBodies { disk_bytes: 7, bodies: 3, written_bytes: 0 });

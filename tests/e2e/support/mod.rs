@@ -10,6 +10,7 @@ pub mod h3;
 pub mod malformed;
 pub mod origin;
 pub mod port;
+pub mod redis;
 pub mod scrape;
 pub mod signer;
 pub mod stub;
