@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::auth::{Authority, Identity, Policy};
+use crate::auth::{Authority, ClaimPath, Identity, Policy};
 use crate::files::{InternalRoots, Site};
 use crate::http::Boundary;
 use crate::http::compress::CompressSettings;
@@ -97,6 +97,8 @@ pub enum Action {
         identity: Option<Identity>,
         /// The files that the upstream may hand out; `None` if there are no internal routes at all.
         internal: Option<Arc<InternalRoots>>,
+        /// The claim by which the upstream's endpoint is chosen, if it is one.
+        affinity: Option<ClaimPath>,
     },
     /// Answers from a directory.
     Files {

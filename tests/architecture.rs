@@ -186,7 +186,7 @@ fn only_metrics_name_metrics() {
 /// Who else may name a status, and why that is no failure's.
 #[test]
 fn only_respond_knows_the_status_of_a_failure() {
-    const OTHERS: [(&str, &str); 13] = [
+    const OTHERS: [(&str, &str); 15] = [
         ("src/serve/redirect.rs", "the status of a redirect"),
         ("src/serve/publish.rs", "a document that the client has already: 304"),
         ("src/serve/preflight.rs", "the answer to a preflight: 204"),
@@ -199,6 +199,8 @@ fn only_respond_knows_the_status_of_a_failure() {
         ("src/upstream/forward.rs", "the one status of an upstream that is never forwarded: 101"),
         ("src/upstream/upgrade.rs", "the one status by which an endpoint agrees to a tunnel: 101"),
         ("src/observe/admin.rs", "the admin listener, which is a server of its own"),
+        ("src/observe/admin/drains.rs", "the admin listener, which is a server of its own"),
+        ("src/observe/admin/reload.rs", "the admin listener, which is a server of its own"),
         ("src/observe/admin/revocations.rs", "the admin listener, which is a server of its own"),
     ];
     let home = |path: &str| path == "src/serve/respond.rs" || OTHERS.iter().any(|(other, _)| *other == path);
@@ -277,7 +279,7 @@ fn only_the_judge_hands_out_permits() {
 /// tell of it; they have a tracker and a deadline of their own.
 #[test]
 fn only_counted_tasks_are_spawned() {
-    const TRACKERS: [&str; 3] = ["src/shutdown.rs", "src/observe/admin.rs", "src/app/control.rs"];
+    const TRACKERS: [&str; 3] = ["src/shutdown.rs", "src/observe/admin.rs", "src/app/operators.rs"];
     let rule = "a task nobody counts is a request that a drain cuts off: spawn on `shutdown::Tasks`";
     let bare = |file: &File| {
         let names = ["tokio::spawn", "task::spawn", "task::spawn_local", "spawn_local"];

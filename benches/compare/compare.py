@@ -121,7 +121,7 @@ def arguments() -> argparse.Namespace:
         epilog="works:\n" + "\n".join(f"  {work.name:17} {work.about} ({work.need.value})" for work in WORKS.values()),
     )
     parser.add_argument(
-        "--servers", type=_names(SERVERS), help=f"of {', '.join(SERVERS)}; default: all but portcullis-nocache"
+        "--servers", type=_names(SERVERS), help=f"of {', '.join(SERVERS)}; default: all but -guarded and -nocache"
     )
     parser.add_argument("--works", type=_names(WORKS), help="rows of the table, by name; default: all")
     parser.add_argument("--rounds", type=int, default=3, help="times each work is measured (%(default)s)")

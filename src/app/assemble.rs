@@ -10,9 +10,12 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use super::drains::Known;
 use super::limits;
 use super::publish::documents;
-use crate::auth::{Authority, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys};
+use crate::auth::{
+    Authority, ClaimPath, DenyList, Identity, IdentityKey, Issuer, KeyProblem, Policy, Possession, RemoteKeys,
+};
 use crate::config::{Action, Config, HttpsPort, Internal, Listener, Route};
 use crate::fetch::FetchError;
 use crate::files::{InternalRoot, InternalRoots, Manifest, Site, SiteSettings, absolute};
@@ -26,7 +29,7 @@ use crate::serve::{Places, RouteLimits};
 use crate::shutdown::Tasks;
 use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot, Tunnels};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
-use crate::upstream::{Group, Upstream, UpstreamSettings, UpstreamTlsProblem};
+use crate::upstream::{Balance, Group, HashOn, Upstream, UpstreamSettings, UpstreamTlsProblem};
 
 /// Why a configuration that compiled can't be served all the same.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +173,17 @@ impl Assembly {
             });
             status.collect()
         }
+    }
+
+    /// The endpoints of all upstreams.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = Known> {
+        self.groups.iter().flat_map(|group| {
+            group.presences().map(|(address, presence)| Known {
+                upstream: group.settings().name.clone(),
+                endpoint: address.to_string().into(),
+                presence: Arc::clone(presence),
+            })
+        })
     }
 
     /// The upstreams, in the order of the configuration.
@@ -431,9 +445,13 @@ impl Bench<'_> {
         });
         same.cloned().unwrap_or_else(|| {
             let name = &group.settings().name;
+            let before = old.and_then(|(before, carried)| {
+                let at = before.groups.iter().position(|known| known.settings().name == *name)?;
+                carried.upstreams.get(at)
+            });
             let meter =
                 |address: &crate::upstream::Address| self.metrics.endpoint(self.number, name, &address.to_string());
-            Arc::new(group.on_worker(tasks, meter))
+            Arc::new(group.on_worker(tasks, meter, before.map(|before| &**before)))
         })
     }
 
@@ -507,6 +525,7 @@ impl Bench<'_> {
                     .map(|to| Rewrite { from: prefix, to: to.trim_end_matches('/').into() }),
                 identity: self.identity(route),
                 internal: internal[*upstream].clone(),
+                affinity: self.affinity(*upstream),
             },
             Action::Files(settings) => snapshot::Action::Files { site: carried.site(settings), prefix },
             Action::Redirect { to, status } => snapshot::Action::Redirect(Redirect { to: to.clone(), status: *status }),
@@ -531,6 +550,13 @@ impl Bench<'_> {
             any.then(|| Arc::new(InternalRoots::new(self.config.internal.iter().map(root))))
         };
         (0..self.config.upstreams.len()).map(of).collect()
+    }
+
+    fn affinity(&self, upstream: usize) -> Option<ClaimPath> {
+        match &self.config.upstreams[upstream].balance {
+            Balance::Hash { on: HashOn::Claim(path), .. } => ClaimPath::parse(path).ok(),
+            _ => None,
+        }
     }
 
     fn identity(&self, route: &Route) -> Option<Identity> {

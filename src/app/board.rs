@@ -106,6 +106,7 @@ fn endpoints(config: &Config) -> Vec<EndpointStatus> {
             upstream: name.clone(),
             endpoint: address.to_string().into(),
             slots,
+            drained: false, // the admin listener asks when it is asked
         };
         upstream.endpoints.iter().map(endpoint).collect::<Vec<_>>()
     };

@@ -1,4 +1,4 @@
-//! The control thread: starts the workers, answers operators, reloads and stops.
+//! The control thread: starts the workers, answers operators, reloads, upgrades and stops.
 //!
 //! A reload is a transaction: load, assemble and bind first, publish last. Any problem keeps the generation that runs, says why
 //! at ERROR, and shows on the board and in the metrics.
@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,21 +14,27 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::AppError;
 use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
+use super::carry;
+use super::drains::DrainDesk;
+use super::operators::Desks;
 use super::quic::{Addresses, Change};
+use super::request::{Request, Running, upgrading};
+use super::restart::keep_what_waits;
 use super::revocation::RevocationDesk;
-use super::sharing;
+use super::sharing::{self, Shared};
+use super::sockets::{Bound, bind, bind_first, copies};
+use super::upgrade::{Legacy, Predecessor, Successor, UpgradeError};
 use super::upkeep::{self, Upkeep};
 use super::watch::Watch;
 use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
-use crate::config::{self, Config, Listener};
-use crate::listen::{ConnectionLimit, Guard, Inherited, bind_all};
-use crate::observe::{AccessLog, Admin, Chain, LevelHandle, Metrics};
+use crate::config::{self, Config, Loaded};
+use crate::listen::{ConnectionLimit, Guard, Inherited};
+use crate::observe::{AccessLog, Chain, LevelHandle, Metrics, Refused, Why};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
 use crate::snapshot::Live;
@@ -41,6 +48,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The running process.
 pub(super) struct Control {
     path: PathBuf,
+    /// What the file said that is served.
+    text: Arc<str>,
     metrics: Arc<Metrics>,
     board: Arc<Board>,
     level: LevelHandle,
@@ -51,12 +60,22 @@ pub(super) struct Control {
     crew: Vec<Handle>,
     entrances: HashMap<Box<str>, Arc<Entrance>>,
     addresses: Addresses,
+    /// Copies of all listening sockets, for the next process. A socket stays open as long as its copy.
+    sockets: HashMap<Box<str>, Vec<TcpListener>>,
+    admin_socket: Option<TcpListener>,
+    /// The line to the process before this one.
+    line: Option<UnixStream>,
+    /// The process that is to take the place of this one.
+    successor: Option<Successor>,
     drain: DrainTrigger,
     /// Yields `None` when the last worker has ended.
     workers_done: mpsc::Receiver<()>,
     admin: CancellationToken,
     upkeep: Upkeep,
     revocations: Arc<RevocationDesk>,
+    /// Reloads that operators ask for.
+    requests: mpsc::Receiver<Request>,
+    drains: Arc<DrainDesk>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
@@ -69,34 +88,29 @@ impl Control {
     /// Binds, starts the workers and publishes the first generation.
     pub(super) fn start(
         path: &Path,
-        config: Config,
+        loaded: Loaded,
         metrics: Arc<Metrics>,
         access: Option<AccessLog>,
         level: LevelHandle,
-        mut inherited: Inherited,
+        legacy: Legacy,
     ) -> Result<Self, AppError> {
-        let board = Arc::new(Board::of(&metrics));
-        let shared = sharing::begin(&config, &metrics)?;
-        let fleet = shared.as_ref().and_then(|shared| shared.fleet.clone());
-        let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics, fleet)?;
-        let admin = serve_admin(&config, &metrics, &board, &revocations)?;
-        let bound = bind(&config, config.listeners.iter(), &mut inherited)?;
-        let quic = Addresses::default().change(&config.listeners, &bound, config.server.workers)?;
-        for address in inherited.unclaimed() {
-            tracing::warn!(%address, "an inherited socket belongs to no listener");
-        }
+        let (Legacy { mut inherited, line }, Loaded { config, text, .. }) = (legacy, loaded);
+        let (board, shared) = (Arc::new(Board::of(&metrics)), sharing::begin(&config, &metrics)?);
+        let revocations = RevocationDesk::open(&config, &metrics, shared.as_ref())?;
+        let drains = Arc::new(DrainDesk::default());
+        let desks = Desks { board: &board, revocations: &revocations, drains: &drains };
+        let (admin, admin_socket, requests) = desks.open(&config, &metrics, &mut inherited)?;
+        let bound = bind_first(&config, &mut inherited)?;
+        let sockets = copies(&bound)?;
+        let addresses = Addresses::held(line.is_some());
+        let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-        let revoked = Arc::clone(revocations.list());
-        let commons = Commons { revoked, possession: Arc::new(possession), redis: sharing::link(shared.as_ref()) };
-        let first =
-            assemble(config, None, 1, &metrics, &tasks, &commons).map_err(|error| AppError::Assemble(error.into()))?;
+        let first = first(config, &metrics, &tasks, &revocations, shared.as_ref())?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
         let limit = ConnectionLimit::new(assembly.config().limits.connections);
-        let guard = guard(assembly.config(), &metrics);
-        let mut crew = Vec::new();
+        let (guard, mut crew) = (guard(assembly.config(), &metrics), Vec::new());
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
             let worker = Arc::new(Worker {
                 live: Live::new(snapshot),
@@ -112,6 +126,7 @@ impl Control {
         }
         let mut control = Self {
             path: path.to_owned(),
+            text,
             board,
             level,
             access,
@@ -120,12 +135,18 @@ impl Control {
             generation: 1,
             crew,
             entrances: HashMap::new(),
-            addresses: Addresses::default(),
+            addresses,
+            sockets,
+            admin_socket,
+            line,
+            successor: None,
             drain: trigger,
             workers_done,
             admin,
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep::sharing(shared.and_then(|shared| shared.exchange(&revocations))),
             revocations,
+            requests,
+            drains,
             list_refused: None,
             refused: None,
             waiting: String::new(),
@@ -133,7 +154,6 @@ impl Control {
         };
         control.enter(&acceptors, bound, quic);
         control.announce(&certificates);
-        control.upkeep.share(shared.and_then(|shared| shared.exchange(&control.revocations)));
         Ok(control)
     }
 
@@ -147,34 +167,99 @@ impl Control {
         let mut hang_up = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
         let mut watch = Watch::new();
         watch.files(&self.config().files_read);
+        let mut predecessor = self.line.take().map(Predecessor::take_over).transpose()?;
         notify_service(&[sd_notify::NotifyState::Ready]);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                Some(()) = hang_up.recv() => {
-                    if let Some(access) = &self.access {
-                        access.reopen();
-                    }
-                    self.reload();
+                Some(()) = hang_up.recv() => drop(self.hang_up()),
+                Some(request) = self.requests.recv() => {
+                    let answer = self.heed(&request);
+                    request.answer(answer);
                 }
-                () = watch.changed() => self.reload(),
-                () = tokio::time::sleep(LOOK_AGAIN) => self.reload(),
+                Some(()) = upgrade.recv() => self.begin_upgrade(),
+                served = serves(&mut self.successor) => match served {
+                    Ok(()) => return self.hand_over(terminate, interrupt).await,
+                    Err(error) => self.give_up_upgrade(&error),
+                },
+                () = gone(&mut predecessor) => {
+                    predecessor = None;
+                    self.succeed();
+                }
+                () = watch.changed() => drop(self.reload()),
+                () = tokio::time::sleep(LOOK_AGAIN) => drop(self.reload()),
             }
             self.reread_revocations();
             watch.files(&self.config().files_read);
         }
+        if let Some(successor) = self.successor.take() {
+            successor.end();
+        }
+        notify_service(&[sd_notify::NotifyState::Stopping]);
         self.stop(terminate, interrupt).await;
         Ok(())
+    }
+
+    /// Starts the process that is to take the place of this one.
+    fn begin_upgrade(&mut self) {
+        if self.successor.is_some() {
+            tracing::warn!("an upgrade is under way already");
+            return;
+        }
+        self.revocations.lend();
+        match Successor::start(self.sockets.values().flatten().chain(&self.admin_socket)) {
+            Ok(successor) => {
+                tracing::info!(pid = successor.pid(), "upgrade: a new process was started and given the sockets");
+                self.successor = Some(successor);
+            }
+            Err(error) => self.give_up_upgrade(&error),
+        }
+    }
+
+    /// Goes on as if nothing had been asked.
+    fn give_up_upgrade(&mut self, error: &UpgradeError) {
+        if let Some(successor) = self.successor.take() {
+            successor.end();
+        }
+        self.reread_revocations();
+        tracing::error!(error = %Chain(error), "the upgrade has failed, this process serves on");
+    }
+
+    /// Leaves everything new to the process that serves now, and finishes what is old.
+    async fn hand_over(self, terminate: Signal, interrupt: Signal) -> Result<(), AppError> {
+        let pid = self.successor.as_ref().and_then(Successor::pid);
+        tracing::info!(pid, "upgrade: the new process serves, this one drains");
+        // Said by this process: a service manager believes the one it knows.
+        if let Some(pid) = pid {
+            notify_service(&[sd_notify::NotifyState::MainPid(pid)]);
+        }
+        self.admin.cancel(); // who asks how the gateway is means the new one
+        self.stop(terminate, interrupt).await;
+        Ok(())
+    }
+
+    /// The process before this one has ended, and its datagrams with it.
+    fn succeed(&mut self) {
+        tracing::info!("upgrade: the process before this one has ended");
+        self.addresses.release();
+        let config = self.assembly.config();
+        match self.addresses.change(&config.listeners, &[], config.server.workers) {
+            Ok(quic) => self.answer_quic(quic),
+            Err(error) => tracing::error!(error = %Chain(&error), "cannot answer quic until the next reload"),
+        }
     }
 
     /// Refuses new work, finishes old work within the grace, and says so.
     async fn stop(mut self, mut terminate: Signal, mut interrupt: Signal) {
         tracing::info!(grace_secs = self.config().server.drain.as_secs(), "draining: a second signal ends at once");
-        notify_service(&[sd_notify::NotifyState::Stopping]);
         self.board.draining();
+        self.sockets.clear(); // before the workers close theirs, or connections would still queue
+        self.admin_socket = None;
+        drop(self.requests);
         self.drain.begin();
         tokio::select! {
             _ = self.workers_done.recv() => {
@@ -194,21 +279,63 @@ impl Control {
         tracing::info!("stopped");
     }
 
-    /// Takes what the files say now, if it is good and different.
-    fn reload(&mut self) {
+    /// What SIGHUP does, and operators who ask.
+    fn hang_up(&mut self) -> Outcome {
+        if let Some(access) = &self.access {
+            access.reopen();
+        }
+        self.reload()
+    }
+
+    /// Does what an operator asks for, and says how it went.
+    fn heed(&mut self, request: &Request) -> Result<String, Refused> {
+        if self.successor.is_some() {
+            return Err(upgrading());
+        }
+        let running = self.running();
+        let plan = running.plan(&request.asked);
+        if request.asked.dry_run {
+            return plan.map(|plan| running.said(if plan.differs() { "differs" } else { "unchanged" }, Some(&plan)));
+        }
+        // A file with problems is refused below, where it shows in the metrics too.
+        let plan = match plan {
+            Err(refused) if refused.why != Why::Invalid => return Err(refused),
+            plan => plan.ok(),
+        };
+        match self.hang_up() {
+            Outcome::Live => Ok(self.running().said("live", plan.as_ref())),
+            Outcome::Unchanged => Ok(self.running().said("unchanged", plan.as_ref())),
+            Outcome::Refused(detail) => Err(Refused { why: Why::Invalid, detail }),
+        }
+    }
+
+    fn running(&self) -> Running<'_> {
+        let (path, text, config) = (&self.path, &self.text, self.assembly.config());
+        Running { path, text, config, generation: self.generation }
+    }
+
+    /// Takes what the files say now, if it is good and different. Not while a new process reads them: it has the sockets there were.
+    fn reload(&mut self) -> Outcome {
+        if self.successor.is_some() {
+            return Outcome::Unchanged;
+        }
         let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
-            self.keep_what_needs_a_restart(&mut config);
-            if &config == self.config() { Ok(false) } else { self.replace(config).map(|()| true) }
+            self.keep_what_waits(&mut config);
+            if &config == self.config() { Ok(None) } else { self.replace(config).map(|()| Some(loaded.text)) }
         });
         match result {
-            Ok(true) => self.refused = None,
-            Ok(false) => {
+            Ok(Some(text)) => {
+                (self.refused, self.text) = (None, text);
+                Outcome::Live
+            }
+            Ok(None) => {
                 if self.refused.take().is_some() {
                     tracing::info!("the configuration is again the one that runs");
                     self.board.unchanged();
                     self.metrics.reload_taken_back();
                 }
+                Outcome::Unchanged
             }
             Err(error) => {
                 let said = Chain(&error).to_string();
@@ -220,8 +347,9 @@ impl Control {
                     );
                     self.metrics.reload_refused();
                     self.board.refused(said.clone());
-                    self.refused = Some(said);
+                    self.refused = Some(said.clone());
                 }
+                Outcome::Refused(said)
             }
         }
     }
@@ -229,7 +357,11 @@ impl Control {
     /// Takes what the file of revocations says now. Whether the rest of the configuration is good does not matter: a revocation must
     /// not wait for it.
     fn reread_revocations(&mut self) {
-        let said = self.revocations.reread().err().map(|error| Chain(&error).to_string());
+        let mut read = Ok(());
+        if self.successor.is_none() {
+            read = self.revocations.take_back(self.assembly.config().revocation.as_ref());
+        }
+        let said = read.and_then(|()| self.revocations.reread()).err().map(|error| Chain(&error).to_string());
         if said != self.list_refused {
             if let Some(error) = &said {
                 tracing::error!(error, "the file of revocations is refused, the old list stays");
@@ -242,7 +374,7 @@ impl Control {
 
     /// Everything that can fail comes before anything that changes.
     fn replace(&mut self, config: Config) -> Result<(), AppError> {
-        let old: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
+        let old = self.config().listeners.clone();
         let tasks: Vec<Tasks> = self.crew.iter().map(|handle| handle.upstream_tasks.clone()).collect();
         let list = (config.revocation != self.config().revocation)
             .then(|| self.revocations.prepare(config.revocation.as_ref()))
@@ -252,8 +384,8 @@ impl Control {
                 .map_err(|error| AppError::Assemble(error.into()))?;
         // Binding comes last of what can fail: connections queue at a socket from the moment it is bound.
         let config = next.assembly.config();
-        let new = config.listeners.iter().filter(|listener| !old.contains(&listener.listen));
-        let bound = bind(config, new, &mut Inherited::default())?;
+        let bound = bind(config, carry::opened(&old, &config.listeners), &mut Inherited::default())?;
+        let copies = copies(&bound)?;
         let quic = self.addresses.change(&config.listeners, &bound, config.server.workers)?;
         let Assembled { assembly, snapshots, acceptors, certificates } = next;
         if assembly.config().log.level != self.config().log.level
@@ -270,53 +402,20 @@ impl Control {
         for (handle, snapshot) in self.crew.iter().zip(snapshots) {
             handle.worker.live.publish(snapshot);
         }
-        let kept: Vec<_> = self.config().listeners.iter().map(|listener| listener.listen.clone()).collect();
-        for gone in old.iter().filter(|listen| !kept.contains(listen)) {
-            self.order(|_| Order::Close { name: gone.name.clone() });
+        for gone in carry::closed(&old, &self.assembly.config().listeners) {
+            let name = &gone.listen.name;
+            self.sockets.remove(name);
+            self.order(|_| Order::Close { name: name.clone() });
         }
+        self.sockets.extend(copies);
         self.enter(&acceptors, bound, quic);
         self.announce(&certificates);
         Ok(())
     }
 
     /// What can't change while the process runs keeps its old value, and the operator is told.
-    fn keep_what_needs_a_restart(&mut self, config: &mut Config) {
-        let running = self.assembly.config();
-        let mut kept = Vec::new();
-        if config.server.workers != running.server.workers {
-            config.server.workers = running.server.workers;
-            kept.push("[server] workers");
-        }
-        if config.server.drain != running.server.drain {
-            config.server.drain = running.server.drain;
-            kept.push("[server] drain_secs");
-        }
-        if config.server.dpop_window_secs != running.server.dpop_window_secs {
-            config.server.dpop_window_secs = running.server.dpop_window_secs;
-            kept.push("[server] dpop_window_secs");
-        }
-        if config.limits.connections != running.limits.connections {
-            config.limits.connections = running.limits.connections;
-            kept.push("[limits] connections");
-        }
-        if config.admin != running.admin {
-            config.admin = running.admin;
-            kept.push("[admin] address");
-        }
-        if config.redis != running.redis {
-            config.redis.clone_from(&running.redis);
-            kept.push("[redis]");
-        }
-        let shares = running.revocation.as_ref().is_some_and(|list| list.shared);
-        if let Some(list) = config.revocation.as_mut().filter(|list| list.shared != shares) {
-            list.shared = shares;
-            kept.push("[revocation] shared");
-        }
-        let level = config.log.level;
-        if (crate::observe::LogSettings { level, ..running.log.clone() }) != config.log {
-            config.log = crate::observe::LogSettings { level, ..running.log.clone() };
-            kept.push("[log] besides level");
-        }
+    fn keep_what_waits(&mut self, config: &mut Config) {
+        let kept: Vec<_> = keep_what_waits(config, self.config()).iter().map(|waiting| waiting.key).collect();
         let kept = kept.join(", ");
         if kept != self.waiting {
             if !kept.is_empty() {
@@ -327,13 +426,23 @@ impl Control {
     }
 
     /// Lets clients in where the configuration says, and nowhere else.
-    fn enter(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)], bound: Vec<Bound>, mut quic: Change) {
+    fn enter(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)], bound: Vec<Bound>, quic: Change) {
+        self.set_entrances(acceptors);
+        self.open(bound);
+        self.answer_quic(quic);
+    }
+
+    fn answer_quic(&mut self, mut quic: Change) {
         self.addresses.changed(&mut quic);
         for name in &quic.closed {
             self.order(|_| Order::CloseQuic { name: name.clone() });
         }
-        self.set_entrances(acceptors);
-        self.open(bound);
+        for listener in &self.assembly.config().listeners {
+            let port = self.addresses.http3_port(listener).map(Arc::new);
+            if let Some(entrance) = self.entrances.get(&listener.listen.name) {
+                entrance.http3_port.store(port);
+            }
+        }
         for (name, sockets) in quic.opened {
             let Some(entrance) = self.entrances.get(&name) else { continue };
             let mut sockets = sockets.into_iter();
@@ -345,13 +454,12 @@ impl Control {
         }
     }
 
-    /// Gives each listener its certificates, its redirect, its relays, its alternative and what it says of TLS.
+    /// Gives each listener its certificates, its redirect, its relays and what it says of TLS.
     fn set_entrances(&mut self, acceptors: &[(Box<str>, crate::tls::Acceptor)]) {
         for listener in &self.assembly.config().listeners {
             let name = &listener.listen.name;
             let fresh = || Arc::new(Entrance::new(name.clone()));
             let entrance = self.entrances.entry(name.clone()).or_insert_with(fresh);
-            entrance.http3_port.store(self.addresses.http3_port(listener).map(Arc::new));
             let acceptor = acceptors.iter().find(|(of, _)| of == name).map(|(_, acceptor)| acceptor.clone());
             entrance.tls.store(acceptor.map(Arc::new));
             entrance.to_https.store(https_port(listener).map(Arc::new));
@@ -362,23 +470,27 @@ impl Control {
         self.entrances.retain(|name, _| listeners.iter().any(|listener| listener.listen.name == *name));
     }
 
+    /// Deals the sockets out to the workers.
     fn open(&self, bound: Vec<Bound>) {
         for (name, sockets) in bound {
             let Some(entrance) = self.entrances.get(&name) else { continue };
-            let mut sockets = sockets.into_iter();
-            self.order(|number| Order::Open {
-                entrance: Arc::clone(entrance),
-                listener: sockets.next().expect("`bind_all` gives one socket for each worker"),
-                meter: self.metrics.listener(number, &name),
-            });
+            for (at, listener) in sockets.into_iter().enumerate() {
+                let number = at % self.crew.len();
+                let (entrance, meter) = (Arc::clone(entrance), self.metrics.listener(number, &name));
+                self.order_one(number, Order::Open { entrance, listener, meter });
+            }
         }
     }
 
     fn order(&self, mut order: impl FnMut(usize) -> Order) {
-        for (number, handle) in self.crew.iter().enumerate() {
-            if handle.orders.try_send(order(number)).is_err() {
-                tracing::error!(worker = number, "a worker takes no orders");
-            }
+        for number in 0..self.crew.len() {
+            self.order_one(number, order(number));
+        }
+    }
+
+    fn order_one(&self, worker: usize, order: Order) {
+        if self.crew[worker].orders.try_send(order).is_err() {
+            tracing::error!(worker, "a worker takes no orders");
         }
     }
 
@@ -390,6 +502,7 @@ impl Control {
         self.metrics.upstreams().answered_by(self.assembly.upstreams());
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
+        self.drains.know(self.assembly.endpoints());
         self.board.published(self.generation, self.config(), certificates);
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(
@@ -401,6 +514,15 @@ impl Control {
     }
 }
 
+/// How a reload ended.
+enum Outcome {
+    Live,
+    /// The files say what runs.
+    Unchanged,
+    /// Why; what ran runs on.
+    Refused(String),
+}
+
 /// Who judges what one client may take, and is asked by the metrics.
 fn guard(config: &Config, metrics: &Metrics) -> Guard {
     let guard = Guard::new(config.guard.clone(), config.limits.connections);
@@ -409,44 +531,37 @@ fn guard(config: &Config, metrics: &Metrics) -> Guard {
     guard
 }
 
-/// A listener's name and its sockets, one for each worker.
-type Bound = (Box<str>, Vec<TcpListener>);
-
-fn bind<'a>(
-    config: &Config,
-    listeners: impl Iterator<Item = &'a Listener>,
-    inherited: &mut Inherited,
-) -> Result<Vec<Bound>, AppError> {
-    let workers = config.server.workers;
-    let bind_one = |listener: &Listener| {
-        let sockets = match inherited.take(&listener.listen, workers)? {
-            Some(sockets) => sockets,
-            None => bind_all(&listener.listen, workers)?,
-        };
-        Ok((listener.listen.name.clone(), sockets))
-    };
-    listeners.map(bind_one).collect()
+/// Whether the next process serves; for ever undecided while there is none.
+async fn serves(successor: &mut Option<Successor>) -> Result<(), UpgradeError> {
+    match successor {
+        Some(successor) => successor.serves().await,
+        None => std::future::pending().await,
+    }
 }
 
-fn serve_admin(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    board: &Arc<Board>,
-    revocations: &Arc<RevocationDesk>,
-) -> Result<CancellationToken, AppError> {
-    let stop = CancellationToken::new();
-    if let Some(address) = config.admin {
-        let failed = |source| AppError::Admin { address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-        let board = Arc::clone(board);
-        let admin = Admin::new(Arc::clone(metrics), Arc::new(move || board.status()));
-        let admin = Arc::new(admin.revoking(Arc::clone(revocations) as _));
-        let tasks = TaskTracker::new();
-        tasks.spawn(admin.serve(listener, tasks.clone(), stop.clone()));
+/// Waits until the process before this one has ended, if there is one.
+async fn gone(predecessor: &mut Option<Predecessor>) {
+    match predecessor {
+        Some(predecessor) => predecessor.gone().await,
+        None => std::future::pending().await,
     }
-    Ok(stop)
+}
+
+/// The first generation, with what outlives every configuration.
+fn first(
+    config: Config,
+    metrics: &Metrics,
+    tasks: &[Tasks],
+    revocations: &RevocationDesk,
+    shared: Option<&Shared>,
+) -> Result<Assembled, AppError> {
+    let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
+    let commons = Commons {
+        revoked: Arc::clone(revocations.list()),
+        possession: Arc::new(possession),
+        redis: shared.map(Shared::link),
+    };
+    assemble(config, None, 1, metrics, tasks, &commons).map_err(|error| AppError::Assemble(error.into()))
 }
 
 /// Tells systemd, if it listens. It being absent is no error.

@@ -1,22 +1,32 @@
-//! The process: workers, control thread, reload and stop.
+//! The process: workers, control thread, reload, upgrade and stop.
 //!
 //! One of the few rooms that know every stage. Owns what happens when: load, bind, start, publish, drain. Refuses to know how
 //! a request is served. Nothing is half started: what fails before the first generation is live ends the process with a reason.
 
 mod assemble;
 mod board;
+mod carry;
 mod control;
+mod drains;
 mod hatch;
 mod limits;
+mod operators;
+mod plan;
 mod publish;
 mod quic;
+mod request;
+mod restart;
 mod revocation;
 mod sharing;
+mod sockets;
+mod upgrade;
 mod upkeep;
 mod watch;
 mod worker;
 
 pub use board::described;
+pub use plan::{Plan, Side};
+pub use request::fingerprint;
 
 use std::io;
 use std::path::Path;
@@ -24,7 +34,7 @@ use std::sync::Arc;
 
 use crate::auth::{Denied, RevokeError};
 use crate::config::{self, Config, Problems};
-use crate::listen::{BindError, Inherited};
+use crate::listen::BindError;
 use crate::observe::{self, AccessLog, AccessProblem, Metrics, TracingProblem, Vocabulary};
 use crate::serve::MALFORMED_REASONS;
 use crate::tls::development;
@@ -79,7 +89,7 @@ pub fn prepare_development(path: &Path) -> Result<(), AppError> {
 
 /// Runs the gateway of the configuration at `path` until it is told to stop. `ready` is called once it serves.
 pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), AppError> {
-    let inherited = Inherited::from_env()?; // before any thread: it clears environment variables
+    let legacy = upgrade::Legacy::of_process()?; // before any thread
     let loaded = config::load(path).map_err(AppError::Config)?;
     let level = observe::init_tracing(&loaded.config.log)?;
     for warning in loaded.warnings.list() {
@@ -90,7 +100,7 @@ pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), AppError> {
     let access = loaded.config.log.access.then(|| AccessLog::open(&loaded.config.log, Arc::clone(&metrics)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let control = control::Control::start(path, loaded.config, metrics, access.transpose()?, level, inherited)?;
+        let control = control::Control::start(path, loaded, metrics, access.transpose()?, level, legacy)?;
         ready(control.config());
         control.run().await
     })

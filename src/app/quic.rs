@@ -14,6 +14,8 @@ use crate::listen::{BindError, QuicSocket, bind_quic};
 pub(super) struct Addresses {
     tcp: HashMap<Box<str>, SocketAddr>,
     udp: HashMap<Box<str>, SocketAddr>,
+    /// Nothing is bound over UDP.
+    held: bool,
 }
 
 /// What a new configuration changes, bound and not yet in use.
@@ -26,6 +28,17 @@ pub(super) struct Change {
 }
 
 impl Addresses {
+    /// Binds nothing over UDP until it is released: another process answers there, and two that share an address get each other's
+    /// datagrams.
+    pub(super) fn held(held: bool) -> Self {
+        Self { held, ..Self::default() }
+    }
+
+    /// The next change may bind over UDP.
+    pub(super) fn release(&mut self) {
+        self.held = false;
+    }
+
     /// Binds what `listeners` want in addition. `bound` are the TCP sockets that are new with them.
     pub(super) fn change(
         &self,
@@ -33,7 +46,7 @@ impl Addresses {
         bound: &[(Box<str>, Vec<TcpListener>)],
         workers: usize,
     ) -> Result<Change, BindError> {
-        let mut next = Self::default();
+        let mut next = Self::held(self.held);
         let mut opened = Vec::new();
         for listener in listeners {
             let name = &listener.listen.name;
@@ -41,7 +54,7 @@ impl Addresses {
             let fresh = fresh.and_then(|(_, sockets)| sockets.first()?.local_addr().ok());
             let address = fresh.or(self.tcp.get(name).copied()).unwrap_or(listener.listen.address);
             next.tcp.insert(name.clone(), address);
-            if listener.http3.is_none() {
+            if self.held || listener.http3.is_none() {
                 continue;
             }
             next.udp.insert(name.clone(), address);
@@ -111,5 +124,25 @@ mod tests {
         let moved = [(Box::from("b"), bind_all(&second[1].listen, 1).unwrap())];
         let change = addresses.change(&second, &moved, 2).unwrap();
         assert_eq!((names(&change.opened), &*change.closed), (vec!["b"], &["b".into()][..]));
+    }
+
+    #[test]
+    fn while_another_process_answers_nothing_is_bound_or_told_of() {
+        let mut addresses = Addresses::held(true);
+        let listeners = [listener("a", ON)];
+        let bound = vec![(Box::from("a"), bind_all(&listeners[0].listen, 1).unwrap())];
+        let mut change = addresses.change(&listeners, &bound, 1).unwrap();
+        assert!(change.opened.is_empty());
+        addresses.changed(&mut change);
+        let mut reload = addresses.change(&listeners, &[], 1).unwrap();
+        assert!(reload.opened.is_empty());
+        addresses.changed(&mut reload);
+        assert_eq!(addresses.http3_port(&listeners[0]), None);
+
+        addresses.release();
+        let mut change = addresses.change(&listeners, &[], 1).unwrap();
+        assert_eq!(names(&change.opened), ["a"]);
+        addresses.changed(&mut change);
+        assert_eq!(addresses.http3_port(&listeners[0]), Some(bound[0].1[0].local_addr().unwrap().port()));
     }
 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::sharing::{Fleet, Order};
+use super::sharing::{Fleet, Order, Shared};
 use crate::auth::{Added, DenyList, Entry, Learned, PreparedRevocations, RevocationSettings, RevokeError, UnixSeconds};
+use crate::config::Config;
 use crate::observe::{Chain, Metrics, Refused, Revocations, Why};
 
 /// The one list of the process.
@@ -19,17 +20,21 @@ pub(super) struct RevocationDesk {
     enabled: AtomicBool,
     /// How other gateways are told, if they are.
     fleet: Option<Fleet>,
+    /// Whether the journal is closed, for another process to open.
+    lent: AtomicBool,
 }
 
 impl RevocationDesk {
     /// Opens what the configuration names.
     pub(super) fn open(
-        settings: Option<&RevocationSettings>,
+        config: &Config,
         metrics: &Arc<Metrics>,
-        fleet: Option<Fleet>,
+        shared: Option<&Shared>,
     ) -> Result<Arc<Self>, RevokeError> {
+        let (settings, fleet) = (config.revocation.as_ref(), shared.and_then(Shared::fleet));
         let (list, metrics) = (Arc::new(DenyList::empty()), Arc::clone(metrics));
-        let desk = Self { list, metrics, enabled: AtomicBool::new(false), fleet };
+        let (enabled, lent) = (AtomicBool::new(false), AtomicBool::new(false));
+        let desk = Self { list, metrics, enabled, fleet, lent };
         if settings.is_some() {
             desk.apply(desk.prepare(settings)?, settings);
         }
@@ -83,6 +88,23 @@ impl RevocationDesk {
             Ok(false) => {}
             Err(error) => tracing::warn!(error = %Chain(&error), "what another gateway took back stays revoked here"),
         }
+    }
+
+    /// Lets the next process have the journal: from here on it is the one to revoke at.
+    pub(super) fn lend(&self) {
+        self.list.lend_journal();
+        self.lent.store(true, Ordering::Release);
+    }
+
+    /// Opens it again if it was lent, because there is no next process.
+    pub(super) fn take_back(&self, settings: Option<&RevocationSettings>) -> Result<(), RevokeError> {
+        if self.lent.load(Ordering::Acquire) {
+            if settings.is_some() {
+                self.apply(self.prepare(settings)?, settings);
+            }
+            self.lent.store(false, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn changed(&self) {
@@ -156,6 +178,7 @@ fn refused(error: &RevokeError) -> Refused {
         RevokeError::Past | RevokeError::NoIssuer => Why::Malformed,
         RevokeError::NoJournal | RevokeError::InFile { .. } => Why::Conflict,
         RevokeError::Full(_) => Why::Full,
+        RevokeError::Lent => Why::Failed,
         RevokeError::File { .. }
         | RevokeError::Line { .. }
         | RevokeError::FileTooLong { .. }

@@ -31,11 +31,11 @@ const LONGEST_MESSAGE: usize = 16 * 1024;
 
 /// The link, and what it needs to carry revocations.
 pub(super) struct Shared {
-    pub(super) redis: Arc<Redis>,
+    redis: Arc<Redis>,
     heard: mpsc::Receiver<Heard>,
     orders: mpsc::Receiver<Order>,
     /// How the other gateways are told of revocations, if they are.
-    pub(super) fleet: Option<Fleet>,
+    fleet: Option<Fleet>,
 }
 
 /// What other gateways are to be told.
@@ -77,11 +77,6 @@ pub(super) fn begin(config: &Config, metrics: &Metrics) -> Result<Option<Shared>
     Ok(Some(Shared { redis, heard, orders, fleet }))
 }
 
-/// The link, for who asks over it.
-pub(super) fn link(shared: Option<&Shared>) -> Option<Arc<Redis>> {
-    shared.map(|shared| Arc::clone(&shared.redis))
-}
-
 impl Fleet {
     /// Tells them, now or when they can be told.
     pub(super) fn revoked(&self, entry: Entry) {
@@ -103,6 +98,16 @@ impl Fleet {
 }
 
 impl Shared {
+    /// The link, for who asks over it.
+    pub(super) fn link(&self) -> Arc<Redis> {
+        Arc::clone(&self.redis)
+    }
+
+    /// The other gateways, for who changes the list, if they are to be told.
+    pub(super) fn fleet(&self) -> Option<Fleet> {
+        self.fleet.clone()
+    }
+
     /// Carries revocations between the desk and Redis, for as long as it is polled; `None` if they are not shared.
     pub(super) fn exchange(self, desk: &Arc<RevocationDesk>) -> Option<impl Future<Output = ()> + Send + use<>> {
         let desk = Arc::clone(desk);

@@ -34,9 +34,11 @@ impl Upkeep {
         }
     }
 
-    /// Exchanges with other gateways what was revoked, for as long as the process lasts, if anything is to be.
-    pub(super) fn share(&self, exchange: Option<impl Future<Output = ()> + Send + 'static>) {
-        exchange.map(|exchange| self.tasks.spawn(exchange));
+    /// Exchanges with other gateways what was revoked, for as long as the process lasts, if anything is to be; and keeps nothing yet.
+    pub(super) fn sharing(exchange: Option<impl Future<Output = ()> + Send + 'static>) -> Self {
+        let upkeep = Self::default();
+        exchange.map(|exchange| upkeep.tasks.spawn(exchange));
+        upkeep
     }
 
     /// From now on probes the endpoints of these upstreams, and no others. One that is as it was is not disturbed.

@@ -1,13 +1,16 @@
 //! The command line: arguments in, exit codes out, no logic. One file a subcommand.
 //!
-//! Exit codes: 0 done, 1 it failed and standard error says why, 2 usage (clap's own). Standard output is for results, standard
-//! error for everything else.
+//! Exit codes: 0 done, 1 it failed and standard error says why, 2 usage (clap's own); and 3 of `reload --dry-run`, something would change.
+//! Standard output is for results, standard error for everything else.
 
+mod admin;
 pub mod check;
 mod compress;
 mod explain;
 mod jwks;
 mod link;
+mod planned;
+mod reload;
 mod revoke;
 mod run;
 pub mod schema;
@@ -45,6 +48,8 @@ Examples:
                                                   a token that this gateway accepts
   portcullis jwks doctor https://id.example.com/.well-known/jwks.json
                                                   what is wrong with a published key set
+  portcullis reload --dry-run -c new.toml         what another file would change in the running gateway
+  portcullis reload                               reload it, and say how that went
   portcullis revoke --sub alice                   no token issued to alice until now passes any more
   portcullis compress staticfiles                 siblings of static files in zstd, brotli and gzip
   portcullis schema > gateway.schema.json         JSON Schema, for editors";
@@ -66,6 +71,8 @@ enum Command {
     /// Examine published key sets.
     #[command(subcommand)]
     Jwks(jwks::Jwks),
+    /// Reload the running gateway and say how that went, or say what a reload would change.
+    Reload(reload::Reload),
     /// Revoke a token, or all tokens of a subject, at the running gateway.
     Revoke(revoke::Revoke),
     /// Make the compressed siblings of static files, which the gateway sends in their place.
@@ -84,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(&cli.config, &command),
         Command::Link(command) => link::run(&cli.config, &command),
         Command::Jwks(command) => jwks::run(&command),
+        Command::Reload(arguments) => reload::run(&cli.config, &arguments),
         Command::Revoke(arguments) => revoke::run(&cli.config, &arguments),
         Command::Compress(arguments) => compress::run(&arguments),
         Command::Schema => schema::run(),

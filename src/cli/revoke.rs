@@ -1,23 +1,16 @@
 //! `portcullis revoke`: tells the running gateway that a token, or a subject's tokens, must not pass any more.
-//!
-//! Speaks HTTP/1.1 to the admin listener, which is on this machine or near it: one request, one connection, one deadline for all of it.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use super::admin::{AskFailure, ask};
 use super::{fail, print, token_of};
 use crate::auth::Entry;
 use crate::config::{self, Problems};
-
-/// How long the gateway may take in all; its own deadline is as long.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of an answer that are read.
-const LONGEST_ANSWER: usize = 256 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -71,18 +64,8 @@ enum RevokeFailure {
     NoAdmin,
     #[error("cannot read the token from standard input")]
     Token(#[source] io::Error),
-    #[error("cannot connect to the admin listener at {address}: is the gateway running?")]
-    Connect {
-        address: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the gateway at {address} does not answer: it is not known whether it heard")]
-    Exchange {
-        address: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Ask(#[from] AskFailure),
     #[error("the gateway refuses ({status}): {detail}")]
     Refused { status: u16, detail: String },
 }
@@ -99,13 +82,9 @@ fn revoke(path: &Path, arguments: &Revoke) -> Result<String, RevokeFailure> {
         Some(address) => address,
         None => config::load(path).map_err(RevokeFailure::Config)?.config.admin.ok_or(RevokeFailure::NoAdmin)?,
     };
-    let address = reachable(address);
     let body = body(arguments)?.to_string();
     let method = if arguments.undo { "DELETE" } else { "POST" };
-    let connect = |source| RevokeFailure::Connect { address, source };
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(connect)?;
-    let exchange = |source| RevokeFailure::Exchange { address, source };
-    let (status, answer) = ask(stream, address, method, &body).map_err(exchange)?;
+    let (status, answer) = ask(address, method, "/revocations", &body)?;
     if arguments.undo && status == 204 {
         return Ok("the revocation is taken back\n".to_owned());
     }
@@ -122,16 +101,6 @@ fn revoke(path: &Path, arguments: &Revoke) -> Result<String, RevokeFailure> {
     Ok(format!("{said}: {}\n", answer["revoked"]))
 }
 
-/// What is bound to every address is asked at loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
-}
-
 fn body(arguments: &Revoke) -> Result<Value, RevokeFailure> {
     let What { jti, sub, token } = &arguments.what;
     let mut body = Map::new();
@@ -146,39 +115,4 @@ fn body(arguments: &Revoke) -> Result<Value, RevokeFailure> {
         }
     }
     Ok(Value::Object(body))
-}
-
-/// One exchange: the status, and the body of the answer.
-fn ask(mut stream: TcpStream, address: SocketAddr, method: &str, body: &str) -> io::Result<(u16, String)> {
-    let latest = Instant::now() + PATIENCE;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let length = body.len();
-    let request = format!(
-        "{method} /revocations HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let left = latest.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(read) => answer.extend_from_slice(&piece[..read]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
-            Err(error) => return Err(error),
-        }
-        if answer.len() > LONGEST_ANSWER {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer does not end"));
-        }
-    }
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "this is no gateway"))?;
-    Ok((status, body.to_owned()))
 }

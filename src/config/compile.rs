@@ -6,6 +6,7 @@
 
 mod action;
 mod auth;
+mod balance;
 mod compress;
 mod context;
 mod cors;
@@ -126,6 +127,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let mut problems = context.into_problems();
     problems.extend(whole::errors(&config, &spans));
     problems.extend(identity::clashes(&config, &spans));
+    problems.extend(balance::clashes(&config, &spans));
     if raw.identity.is_absent() == config.identity.is_none() {
         problems.extend(publish::empty(&config, &spans)); // what is wrong with [identity] was said
     }

@@ -18,6 +18,7 @@ mod suggest;
 mod unknown;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -124,6 +125,12 @@ pub fn is_development(path: &Path) -> bool {
     let text = System.file(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
     table.get("server").and_then(|server| server.get("development")).and_then(toml::Value::as_bool).unwrap_or(false)
+}
+
+/// Where the gateway that runs with this file answers operators, as far as the file can be read: it may be one that is refused for something else.
+pub fn admin_address(text: &str) -> Option<SocketAddr> {
+    let table: toml::Table = text.parse().ok()?;
+    table.get("admin")?.get("address")?.as_str()?.parse().ok()
 }
 
 /// The JSON Schema of the language, for editors: every key with its description.

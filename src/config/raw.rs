@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::entry::{Entry, Named};
-use super::shapes::{Auth, ClaimValue, Compress, Publish, Seconds, SecretSource, Workers};
+use super::shapes::{Auth, Balance, ClaimValue, Compress, Endpoint, Publish, Seconds, SecretSource, Workers};
 pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
@@ -25,7 +25,7 @@ pub(super) use compress::CompressTable;
 pub(super) use health::{Eject, Probe, Retry};
 pub(super) use limit::RateLimit;
 pub(super) use redis::Redis;
-pub(super) use upstream::{Upstream, UpstreamTls};
+pub(super) use upstream::{BalanceTable, EndpointTable, Sticky, Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

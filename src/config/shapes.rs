@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::json;
 
 use super::entry::{Entry, Named};
-use super::raw::{self, CompressTable, PublishTable, SecretTable, TokenAuth};
+use super::raw::{self, BalanceTable, CompressTable, EndpointTable, PublishTable, SecretTable, TokenAuth};
 
 /// `workers`: a number or a word.
 #[derive(Debug, Clone)]
@@ -273,6 +273,96 @@ impl JsonSchema for Eject {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "boolean" }, generator.subschema_for::<raw::Eject>()] })
+    }
+}
+
+/// An item of `endpoints`: an address or a table.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Endpoint {
+    Url(String),
+    Table(Box<EndpointTable>),
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Endpoint;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address or a table with `url`")
+            }
+
+            fn visit_str<E: Error>(self, url: &str) -> Result<Endpoint, E> {
+                Ok(Endpoint::Url(url.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Endpoint, M::Error> {
+                EndpointTable::deserialize(MapAccessDeserializer::new(map))
+                    .map(|table| Endpoint::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Endpoint {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Endpoint".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<EndpointTable>()] })
+    }
+}
+
+/// `balance`: a word or a table.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Balance {
+    Word(String),
+    Table(Box<BalanceTable>),
+}
+
+impl<'de> Deserialize<'de> for Balance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Balance;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"least-requests\", \"round-robin\", \"random\" or a table with `hash` or `sticky`")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Balance, E> {
+                Ok(Balance::Word(word.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Balance, M::Error> {
+                BalanceTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Balance::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Balance {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Balance".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let words = json!({ "enum": ["least-requests", "round-robin", "random"] });
+        json_schema!({ "anyOf": [words, generator.subschema_for::<BalanceTable>()] })
     }
 }
 

@@ -75,6 +75,8 @@ pub struct UpstreamSpans {
     pub name: Span,
     /// Parallel to `UpstreamSettings::endpoints`.
     pub endpoints: Vec<Span>,
+    /// How they are chosen, if that is said.
+    pub balance: Option<Span>,
     /// Where its TLS is described, if it is.
     pub tls: Option<Span>,
     /// The directory of spooled bodies, if it is named.

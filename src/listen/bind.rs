@@ -1,7 +1,7 @@
 //! Bound sockets: one for each worker, so that no two workers wait on one queue (`SO_REUSEPORT`).
 //!
 //! Owns socket options and what to tell an operator whose address can't be had. A socket handed over by systemd
-//! (`LISTEN_FDS`) is used in place of a bound one. Refuses to know what listens.
+//! (`LISTEN_FDS`), or by the gateway that this one replaces, is used in place of a bound one. Refuses to know what listens.
 //!
 //! `SO_REUSEPORT` has a price: a second gateway of the same user on the same address is no error, the kernel deals
 //! connections to both. That is also what lets a new process take over before the old one drains.
@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::ListenSettings;
 
@@ -53,10 +53,12 @@ impl From<BindError> for io::Error {
     }
 }
 
-/// TCP sockets that systemd opened for this process.
+/// TCP sockets that another process opened for this one: systemd, or the gateway before it.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<TcpListener>,
+    /// They are those of another gateway: as many as it has workers, each with a queue of its own.
+    all_count: bool,
 }
 
 impl Inherited {
@@ -71,25 +73,50 @@ impl Inherited {
         for index in 0..handed.len() {
             sockets.extend(handed.take_tcp_listener(index)?);
         }
-        Ok(Self { sockets })
+        Ok(Self { sockets, all_count: false })
     }
 
-    /// The sockets for `settings`, one for each of `workers`, if systemd opened its address.
+    /// Those that the gateway before this one handed over.
+    pub fn of_predecessor(sockets: Vec<TcpListener>) -> Self {
+        Self { sockets, all_count: true }
+    }
+
+    /// The sockets for `settings`, at least one for each of `workers`, if its address is among those that are open.
     ///
     /// Copies of one socket share one queue: every worker wakes for every connection and the first takes it. Several
     /// sockets for one address (`ReusePort=yes`) are dealt out in turn.
+    ///
+    /// Of another gateway's sockets none is left out: the kernel goes on dealing connections to each, and resets those of a queue that
+    /// nobody empties. If it had fewer workers, the others get sockets of their own.
     pub fn take(&mut self, settings: &ListenSettings, workers: usize) -> io::Result<Option<Vec<TcpListener>>> {
-        let (mine, others) =
-            self.sockets.drain(..).partition(|socket| socket.local_addr().is_ok_and(|at| at == settings.address));
-        self.sockets = others;
-        let mine: Vec<TcpListener> = mine;
+        let mut mine = self.at(settings.address);
         if mine.is_empty() {
             return Ok(None);
         }
         for socket in &mine {
             socket.set_nonblocking(true)?;
         }
-        mine.iter().cycle().take(workers).map(TcpListener::try_clone).collect::<io::Result<_>>().map(Some)
+        if self.all_count {
+            for socket in &mine {
+                listen(&SockRef::from(socket), settings.backlog)?; // it may be another number than before
+            }
+            // Refused if the first of them was opened without SO_REUSEPORT, by systemd.
+            mine.extend((mine.len()..workers).map_while(|_| bind(settings.address, settings.backlog).ok()));
+        }
+        let count = workers.max(if self.all_count { mine.len() } else { 0 });
+        mine.iter().cycle().take(count).map(TcpListener::try_clone).collect::<io::Result<_>>().map(Some)
+    }
+
+    /// The one socket at `address`, for what only one listens to.
+    pub fn take_one(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        self.at(address).pop()
+    }
+
+    fn at(&mut self, address: SocketAddr) -> Vec<TcpListener> {
+        let (mine, others) =
+            self.sockets.drain(..).partition(|socket| socket.local_addr().is_ok_and(|at| at == address));
+        self.sockets = others;
+        mine
     }
 
     /// Addresses of sockets that no listener asked for: worth a warning.
@@ -109,8 +136,12 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    listen(&socket, backlog)?;
     Ok(socket.into())
+}
+
+fn listen(socket: &Socket, backlog: u32) -> io::Result<()> {
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
 }
 
 fn remedy(kind: io::ErrorKind, address: SocketAddr) -> &'static str {
@@ -194,7 +225,7 @@ mod tests {
         let handed = TcpListener::bind("127.0.0.1:0").unwrap();
         let stray = TcpListener::bind("127.0.0.1:0").unwrap();
         let (at, stray_at) = (handed.local_addr().unwrap(), stray.local_addr().unwrap());
-        let mut inherited = Inherited { sockets: vec![stray, handed] };
+        let mut inherited = Inherited { sockets: vec![stray, handed], all_count: false };
 
         assert!(inherited.take(&settings("127.0.0.2:1"), 2).unwrap().is_none());
         let sockets = inherited.take(&settings(&at.to_string()), 3).unwrap().unwrap();
@@ -203,5 +234,32 @@ mod tests {
         assert_eq!(sockets[2].accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(inherited.unclaimed(), [stray_at]);
         assert!(inherited.take(&settings(&at.to_string()), 3).unwrap().is_none());
+    }
+
+    #[test]
+    fn every_socket_of_another_gateway_is_taken_and_workers_without_one_get_one() {
+        for (had, has) in [(2, 2), (3, 1), (1, 3)] {
+            let handed = bind_all(&settings("127.0.0.1:0"), had).unwrap();
+            let at = handed[0].local_addr().unwrap();
+            let copies: Vec<_> = handed.iter().map(|socket| socket.try_clone().unwrap()).collect();
+            let mut inherited = Inherited::of_predecessor(copies);
+            let sockets = inherited.take(&settings(&at.to_string()), has).unwrap().unwrap();
+            assert_eq!(sockets.len(), had.max(has));
+            drop(handed);
+            let clients: Vec<_> = (0..12).map(|_| std::net::TcpStream::connect(at).unwrap()).collect();
+            let accepted = |socket: &TcpListener| std::iter::from_fn(|| socket.accept().ok()).count();
+            let counts: Vec<_> = sockets.iter().map(accepted).collect();
+            assert_eq!(counts.iter().sum::<usize>(), clients.len(), "{had} sockets for {has} workers: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_joined_is_shared_with_the_workers_that_are_new() {
+        let handed = TcpListener::bind("127.0.0.1:0").unwrap(); // without SO_REUSEPORT, as systemd's are
+        let at = handed.local_addr().unwrap();
+        let mut inherited = Inherited::of_predecessor(vec![handed]);
+        let sockets = inherited.take(&settings(&at.to_string()), 2).unwrap().unwrap();
+        assert_eq!(ports(&sockets).len(), 1);
+        assert_eq!(sockets.len(), 2);
     }
 }

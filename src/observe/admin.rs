@@ -1,10 +1,13 @@
-//! The admin listener: metrics, health, readiness, a status page and revocations, for operators and their machines.
+//! The admin listener: metrics, health, readiness, a status page, revocations, the use of endpoints and reloads, for operators and their machines.
 //!
 //! Owns: what each path answers, and the bounds of a listener that is not for the public. Refuses to know: how the
 //! process is run; what it is told comes as a [`Status`]. Answers are HTTP/1.1 (RFC 9112), one a connection, GET and
-//! HEAD alone (RFC 9110, sections 9.3.1 and 9.3.2) but for `/revocations`.
+//! HEAD alone (RFC 9110, sections 9.3.1 and 9.3.2) but for
+//! `/revocations`, `/upstreams` and `/reload`.
 
+mod drains;
 mod page;
+mod reload;
 mod revocations;
 mod status;
 
@@ -25,6 +28,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::drains::Drains;
+pub use self::reload::{Answering, Asked, Reloads};
 pub use self::revocations::{Refused, Revocations, Why};
 pub use self::status::{CertificateStatus, EndpointStatus, ListenerStatus, ReloadStatus, RouteStatus, Status};
 use super::metrics::Metrics;
@@ -47,18 +52,32 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     status: StatusSource,
     revocations: Option<Arc<dyn Revocations>>,
+    drains: Option<Arc<dyn Drains>>,
+    reloads: Option<Arc<dyn Reloads>>,
 }
 
 impl Admin {
     /// Answers from these counts and this source.
     pub fn new(metrics: Arc<Metrics>, status: StatusSource) -> Self {
-        Self { metrics, status, revocations: None }
+        Self { metrics, status, revocations: None, drains: None, reloads: None }
     }
 
     /// Lets clients read and change this list.
     #[must_use]
     pub fn revoking(self, list: Arc<dyn Revocations>) -> Self {
         Self { revocations: Some(list), ..self }
+    }
+
+    /// Lets clients see which endpoints are in use, and change it.
+    #[must_use]
+    pub fn draining(self, drains: Arc<dyn Drains>) -> Self {
+        Self { drains: Some(drains), ..self }
+    }
+
+    /// Lets clients ask for a reload, or what one would do.
+    #[must_use]
+    pub fn reloading(self, reloads: Arc<dyn Reloads>) -> Self {
+        Self { reloads: Some(reloads), ..self }
     }
 
     /// Serves until `shutdown` is cancelled. Each connection is a task of `tasks`; those open at the end are cut by
@@ -74,11 +93,12 @@ impl Admin {
         shutdown.run_until_cancelled(accept).await;
     }
 
-    /// The answer to one request for anything but `/revocations`.
+    /// The answer to one request for anything but `/revocations`, `/upstreams` and `/reload`.
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let known = matches!(path, "/" | "/metrics" | "/healthz" | "/readyz");
         if !known {
-            return text(StatusCode::NOT_FOUND, "not found: see / /metrics /healthz /readyz /revocations\n");
+            let detail = "not found: see / /metrics /healthz /readyz /revocations /upstreams /reload\n";
+            return text(StatusCode::NOT_FOUND, detail);
         }
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -96,6 +116,10 @@ impl Admin {
     fn page(&self) -> Response<Full<Bytes>> {
         let mut status = (self.status)();
         status.revocations = self.revocations.as_ref().and_then(|list| list.count());
+        for at in &mut status.endpoints {
+            let drained = |drains: &Arc<dyn Drains>| drains.is_drained(&at.upstream, &at.endpoint);
+            at.drained = self.drains.as_ref().is_some_and(drained);
+        }
         let html =
             page::render(&status, &self.metrics.route_numbers(), &self.metrics.endpoint_numbers(), SystemTime::now());
         let mut page = content(StatusCode::OK, "text/html; charset=utf-8", html);
@@ -109,10 +133,19 @@ impl Admin {
         let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
             let admin = Arc::clone(&self);
             async move {
-                Ok::<_, Infallible>(if request.uri().path() == "/revocations" {
-                    revocations::answer(admin.revocations.clone().filter(|list| list.count().is_some()), request).await
-                } else {
-                    admin.answer(request.method(), request.uri().path())
+                let path = request.uri().path();
+                if path == "/revocations" {
+                    let list = admin.revocations.clone().filter(|list| list.count().is_some());
+                    return Ok::<_, Infallible>(revocations::answer(list, request).await);
+                }
+                if let Some(reloads) = admin.reloads.as_ref().filter(|_| path == "/reload") {
+                    return Ok(reload::answer(&**reloads, request).await);
+                }
+                Ok(match &admin.drains {
+                    Some(drains) if drains::is_here(path) => {
+                        drains::answer(&**drains, request.method(), path, request.headers())
+                    }
+                    _ => admin.answer(request.method(), path),
                 })
             }
         });

@@ -17,8 +17,8 @@ mod upstreams;
 
 pub use access::{AccessLog, AccessProblem, AccessSink, Record, is_redacted};
 pub use admin::{
-    Admin, CertificateStatus, EndpointStatus, ListenerStatus, Refused, ReloadStatus, Revocations, RouteStatus, Status,
-    StatusSource, Why,
+    Admin, Answering, Asked, CertificateStatus, Drains, EndpointStatus, ListenerStatus, Refused, ReloadStatus, Reloads,
+    Revocations, RouteStatus, Status, StatusSource, Why,
 };
 pub use chain::Chain;
 pub use crowd::Crowd;

@@ -15,12 +15,12 @@ use super::context::{Client, Exchange, Notes};
 use super::failure::Failure;
 use super::handout::{Wish, heed};
 use super::{Limits, lapse, publish, redirect, upgrade};
-use crate::auth::{Identity, Permit, Statement, UnixSeconds};
+use crate::auth::{ClaimPath, Identity, Permit, Statement, UnixSeconds};
 use crate::files::{DirectoryRequest, FilesError};
 use crate::http::boundary::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
 use crate::http::{Body, BodyWatch, Fate, Pace, RequestBody, Target, TargetError, cors, handout, hop};
 use crate::snapshot::{Action, Rewrite, Route, Snapshot};
-use crate::upstream::{Failed, Forwarded, Kind, OnBehalf, Upstream, UpstreamFailure};
+use crate::upstream::{Affinity, Failed, Forwarded, Kind, OnBehalf, Upstream, UpstreamFailure};
 
 /// RFC 9110 section 7.6.3: named by pseudonym, so that no version leaks.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 portcullis");
@@ -42,7 +42,7 @@ pub(super) async fn act(
         upgrade::refuse(&exchange)?;
     }
     match &route.action {
-        Action::Proxy { upstream, name, rewrite, identity, internal } => {
+        Action::Proxy { upstream, name, rewrite, identity, internal, affinity } => {
             let notes = exchange.notes.clone();
             notes.write(|story| story.upstream = Some(Arc::clone(name)));
             let passage = Passage {
@@ -51,6 +51,7 @@ pub(super) async fn act(
                 converses: upstream.converses(),
                 rewrite: rewrite.as_ref(),
                 identity: identity.as_ref(),
+                affinity: affinity.as_ref(),
                 request_start: upstream.says_request_start(),
             };
             let call = exchange.grpc;
@@ -133,7 +134,9 @@ fn outgoing<'i>(
     let local = connection.local;
     // RFC 9110 section 15.2: an HTTP/1.0 client is sent none, and over HTTP/2 hyper has no way to.
     let interim = (head.version == Version::HTTP_11).then(|| connection.activity.pass_interims());
-    let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local, interim };
+    let claim = passage.affinity.and_then(|path| permit.claim(path));
+    let affinity = claim.map(|(_, claim)| Affinity::of(claim.as_bytes()));
+    let behalf = OnBehalf { client: client.socket, secure: client.secure, user, trailers, local, interim, affinity };
     let statement = passage.identity.and_then(|identity| permit.statement(identity, &head.method, on_the_line(&uri)));
     refuse_what_it_would(passage.kind, &head, &uri, statement.as_ref())?;
     // Where each request has a connection to itself, a media type must not be enough to hold it in silence.
@@ -157,6 +160,8 @@ struct Passage<'a> {
     converses: bool,
     rewrite: Option<&'a Rewrite>,
     identity: Option<&'a Identity>,
+    /// The claim by which an endpoint is chosen.
+    affinity: Option<&'a ClaimPath>,
     /// Whether the upstream is told when the request came.
     request_start: bool,
 }
@@ -229,6 +234,7 @@ pub(super) fn arrive<T>(
                 story.queue = Some(forwarded.queued);
                 story.connect = Some(forwarded.connect);
                 story.first_byte = Some(forwarded.first_byte);
+                story.private |= forwarded.binds; // a cache would bind everybody
             });
             Ok(forwarded.response)
         }

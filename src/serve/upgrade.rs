@@ -129,9 +129,9 @@ impl Wanted {
         if let Err(error) = websocket::check_switch(&switched.head.headers, &self.key) {
             return Err(switched.refused(error));
         }
-        let Switched { head, stream, endpoint, connect, first_byte } = *switched;
+        let Switched { head, stream, endpoint, connect, first_byte, binds } = *switched;
         let (response, queued) = (Ok((head.headers, stream)), Duration::ZERO); // it takes none of the pool's connections
-        Ok(Forwarded { response, endpoint, queued, connect, first_byte })
+        Ok(Forwarded { response, endpoint, queued, connect, first_byte, binds })
     }
 
     /// An answer like any other, but that to a CONNECT every 2xx would open a tunnel (RFC 8441 section 5).

@@ -26,7 +26,7 @@ use super::queue::{Place, Queue};
 use super::slot::{Lease, Slots, pool};
 use super::stream::{Stream, open};
 use super::tls::TlsClient;
-use super::{Address, OnBehalf, UpstreamFailure, UpstreamSettings, Wire};
+use super::{Address, OnBehalf, Presence, UpstreamFailure, UpstreamSettings, Wire};
 use crate::deadline::Deadline;
 use crate::observe::{EndpointMeter, Held, UpstreamFailure as Stage};
 use crate::shutdown::Tasks;
@@ -42,12 +42,15 @@ const LOOK_BEHIND: u32 = 8;
 pub(super) struct Shared {
     pub(super) permits: Arc<Semaphore>,
     pub(super) keep_alive: KeepAlive,
+    /// Outlives the rest, which is about connections.
+    pub(super) presence: Arc<Presence>,
     wanted: Arc<Notify>,
 }
 
 impl Shared {
-    pub(super) fn new(settings: &UpstreamSettings) -> Arc<Self> {
+    pub(super) fn new(settings: &UpstreamSettings, presence: Arc<Presence>) -> Arc<Self> {
         Arc::new(Self {
+            presence,
             permits: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
             keep_alive: KeepAlive::new(settings.keep_alive, Instant::now()),
             wanted: Arc::new(Notify::new()),
@@ -58,14 +61,20 @@ impl Shared {
 /// One endpoint as one worker sees it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    pub(super) address: Address,
-    pub(super) label: Arc<str>,
-    pub(super) meter: EndpointMeter,
-    shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
     queue: Arc<Queue>,
     pub(super) standing: Arc<Standing>,
     /// There if it matters how requests go.
-    pub(super) watch: Option<Arc<Watch>>,
+    watch: Option<Arc<Watch>>,
+}
+
+/// What one worker has of an endpoint: its connections, and how more are made. Outlives reloads that change neither.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    address: Address,
+    label: Arc<str>,
+    meter: EndpointMeter,
+    shared: Arc<Shared>,
     leased: Arc<AtomicUsize>,
     /// Requests that wait for a slot which is being made.
     growing: AtomicUsize,
@@ -140,7 +149,7 @@ pub(super) struct Leased {
 
 impl Leased {
     fn new(endpoint: &Endpoint) -> Self {
-        Self::counting(endpoint, Some(endpoint.meter.leased()))
+        Self::counting(endpoint, Some(endpoint.meter().leased()))
     }
 
     /// Counts for balancing alone.
@@ -149,7 +158,7 @@ impl Leased {
     }
 
     fn counting(endpoint: &Endpoint, gauge: Option<Held>) -> Self {
-        let Endpoint { leased, meter, watch, .. } = endpoint;
+        let (Lanes { leased, meter, .. }, watch) = (&*endpoint.lanes, &endpoint.watch);
         leased.fetch_add(1, Ordering::Relaxed);
         Self { count: Arc::clone(leased), meter: meter.clone(), watch: watch.clone(), _gauge: gauge }
     }
@@ -180,38 +189,60 @@ pub(super) enum Need {
     Fresh,
 }
 
-impl Endpoint {
-    #[allow(clippy::too_many_arguments)] // each is another room's, and there is one caller
+impl Lanes {
     pub(super) fn new(
         address: Address,
         tls: Option<TlsClient>,
         shared: Arc<Shared>,
-        queue: Arc<Queue>,
-        standing: Arc<Standing>,
-        watch: Option<Arc<Watch>>,
         meter: EndpointMeter,
         tasks: Tasks,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             label: address.to_string().into(),
             address,
             meter,
             shared,
-            queue,
-            standing,
-            watch,
             leased: Arc::default(),
             growing: AtomicUsize::new(0),
             pool: OnceLock::new(),
             trunks: Trunks::default(),
             tls,
             tasks,
-        }
+        })
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        lanes: Arc<Lanes>,
+        queue: Arc<Queue>,
+        standing: Arc<Standing>,
+        watch: Option<Arc<Watch>>,
+    ) -> Self {
+        Self { lanes, queue, standing, watch }
+    }
+
+    /// What it has, for another that takes its place.
+    pub(super) fn lanes(&self) -> Arc<Lanes> {
+        Arc::clone(&self.lanes)
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.lanes.address
+    }
+
+    /// Its address, for people.
+    pub(super) fn label(&self) -> &Arc<str> {
+        &self.lanes.label
+    }
+
+    pub(super) fn meter(&self) -> &EndpointMeter {
+        &self.lanes.meter
     }
 
     /// The count of requests of this worker that hold a lease.
     pub(super) fn active(&self) -> &Arc<AtomicUsize> {
-        &self.leased
+        &self.lanes.leased
     }
 
     /// It answered with this status.
@@ -232,7 +263,17 @@ impl Endpoint {
 
     /// Requests of this worker that hold a lease.
     pub(super) fn leased(&self) -> usize {
-        self.leased.load(Ordering::Relaxed)
+        self.lanes.leased.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is the one that is shared as `shared`.
+    pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.lanes.shared, shared)
+    }
+
+    /// What is known of its address.
+    pub(super) fn presence(&self) -> &Presence {
+        &self.lanes.shared.presence
     }
 
     /// A carrier that meets `need`. A uwsgi `packet` opens a connection of its own.
@@ -245,7 +286,7 @@ impl Endpoint {
         settings: &UpstreamSettings,
         behalf: &OnBehalf,
     ) -> Result<Ready, UpstreamFailure> {
-        match self.address.wire {
+        match self.lanes.address.wire {
             Wire::Http1 => self.slot(need, None, settings, behalf).await,
             Wire::Uwsgi => self.slot(Need::Fresh, packet, settings, behalf).await,
             Wire::Http2 => Box::pin(self.stream(settings)).await,
@@ -265,7 +306,7 @@ impl Endpoint {
         if let Some(idle) = self.may_reuse(&mut lease, need, settings)
             && is_ready(&mut lease, settings.connect_timeout).await
         {
-            self.meter.reused();
+            self.lanes.meter.reused();
             return Ok(Ready { carrier: Carrier::Slot(lease), reused: Some(idle), queued, leased });
         }
         // What is given up frees its permit when its task ends, which is soon but not now.
@@ -292,7 +333,7 @@ impl Endpoint {
                 Some(packet) => stream.with_packet(packet),
                 None => stream,
             };
-            speak(stream, Some(permit), self.keeper(), &self.tasks).await
+            speak(stream, Some(permit), self.keeper(), &self.lanes.tasks).await
         };
         Ok((self.in_time(settings.connect_timeout, speaking).await?, waited))
     }
@@ -305,12 +346,12 @@ impl Endpoint {
     ) -> Result<(Connection, Leased), UpstreamFailure> {
         let leased = Leased::outside(self);
         let announcement = behalf.announcement(settings.announce);
-        let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.tasks).await };
+        let speaking = async { speak(self.dial(&announcement).await?, None, self.keeper(), &self.lanes.tasks).await };
         Ok((self.in_time(settings.connect_timeout, speaking).await?, leased))
     }
 
     async fn dial(&self, announcement: &[u8]) -> io::Result<Stream> {
-        open(&self.address, self.tls.as_ref(), announcement).await
+        open(&self.lanes.address, self.lanes.tls.as_ref(), announcement).await
     }
 
     /// The outcome of dialling, typed.
@@ -321,7 +362,7 @@ impl Endpoint {
     ) -> Result<T, UpstreamFailure> {
         match timeout(limit, dialling).await {
             Ok(Ok(connected)) => Ok(connected),
-            Ok(Err(error)) if self.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => {
+            Ok(Err(error)) if self.lanes.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => {
                 Err(UpstreamFailure::Tls(error))
             }
             Ok(Err(error)) => Err(UpstreamFailure::Connect(error)),
@@ -332,30 +373,34 @@ impl Endpoint {
     /// A stream of a shared connection. When all are full, one request at a time opens another, and the others wait for it or for a
     /// stream that ends.
     async fn stream(&self, settings: &UpstreamSettings) -> Result<Ready, UpstreamFailure> {
-        if let Some(stream) = self.trunks.lease(settings.max_streams) {
+        if let Some(stream) = self.lanes.trunks.lease(settings.max_streams) {
             return Ok(self.on(stream, true, Duration::ZERO));
         }
         let begun = Moment::now();
         let until = begun + settings.queue_timeout;
-        let _waiting = self.meter.waiting();
+        let _waiting = self.lanes.meter.waiting();
         let (mut place, mut since) = (None, None);
-        let _turn = if let Ok(turn) = self.trunks.dialling.try_lock() {
+        let _turn = if let Ok(turn) = self.lanes.trunks.dialling.try_lock() {
             turn
         } else {
             place = Some(self.enter()?);
             since = Some(begun);
-            let turn = timeout_at(until, self.trunks.dialling.lock()).await;
+            let turn = timeout_at(until, self.lanes.trunks.dialling.lock()).await;
             turn.map_err(|_| UpstreamFailure::QueueTimeout)?
         };
         let mut reused = true;
         loop {
             let queued = since.map_or(Duration::ZERO, |since: Moment| since.elapsed());
-            if let Some(stream) = self.trunks.lease(settings.max_streams) {
+            if let Some(stream) = self.lanes.trunks.lease(settings.max_streams) {
                 return Ok(self.on(stream, reused, queued));
             }
-            if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
-                let adding =
-                    async { self.trunks.add(self.dial(&[]).await?, settings, permit, &self.meter, &self.tasks).await };
+            if let Ok(permit) = Arc::clone(&self.lanes.shared.permits).try_acquire_owned() {
+                let adding = async {
+                    self.lanes
+                        .trunks
+                        .add(self.dial(&[]).await?, settings, permit, &self.lanes.meter, &self.lanes.tasks)
+                        .await
+                };
                 self.in_time(settings.connect_timeout, adding).await?;
                 reused = false;
                 continue;
@@ -365,7 +410,7 @@ impl Endpoint {
             }
             since.get_or_insert(begun);
             // Whatever ends is told of, but for connections of other workers.
-            drop(timeout(ASK_AGAIN, self.trunks.freed.notified()).await);
+            drop(timeout(ASK_AGAIN, self.lanes.trunks.freed.notified()).await);
             if Moment::now() >= until {
                 return Err(UpstreamFailure::QueueTimeout);
             }
@@ -374,7 +419,7 @@ impl Endpoint {
 
     fn on(&self, stream: StreamLease, reused: bool, queued: Duration) -> Ready {
         if reused {
-            self.meter.reused();
+            self.lanes.meter.reused();
         }
         let leased = Leased::new(self);
         Ready { carrier: Carrier::Stream(stream), reused: reused.then_some(Duration::ZERO), queued, leased }
@@ -388,7 +433,7 @@ impl Endpoint {
     /// A slot, and how long others had all of them.
     async fn lease(&self, settings: &UpstreamSettings) -> Result<(Lease, Duration), UpstreamFailure> {
         let slots = &self.pool(settings).slots;
-        let waiting = self.meter.waiting();
+        let waiting = self.lanes.meter.waiting();
         let (slot, queued) = {
             let mut coming = pin!(slots.get_owned());
             match poll_fn(|cx| Poll::Ready(coming.as_mut().poll(cx))).await {
@@ -418,16 +463,16 @@ impl Endpoint {
 
     /// No slot is there at once: one is being made, for as many as there may be slots, and all others queue.
     fn wait(&self, most: usize) -> Result<Wait<'_>, UpstreamFailure> {
-        let growing = self.growing.fetch_add(1, Ordering::Relaxed);
+        let growing = self.lanes.growing.fetch_add(1, Ordering::Relaxed);
         if self.leased() + growing < most {
-            return Ok(Wait { growing: Some(&self.growing), queued: None });
+            return Ok(Wait { growing: Some(&self.lanes.growing), queued: None });
         }
-        self.growing.fetch_sub(1, Ordering::Relaxed);
+        self.lanes.growing.fetch_sub(1, Ordering::Relaxed);
         Ok(Wait { growing: None, queued: Some((self.enter()?, Instant::now())) })
     }
 
     fn keeper(&self) -> Keeper {
-        Keeper { shared: Arc::clone(&self.shared), meter: self.meter.clone() }
+        Keeper { shared: Arc::clone(&self.lanes.shared), meter: self.lanes.meter.clone() }
     }
 
     /// How long the leased connection has been idle, if that is short enough.
@@ -436,7 +481,7 @@ impl Endpoint {
         let idle = lease.open()?.idle_for(now);
         let trusted = match need {
             Need::Any => idle < settings.keep_alive,
-            Need::Trusted => idle < settings.keep_alive && idle < self.shared.keep_alive.trusted_age(now),
+            Need::Trusted => idle < settings.keep_alive && idle < self.lanes.shared.keep_alive.trusted_age(now),
             Need::Fresh => false,
         };
         trusted.then_some(idle)
@@ -444,19 +489,19 @@ impl Endpoint {
 
     /// The endpoint closed a connection that had been idle for `age`.
     pub(super) fn closed_after(&self, age: Duration) {
-        self.shared.keep_alive.closed_after(age, Instant::now());
+        self.lanes.shared.keep_alive.closed_after(age, Instant::now());
     }
 
     /// The right to another connection, and how long others had all of them.
     async fn permit(&self, until: Moment) -> Result<(OwnedSemaphorePermit, Duration), UpstreamFailure> {
-        if let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.lanes.shared.permits).try_acquire_owned() {
             return Ok((permit, Duration::ZERO));
         }
         let (_place, since) = (self.enter()?, Instant::now());
         let asking = async {
             loop {
-                self.shared.wanted.notify_waiters();
-                let waiting = Arc::clone(&self.shared.permits).acquire_owned();
+                self.lanes.shared.wanted.notify_waiters();
+                let waiting = Arc::clone(&self.lanes.shared.permits).acquire_owned();
                 if let Ok(Ok(permit)) = timeout(ASK_AGAIN, waiting).await {
                     return permit;
                 }
@@ -467,9 +512,9 @@ impl Endpoint {
     }
 
     fn pool(&self, settings: &UpstreamSettings) -> &Pool {
-        self.pool.get_or_init(|| {
+        self.lanes.pool.get_or_init(|| {
             let slots = pool(settings.max_connections, settings.keep_alive, settings.queue_timeout);
-            let yielding = self.tasks.spawn(yield_idle(slots.clone(), Arc::clone(&self.shared.wanted)));
+            let yielding = self.lanes.tasks.spawn(yield_idle(slots.clone(), Arc::clone(&self.lanes.shared.wanted)));
             Pool { slots, yielding: yielding.abort_handle() }
         })
     }

@@ -22,7 +22,7 @@ use super::endpoint::{Carrier, Endpoint, Need, Ready};
 use super::interim::OnInterim;
 use super::multiplex::StreamLease;
 use super::retry::{Reason, Retrying, longest_pause, pause};
-use super::{Upstream, UpstreamFailure, UpstreamSettings, Wire, buffer, health, multiplex, uwsgi, whoami};
+use super::{Affinity, Upstream, UpstreamFailure, UpstreamSettings, Wire, buffer, health, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
 use crate::http::{Body, BodyWatch, RequestBody, hop};
 use crate::proxy_protocol;
@@ -42,6 +42,8 @@ pub struct OnBehalf {
     pub local: SocketAddr,
     /// Who is told of interim responses, if the client can be.
     pub interim: Option<OnInterim>,
+    /// What endpoints are chosen by, where that is a claim.
+    pub affinity: Option<Affinity>,
 }
 
 impl OnBehalf {
@@ -64,19 +66,22 @@ pub struct Forwarded<T = Response<Body>> {
     pub connect: Duration,
     /// Time from then to the response's head.
     pub first_byte: Duration,
+    /// Whether it gives its client, and nobody else, the cookie of this endpoint.
+    pub binds: bool,
 }
 
 impl<T> Forwarded<T> {
     /// The same with something else in the place of the response.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Forwarded<U> {
-        let Self { response, endpoint, queued, connect, first_byte } = self;
-        Forwarded { response: change(response), endpoint, queued, connect, first_byte }
+        let Self { response, endpoint, queued, connect, first_byte, binds } = self;
+        Forwarded { response: change(response), endpoint, queued, connect, first_byte, binds }
     }
 }
 
 impl Forwarded {
     fn new(response: Response<Body>, endpoint: Arc<str>, queued: Duration, connect: Duration, begun: Instant) -> Self {
-        Self { response, endpoint, queued, connect, first_byte: begun.elapsed().saturating_sub(connect) }
+        let first_byte = begun.elapsed().saturating_sub(connect);
+        Self { response, endpoint, queued, connect, first_byte, binds: false }
     }
 }
 
@@ -193,8 +198,10 @@ impl Upstream {
             None if repeatable => Need::Any,
             None => Need::Trusted,
         };
+        let wish = self.members.wish(&mut request, behalf);
         let round = Round { number: 1, excused: false, begun: Instant::now(), queued: Duration::ZERO };
-        let mut tried = Try { endpoint: self.pick(None), need, repeatable, round };
+        let mut at = self.members.pick(wish, None);
+        let mut tried = Try { endpoint: self.members.at(at), need, repeatable, round };
         let mut retrying: Option<Retrying> = None;
         loop {
             let begun =
@@ -202,7 +209,11 @@ impl Upstream {
             let answered = self.attempt(tried, begun, request, &watch, behalf).await;
             drop(retrying.take());
             let (mut failed, endpoint) = match answered {
-                Ok(answered) => return Ok(Forwarded { queued: answered.queued + tried.round.queued, ..answered }),
+                Ok(mut answered) => {
+                    answered.queued += tried.round.queued;
+                    answered.binds = self.members.keep(wish, at, behalf.secure, answered.response.headers_mut());
+                    return Ok(answered);
+                }
                 Err(failed) => (failed, tried.endpoint),
             };
             if matches!(failed.failure, UpstreamFailure::QueueTimeout) {
@@ -211,14 +222,15 @@ impl Upstream {
             let again = self.again(&mut tried.round, &mut failed);
             note(endpoint, &failed, again.is_some(), watch.is_sent());
             let (Some(again), Some(unanswered)) = (again, failed.request) else {
-                let (failure, endpoint) = (failed.failure, Arc::clone(&endpoint.label));
+                let (failure, endpoint) = (failed.failure, Arc::clone(endpoint.label()));
                 return Err(Failed { failure, endpoint, queued: tried.round.queued });
             };
             self.retries.count(failed.reason);
             if failed.reason == Reason::Stale {
                 tried.need = Need::Fresh;
             } else {
-                tried.endpoint = self.pick(Some(endpoint));
+                at = self.members.pick(wish, Some(at));
+                tried.endpoint = self.members.at(at);
             }
             if let Again::Within(within) = again {
                 let number = tried.round.number - 1;
@@ -239,7 +251,7 @@ impl Upstream {
         }
         let settings = &self.settings.retry;
         let wanted = match failed.reason {
-            Reason::Connect => settings.on_connect && self.endpoints.len() > 1,
+            Reason::Connect => settings.on_connect && self.members.len() > 1,
             Reason::Stale | Reason::Reset => settings.on_reset,
             Reason::Timeout | Reason::Status => true,
         };
@@ -260,23 +272,6 @@ impl Upstream {
         round.left(&self.settings) > longest_pause(&self.settings.retry)
     }
 
-    /// The endpoint with the fewest requests of this worker, in turn among equals. One that is eligible, unless too few are; other than
-    /// `not` if there is a choice.
-    pub(super) fn pick(&self, not: Option<&Endpoint>) -> &Endpoint {
-        let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let count = self.endpoints.len();
-        let heeded = self.ward.heeds_standing();
-        let candidates = || {
-            let all = (0..count).map(|at| &self.endpoints[(first.wrapping_add(at)) % count]);
-            all.filter(|endpoint| !heeded || endpoint.standing.eligible())
-        };
-        let others = candidates().filter(|endpoint| not.is_none_or(|not| !std::ptr::eq(*endpoint, not)));
-        let other = others.min_by_key(|endpoint| endpoint.leased());
-        let any = || candidates().min_by_key(|endpoint| endpoint.leased());
-        // None is left if the last one was ejected just now.
-        other.or_else(any).unwrap_or(&self.endpoints[first % count])
-    }
-
     async fn attempt(
         &self,
         tried: Try<'_>,
@@ -286,14 +281,14 @@ impl Upstream {
         behalf: &OnBehalf,
     ) -> Result<Forwarded, Attempt> {
         let endpoint = tried.endpoint;
-        let label = Arc::clone(&endpoint.label);
-        if endpoint.address.is_builtin() {
+        let label = Arc::clone(endpoint.label());
+        if endpoint.address().is_builtin() {
             return match Box::pin(whoami::answer(request)).await {
                 Ok(response) => Ok(Forwarded::new(response, label, Duration::ZERO, Duration::ZERO, begun)),
                 Err(failure) => Err(Attempt::last(failure)),
             };
         }
-        let packet = (endpoint.address.wire == Wire::Uwsgi)
+        let packet = (endpoint.address().wire == Wire::Uwsgi)
             .then(|| uwsgi::packet(&request, behalf, self.settings.kind))
             .transpose();
         let packet = packet.map_err(Attempt::last)?;
@@ -345,7 +340,7 @@ impl Upstream {
                     let failure = UpstreamFailure::Closed(None); // by us: nobody hears of it
                     return Err(Attempt { failure, request, reason: Reason::Status, seen: true, paid });
                 }
-                let answered = self.accept(response, ready, endpoint.address.wire, watch, behalf.trailers);
+                let answered = self.accept(response, ready, endpoint.address().wire, watch, behalf.trailers);
                 return answered.inspect(|_| endpoint.answered(status)).map_err(Attempt::last);
             }
             Err(Unanswered { failure, unsent: Some(unsent) }) => {
@@ -354,7 +349,7 @@ impl Upstream {
             Err(Unanswered { failure, unsent: None }) => failure,
         };
         if let (Some(age), UpstreamFailure::Closed(_)) = (ready.reused, &failure)
-            && endpoint.address.wire == Wire::Http1
+            && endpoint.address().wire == Wire::Http1
         {
             endpoint.closed_after(age); // gone stale under this request: the best evidence there is
         }
@@ -390,7 +385,7 @@ impl Upstream {
             }
             Carrier::Stream(stream) => {
                 // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
-                return Box::pin(self.send_on(stream, endpoint.address.tls, request, limit, watch)).await;
+                return Box::pin(self.send_on(stream, endpoint.address().tls, request, limit, watch)).await;
             }
         };
         deadline.clear();
@@ -465,7 +460,7 @@ fn note(endpoint: &Endpoint, failed: &Attempt, again: bool, sent: bool) {
         endpoint.failed(&failed.failure, sent);
     }
     if let Some(stage) = failed.failure.stage().filter(|_| !again || failed.reason != Reason::Stale) {
-        endpoint.meter.failed(stage);
+        endpoint.meter().failed(stage);
     }
 }
 

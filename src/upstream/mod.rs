@@ -4,6 +4,9 @@
 //! client is, what a permit is and how a failure is answered.
 
 mod address;
+mod affinity;
+mod balance;
+mod balance_settings;
 mod body;
 mod buffer;
 mod connect;
@@ -13,7 +16,9 @@ mod forward;
 mod health;
 mod interim;
 mod keepalive;
+mod members;
 mod multiplex;
+mod presence;
 mod queue;
 mod retry;
 mod settings;
@@ -26,13 +31,16 @@ mod whoami;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 pub use address::{Address, AddressError, Place, Wire};
+pub use affinity::Affinity;
+pub use balance_settings::{Balance, HashOn, Rank, SealSecret, StickySettings};
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
 pub use health::{EjectSettings, HealthSettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
+pub use presence::Presence;
 pub use retry::RetrySettings;
 pub use settings::*;
 pub use tls::{TlsClient, UpstreamTlsProblem};
@@ -42,15 +50,18 @@ use crate::http::{RequestBody, Spool, SpoolError};
 use crate::observe::{EndpointHealth, EndpointMeter, UpstreamStatus};
 use crate::shutdown::Tasks;
 use buffer::Buffers;
-use endpoint::{Endpoint, Shared};
+use endpoint::{Endpoint, Lanes, Shared};
 use health::{Ward, Watch, keep_probing};
+use members::Members;
 use queue::Queue;
 use retry::Retries;
 
-/// What the whole process shares about one upstream: permits, learned keep-alive, endpoints' standing. Survives reloads that leave its settings alone.
+/// What the whole process shares about one upstream: permits, learned keep-alive, endpoints' standing. What belongs to one endpoint survives
+/// reloads that keep the endpoint; its connections do where they keep how it is connected to.
 #[derive(Debug)]
 pub struct Group {
     settings: Arc<UpstreamSettings>,
+    /// Parallel to the settings' endpoints.
     shared: Vec<Arc<Shared>>,
     /// There if an endpoint wants it.
     tls: Option<TlsClient>,
@@ -67,11 +78,9 @@ pub struct Group {
 #[derive(Debug)]
 pub struct Upstream {
     settings: Arc<UpstreamSettings>,
-    endpoints: Vec<Endpoint>,
-    turn: AtomicUsize,
+    members: Members,
     spool: Option<Spool>,
     buffers: Option<Arc<Buffers>>,
-    ward: Arc<Ward>,
     retries: Arc<Retries>,
 }
 
@@ -93,7 +102,7 @@ impl Upstream {
 
     /// Whether all endpoints take many requests on one connection, so that one which lasts holds little.
     pub fn converses(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http2)
+        self.members.endpoints().all(|endpoint| endpoint.address().wire == Wire::Http2)
     }
 
     /// Takes as much of a request's body as must be there before a connection is leased: a client that sends slowly keeps itself waiting
@@ -121,19 +130,21 @@ impl Upstream {
 impl Group {
     /// A group whose endpoints nothing is known of yet.
     pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamTlsProblem> {
-        let shared = settings.endpoints.iter().map(|_| Shared::new(&settings)).collect();
+        let now = Instant::now();
+        let fresh = |_: &Address| Shared::new(&settings, Arc::new(Presence::new(now)));
+        let shared: Vec<Arc<Shared>> = settings.endpoints.iter().map(fresh).collect();
         let wants_tls = settings.endpoints.iter().any(|address| address.tls);
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
         let spool = settings.spools().then(|| Spool::new(settings.spool.clone()));
         let buffer = settings.buffer_responses.clone().map(Spool::new);
-        let ward = Ward::new(&settings.name, settings.health.clone(), &settings.endpoints);
         let queue = Queue::new(settings.queue);
-        let (ward, retries) = (Arc::new(ward), Retries::new(None));
+        let (ward, retries) = (Arc::new(ward(&settings, &shared)), Retries::new(None));
         Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer, ward, retries, queue })
     }
 
-    /// It comes by a reload. What is kept and known for the upstream that had this name before counts for this one; an endpoint that is
-    /// new has to be well before it is used, if it is probed.
+    /// It comes by a reload. What is kept and known for the upstream that had this name before counts for this one. An endpoint that stays
+    /// keeps its presence and standing, and its connections too if nothing changed about how they are made; one that is new has to be well
+    /// before it is used, if it is probed, and warms up.
     #[must_use]
     pub fn continuing(self, before: Option<&Self>) -> Self {
         let continuing = |now: Option<Spool>, before: Option<&Spool>| match (now, before) {
@@ -142,10 +153,29 @@ impl Group {
         };
         let spool = continuing(self.spool, before.and_then(Self::spool));
         let buffer = continuing(self.buffer, before.and_then(Self::buffer));
-        let ward = Ward::new(&self.settings.name, self.settings.health.clone(), &self.settings.endpoints);
-        let ward = Arc::new(ward.continuing(before.map(|before| &*before.ward)));
+        let (now, alike) = (Instant::now(), before.filter(|before| self.settings.connects_like(&before.settings)));
+        let shared =
+            self.settings.endpoints.iter().map(|address| match before.and_then(|before| before.shared_of(address)) {
+                Some(same) if alike.is_some() => Arc::clone(same),
+                Some(same) => Shared::new(&self.settings, Arc::clone(&same.presence)),
+                None if before.is_some() => Shared::new(&self.settings, Arc::new(Presence::added(now))),
+                None => Shared::new(&self.settings, Arc::new(Presence::new(now))),
+            });
+        let shared: Vec<Arc<Shared>> = shared.collect();
+        let tls = alike.and_then(|before| before.tls.clone()).or(self.tls);
+        let ward = ward(&self.settings, &shared).continuing(before.map(|before| &*before.ward));
         let retries = Retries::new(before.map(|before| &*before.retries));
-        Self { spool, buffer, ward, retries, ..self }
+        Self { settings: self.settings, queue: self.queue, shared, tls, spool, buffer, ward: Arc::new(ward), retries }
+    }
+
+    fn shared_of(&self, address: &Address) -> Option<&Arc<Shared>> {
+        let at = self.settings.endpoints.iter().position(|known| known == address)?;
+        self.shared.get(at)
+    }
+
+    /// Its endpoints, and what is known of each whatever connections there are.
+    pub fn presences(&self) -> impl Iterator<Item = (&Address, &Arc<Presence>)> {
+        self.settings.endpoints.iter().zip(self.shared.iter().map(|shared| &shared.presence))
     }
 
     /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed; `tasks` runs what they need.
@@ -191,27 +221,41 @@ impl Group {
         &self.settings
     }
 
-    /// The group as one worker will use it; connections and slow clients' responses have their tasks on `tasks`, `meter` gives each endpoint its meter.
-    pub fn on_worker(&self, tasks: &Tasks, meter: impl Fn(&Address) -> EndpointMeter) -> Upstream {
+    /// The group as one worker will use it; connections and slow clients' responses have their tasks on `tasks`, `meter` gives each endpoint
+    /// its meter. What the same worker had `before` of endpoints that continue is used on, with all connections.
+    pub fn on_worker(
+        &self,
+        tasks: &Tasks,
+        meter: impl Fn(&Address) -> EndpointMeter,
+        before: Option<&Upstream>,
+    ) -> Upstream {
         let endpoints = self.settings.endpoints.iter().zip(&self.shared).enumerate();
         let endpoint = |(at, (address, shared)): (usize, (&Address, &Arc<Shared>))| {
-            let tls = self.tls.clone().filter(|_| address.tls);
+            let known = before.and_then(|before| before.members.endpoints().find(|endpoint| endpoint.is_of(shared)));
+            let make = || {
+                let tls = self.tls.clone().filter(|_| address.tls);
+                Lanes::new(address.clone(), tls, Arc::clone(shared), meter(address), tasks.clone())
+            };
+            let lanes = known.map_or_else(make, Endpoint::lanes);
             let watch = Watch::new(&self.ward, at);
-            let standing = Arc::clone(self.ward.standing(at));
-            let (shared, queue) = (Arc::clone(shared), Arc::clone(&self.queue));
-            let endpoint =
-                Endpoint::new(address.clone(), tls, shared, queue, standing, watch, meter(address), tasks.clone());
+            let endpoint = Endpoint::new(lanes, Arc::clone(&self.queue), Arc::clone(self.ward.standing(at)), watch);
             self.retries.watch(endpoint.active());
             endpoint
         };
+        let endpoints = endpoints.map(endpoint).collect();
         Upstream {
             settings: Arc::clone(&self.settings),
-            endpoints: endpoints.map(endpoint).collect(),
-            turn: AtomicUsize::new(0),
+            members: Members::new(endpoints, Arc::clone(&self.ward), Arc::clone(&self.settings)),
             spool: self.spool.clone(),
             buffers: self.buffer.clone().map(|spool| Arc::new(Buffers::new(spool, tasks.clone()))),
-            ward: Arc::clone(&self.ward),
             retries: Arc::clone(&self.retries),
         }
     }
+}
+
+/// The standing of each endpoint of an upstream that nothing is known of.
+fn ward(settings: &UpstreamSettings, shared: &[Arc<Shared>]) -> Ward {
+    let presences = shared.iter().map(|shared| Arc::clone(&shared.presence));
+    let endpoints = settings.endpoints.iter().cloned().zip(presences);
+    Ward::new(&settings.name, settings.health.clone(), endpoints)
 }

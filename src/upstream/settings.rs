@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Address, HealthSettings, RetrySettings, Wire};
+use super::{Address, Balance, HealthSettings, Rank, RetrySettings, Wire};
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
 
@@ -16,6 +16,12 @@ pub struct UpstreamSettings {
     pub kind: Kind,
     /// Its equal servers; never empty.
     pub endpoints: Vec<Address>,
+    /// Parallel to `endpoints`: what each counts for.
+    pub ranks: Vec<Rank>,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// For how long an endpoint that was added or came back takes less than its share; zero gives it all at once.
+    pub slow_start: Duration,
     /// Open connections to one endpoint, for the whole process.
     pub max_connections: usize,
     /// How long a request may wait for a free connection.
@@ -55,6 +61,12 @@ impl UpstreamSettings {
     /// other servers read them, but Django under WSGI, and REST framework under ASGI too, take a body without a length for an empty one.
     pub fn needs_length(&self) -> bool {
         self.kind != Kind::Http || self.endpoints.iter().any(|address| address.wire == Wire::Uwsgi)
+    }
+
+    /// Whether connections made for `other` serve here as well, if their endpoint is still one.
+    pub fn connects_like(&self, other: &Self) -> bool {
+        let of = |one: &Self| (one.max_connections, one.max_streams, one.queue_timeout, one.keep_alive, one.announce);
+        self.name == other.name && self.kind == other.kind && of(self) == of(other) && self.tls == other.tls
     }
 
     /// Whether requests' bodies are kept, for whatever reason.

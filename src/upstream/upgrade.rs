@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, response};
+use http::{HeaderMap, Request, Response, StatusCode, response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -49,6 +49,8 @@ pub struct Switched {
     pub connect: Duration,
     /// Time from then to the 101.
     pub first_byte: Duration,
+    /// Whether the head gives its client the cookie of this endpoint.
+    pub binds: bool,
 }
 
 /// The endpoint's end of a tunnel. The endpoint counts as used until it is dropped.
@@ -75,26 +77,31 @@ impl Switched {
 impl Upstream {
     /// Whether its endpoints can be asked for tunnels: uwsgi has none, HTTP/2 has others, and the gateway itself does not answer so.
     pub fn takes_tunnels(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| endpoint.address.wire == Wire::Http1 && !endpoint.address.is_builtin())
+        self.members
+            .endpoints()
+            .all(|endpoint| endpoint.address().wire == Wire::Http1 && !endpoint.address().is_builtin())
     }
 
     /// Sends `request`, which asks for an upgrade and has no body, and waits for the answer's head.
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
-    pub async fn upgrade(&self, request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Upgrade, Failed> {
+    pub async fn upgrade(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Upgrade, Failed> {
         let begun = Instant::now();
-        let mut endpoint = self.pick(None);
+        let wish = self.members.wish(&mut request, behalf);
+        let mut at = self.members.pick(wish, None);
+        let mut endpoint = self.members.at(at);
         let mut dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         if let Err(failure) = &dialled
-            && self.endpoints.len() > 1
+            && self.members.len() > 1
             && self.settings.retry.may_try_elsewhere()
         {
             if let Some(stage) = failure.stage() {
-                endpoint.meter.failed(stage);
+                endpoint.meter().failed(stage);
             }
             endpoint.failed(failure, true);
             self.retries.count(Reason::Connect);
-            endpoint = self.pick(Some(endpoint));
+            at = self.members.pick(wish, Some(at));
+            endpoint = self.members.at(at);
             dialled = endpoint.dial_tunnel(&self.settings, behalf).await;
         }
         let connect = begun.elapsed();
@@ -104,12 +111,17 @@ impl Upstream {
             }
             Err(failure) => Err(failure),
         };
+        let asked = asked.map(|mut asked| {
+            let kept = self.members.keep(wish, at, behalf.secure, asked.headers_mut());
+            asked.bind(kept);
+            asked
+        });
         asked.map_err(|failure| {
             endpoint.failed(&failure, true);
             if let Some(stage) = failure.stage() {
-                endpoint.meter.failed(stage);
+                endpoint.meter().failed(stage);
             }
-            Failed { failure, endpoint: Arc::clone(&endpoint.label), queued: Duration::ZERO }
+            Failed { failure, endpoint: Arc::clone(endpoint.label()), queued: Duration::ZERO }
         })
     }
 
@@ -133,24 +145,52 @@ impl Upstream {
                 UpstreamFailure::Closed(Some(error))
             }
         })?;
-        let label = Arc::clone(&endpoint.label);
+        let label = Arc::clone(endpoint.label());
         endpoint.answered(response.status().as_u16());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched =
-                timeout(self.settings.response_timeout, switch(response, leased, endpoint.meter.kept())).await;
+                timeout(self.settings.response_timeout, switch(response, leased, endpoint.meter().kept())).await;
             let (head, stream) = switched.map_err(|_| UpstreamFailure::ResponseTimeout)??;
             let (connect, first_byte) = Default::default();
-            return Ok(Upgrade::Switched(Box::new(Switched { head, stream, endpoint: label, connect, first_byte })));
+            return Ok(Upgrade::Switched(Box::new(Switched {
+                head,
+                stream,
+                endpoint: label,
+                connect,
+                first_byte,
+                binds: false,
+            })));
         }
         let ready = Ready { carrier: Carrier::Own(Box::new(connection)), reused: None, queued: Duration::ZERO, leased };
-        let response = self.accept(response, ready, endpoint.address.wire, &watch, behalf.trailers)?;
+        let response = self.accept(response, ready, endpoint.address().wire, &watch, behalf.trailers)?;
         let (connect, first_byte) = Default::default();
         let queued = Duration::ZERO; // it takes none of the pool's connections
-        Ok(Upgrade::Answered(Box::new(Forwarded { response, endpoint: label, queued, connect, first_byte })))
+        Ok(Upgrade::Answered(Box::new(Forwarded {
+            response,
+            endpoint: label,
+            queued,
+            connect,
+            first_byte,
+            binds: false,
+        })))
     }
 }
 
 impl Upgrade {
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Switched(switched) => &mut switched.head.headers,
+            Self::Answered(forwarded) => forwarded.response.headers_mut(),
+        }
+    }
+
+    fn bind(&mut self, binds: bool) {
+        match self {
+            Self::Switched(switched) => switched.binds = binds,
+            Self::Answered(forwarded) => forwarded.binds = binds,
+        }
+    }
+
     fn timed(mut self, begun: Instant, connected: Duration) -> Self {
         let (connect, first_byte) = match &mut self {
             Self::Switched(switched) => (&mut switched.connect, &mut switched.first_byte),

@@ -143,10 +143,9 @@ async fn an_ejection_ends_by_itself() {
     well.store(true, Ordering::SeqCst);
     until_standing(&gateway, &sick, "eligible").await;
     let before = served(&sick);
-    for _ in 0..4 {
-        assert_eq!(client.get("/").await.status(), 200);
+    while served(&sick) == before {
+        assert_eq!(client.get("/").await.status(), 200, "it is used again");
     }
-    assert!(served(&sick) > before, "it is used again");
 }
 
 #[tokio::test]

@@ -135,6 +135,9 @@ pub enum RevokeError {
         /// The journal.
         path: PathBuf,
     },
+    /// The next process has the journal, or is about to open it.
+    #[error("an upgrade is under way: ask again in a moment")]
+    Lent,
     /// There is nowhere to write additions to.
     #[error("[revocation] has no `journal` to keep it in, and is not `shared`")]
     NoJournal,
@@ -177,6 +180,8 @@ pub struct DenyList {
 #[derive(Debug, Default)]
 struct Desk {
     journal: Option<Journal>,
+    /// It is closed for another process to open.
+    lent: bool,
     bound: usize,
     issuers: Vec<Box<str>>,
     /// Other gateways are told of additions, which then need no journal.
@@ -264,8 +269,8 @@ impl DenyList {
     /// Adds an entry to the journal. It is on the disk and in force when this returns, which takes as long as the disk does.
     pub fn add(&self, entry: Entry, now: UnixSeconds) -> Result<Added, RevokeError> {
         let mut desk = lock(&self.desk);
-        if desk.journal.is_none() && !desk.shared {
-            return Err(RevokeError::NoJournal);
+        if desk.journal.is_none() && !desk.needs_no_journal() {
+            return Err(desk.without_journal());
         }
         if entry.issuer().is_some_and(|issuer| !desk.issuers.iter().any(|known| **known == *issuer)) {
             return Err(RevokeError::NoIssuer);
@@ -342,7 +347,7 @@ impl DenyList {
         let PreparedRevocations { watched, journal, keeps_journal, shared, bound, issuers } = prepared;
         let mut desk = lock(&self.desk);
         let goes_on = desk.shared && shared;
-        (desk.shared, desk.bound, desk.issuers) = (shared, bound, issuers);
+        (desk.shared, desk.bound, desk.issuers, desk.lent) = (shared, bound, issuers, false);
         if !keeps_journal {
             let (journal, index) = journal.unzip();
             desk.journal = journal;
@@ -355,6 +360,13 @@ impl DenyList {
         let (watched, index) = watched.unzip();
         *current = watched;
         self.publish(&self.from_file, index.unwrap_or_else(Index::empty));
+    }
+
+    /// Closes the journal, so that another process can open it. What it says stays in force and changes are refused, until settings are
+    /// put to work again.
+    pub fn lend_journal(&self) {
+        let mut desk = lock(&self.desk);
+        desk.lent = desk.journal.take().is_some() || desk.lent;
     }
 
     /// Drops what has expired, if that makes room.
@@ -380,6 +392,15 @@ impl DenyList {
 }
 
 impl Desk {
+    /// What others are told is kept by them too. But a journal that is lent is the next process' to write.
+    fn needs_no_journal(&self) -> bool {
+        self.shared && !self.lent
+    }
+
+    fn without_journal(&self) -> RevokeError {
+        if self.lent { RevokeError::Lent } else { RevokeError::NoJournal }
+    }
+
     /// On the disk first, then in the list. A journal that has doubled is compacted; if that fails, what was appended is safe all the same.
     fn write(
         &mut self,
@@ -388,9 +409,11 @@ impl Desk {
         after: Index,
         now: UnixSeconds,
     ) -> Result<Index, RevokeError> {
-        let Some(journal) = self.journal.as_mut() else {
-            return if self.shared { Ok(after) } else { Err(RevokeError::NoJournal) };
-        };
+        if self.needs_no_journal() && self.journal.is_none() {
+            return Ok(after);
+        }
+        let nowhere = self.without_journal();
+        let journal = self.journal.as_mut().ok_or(nowhere)?;
         journal.append(change, before)?;
         if !journal.has_doubled() {
             return Ok(after);

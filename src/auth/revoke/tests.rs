@@ -245,6 +245,23 @@ fn changed_settings_keep_an_open_journal_and_let_go_of_another() {
 }
 
 #[test]
+fn a_journal_that_is_lent_denies_on_and_takes_nothing_until_it_is_back() {
+    let home = home();
+    let list = open(home.path());
+    list.add(jti("a"), at(NOW)).unwrap();
+    list.lend_journal();
+    assert!(list.denies(&token("a", "", None), at(NOW)));
+    assert!(matches!(list.add(jti("b"), at(NOW)), Err(RevokeError::Lent)));
+    assert!(matches!(list.remove(&jti("a"), at(NOW)), Err(RevokeError::Lent)));
+    let other = open(home.path());
+    other.add(jti("c"), at(NOW)).unwrap();
+    drop(other);
+    list.apply(list.prepare(Some(&settings(home.path())), at(NOW)).unwrap());
+    assert!(list.denies(&token("c", "", None), at(NOW)), "what the borrower added is taken over");
+    list.add(jti("b"), at(NOW)).unwrap();
+}
+
+#[test]
 fn a_check_judges_lines_and_names_issuers() {
     let found = check_revocations(b"jti a issuer=x\njti b issuer=y\njti c issuer=x\n").unwrap();
     assert_eq!(found, RevokedSummary { entries: 3, issuers: vec![(1, "x".into()), (2, "y".into())] });

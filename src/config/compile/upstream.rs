@@ -5,13 +5,15 @@ use std::time::Duration;
 use super::super::entry::{Entry, Name};
 use super::super::problem::{Problem, Span};
 use super::super::raw;
+use super::super::shapes::Endpoint;
 use super::super::spans::UpstreamSpans;
+use super::balance;
 use super::context::Context;
 use super::health::{health, retry};
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
-use crate::upstream::{Address, Kind, UpstreamSettings, Wire};
+use crate::upstream::{Address, Kind, Rank, UpstreamSettings, Wire};
 
 const KINDS: [(&str, Kind); 5] = [
     ("gunicorn", Kind::Gunicorn),
@@ -38,7 +40,8 @@ pub(super) fn upstream(
     raw: &raw::Upstream,
 ) -> (UpstreamSettings, UpstreamSpans) {
     let kind = context.choice(&raw.kind, "kind", &KINDS, Kind::default());
-    let (endpoints, spans): (Vec<Address>, Vec<Span>) = endpoints(context, name, &raw.endpoints).into_iter().unzip();
+    let (endpoints, spans): (Vec<_>, Vec<Span>) = endpoints(context, name, &raw.endpoints).into_iter().unzip();
+    let (endpoints, ranks): (Vec<Address>, Vec<Rank>) = endpoints.into_iter().unzip();
     let tls = upstream_tls(context, &raw.tls, &endpoints);
     let connections = &raw.max_connections;
     let queue = &raw.queue_timeout_secs;
@@ -68,6 +71,9 @@ pub(super) fn upstream(
         retry: retry(context, raw),
         request_start: context.flag(&raw.request_start, false),
         endpoints,
+        ranks,
+        balance: balance::balance(context, &raw.balance),
+        slow_start: context.seconds(&raw.slow_start_secs, "slow_start_secs", 0.0..=3600.0, Duration::ZERO),
         tls,
         buffer_requests: context.flag(&raw.buffer_requests, kind.is_held_by_slow_clients()),
         buffer_responses: buffer_responses(context, raw, kind, &spool),
@@ -76,7 +82,8 @@ pub(super) fn upstream(
     refuse_an_idle_spool(context, raw, &settings);
     refuse_an_unknown_speaker(context, &settings, &spans);
     let (tls, spool_dir) = (raw.tls.span(), raw.spool_dir.span());
-    (settings, UpstreamSpans { name: name.span, endpoints: spans, tls, spool_dir })
+    let balance = raw.balance.span();
+    (settings, UpstreamSpans { name: name.span, endpoints: spans, balance, tls, spool_dir })
 }
 
 fn spool(context: &mut Context<'_>, raw: &raw::Upstream) -> SpoolSettings {
@@ -171,29 +178,42 @@ fn max_connections(kind: Kind) -> usize {
     }
 }
 
-fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<String>>>) -> Vec<(Address, Span)> {
+/// An endpoint, what it counts for, and where its address stands.
+type Placed = ((Address, Rank), Span);
+
+fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<Endpoint>>>) -> Vec<Placed> {
     let hint = "add `endpoints = [\"http://127.0.0.1:8000\"]`";
     if entry.is_absent() {
         context.report(Problem::error(name.span, format!("the upstream `{}` has no endpoints", name.text)).hint(hint));
     }
-    let mut found: Vec<(Address, Span)> = Vec::new();
-    for (text, span) in context.texts(entry, "endpoints", hint) {
+    let mut found: Vec<Placed> = Vec::new();
+    for (endpoint, span) in context.list(entry, "endpoints", hint) {
+        let (text, span, rank) = match endpoint {
+            Endpoint::Url(text) => (text, span, Rank::default()),
+            Endpoint::Table(table) => {
+                let rank = balance::rank(context, table);
+                let missing = "an endpoint without `url`";
+                let url = context.demand(&table.url, span, missing, "add `url = \"http://127.0.0.1:8000\"`");
+                let Some((text, span)) = url else { continue };
+                (text, span, rank)
+            }
+        };
         match text.parse::<Address>() {
-            Ok(address) => match found.iter().find(|(known, _)| *known == address) {
+            Ok(address) => match found.iter().find(|((known, _), _)| *known == address) {
                 Some((_, first)) => {
                     let problem = Problem::error(span, format!("{address} is twice in `endpoints`"));
                     context.report(problem.note(*first, "the first is here"));
                 }
-                None => found.push((address, span)),
+                None => found.push(((address, rank), span)),
             },
             Err(error) => {
                 let problem = Problem::error(span, format!("`{text}` is no endpoint"));
-                context.report(problem.hint(advice(&text, &error.to_string())));
+                context.report(problem.hint(advice(text, &error.to_string())));
             }
         }
     }
     if found.len() > 1
-        && let Some((_, span)) = found.iter().find(|(address, _)| address.is_builtin())
+        && let Some((_, span)) = found.iter().find(|((address, _), _)| address.is_builtin())
     {
         let problem = Problem::error(*span, "builtin:whoami is no equal of the other endpoints");
         context.report(problem.hint("give it an upstream of its own"));

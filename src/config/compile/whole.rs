@@ -5,7 +5,7 @@ use http::Method;
 use super::super::problem::{Problem, Span};
 use super::super::spans::Spans;
 use super::super::values::{Action, Config, Route};
-use super::{hosts, identity, internal, publish};
+use super::{balance, hosts, identity, internal, publish};
 use crate::auth::{Demanded, IssuerSettings, Place, PolicySettings};
 use crate::route::{Router, Rule};
 use crate::upstream::{UpstreamSettings, Wire};
@@ -187,6 +187,7 @@ pub(super) fn warnings(config: &Config, spans: &Spans) -> Vec<Problem> {
     warnings.extend(proofs_for_any_host(config, spans));
     warnings.extend(tokens_in_clear(config, spans));
     warnings.extend(internal::doubts(config, spans));
+    warnings.extend(balance::doubts(config, spans));
     warnings
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::shapes::Eject;
-use super::{Entry, Probe, Retry, Seconds};
+use super::{Balance, Endpoint, Entry, Probe, Retry, Seconds, SecretSource};
 
 /// A group of equal application servers.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -18,8 +18,14 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) kind: Entry<String>,
     /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
     /// beforehand), `"h2://HOST:PORT"` (HTTP/2 over TLS), `"uwsgi://HOST:PORT"`, `"unix:/PATH"`, `"h2c+unix:/PATH"`,
-    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`. Required.
-    pub(in crate::config) endpoints: Entry<Vec<Entry<String>>>,
+    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`; or a table with `url`, `weight` and `priority`. Required.
+    pub(in crate::config) endpoints: Entry<Vec<Entry<Endpoint>>>,
+    /// How an endpoint is chosen: "least-requests" (of two drawn at random, the one with fewer requests), "round-robin", "random", or a
+    /// table with `hash` or `sticky`. Default: "least-requests".
+    pub(in crate::config) balance: Entry<Balance>,
+    /// Seconds in which an endpoint that was added, or came back, grows into its share of the requests, 0 to 3600. Default: 0, at once.
+    /// For servers that are slow until they are warm.
+    pub(in crate::config) slow_start_secs: Entry<Seconds>,
     /// How `https` and `h2` endpoints are recognised. Default: by the operating system's authorities and the endpoint's host.
     pub(in crate::config) tls: Entry<UpstreamTls>,
     /// Form of the PROXY header by which each connection says whose it is, "v1" or "v2". Default: none is sent. Such a connection
@@ -79,6 +85,45 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) retry: Entry<Retry>,
     /// Whether the upstream is told in `X-Request-Start` when a request came, as `t=` and microseconds since 1970. Default: false.
     pub(in crate::config) request_start: Entry<bool>,
+}
+
+/// One of the servers.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["url"]))]
+pub(in crate::config) struct EndpointTable {
+    /// Its address, as it could stand in the place of the table. Required.
+    pub(in crate::config) url: Entry<String>,
+    /// Its share of the requests, beside the weights of the others, 1 to 1000. Default: 1.
+    pub(in crate::config) weight: Entry<i64>,
+    /// Which endpoints are used first, 0 to 15. Default: 0. The endpoints of the lowest number are used, and others only when none of
+    /// those can be.
+    pub(in crate::config) priority: Entry<i64>,
+}
+
+/// What binds requests to endpoints. Exactly one of `hash` and `sticky`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct BalanceTable {
+    /// What requests are told apart by: "header:NAME", "cookie:NAME", "claim:PATH" (of the token) or "client" (the address). Equal keys
+    /// go to one endpoint; requests without a key go as with "least-requests".
+    pub(in crate::config) hash: Entry<String>,
+    /// Requests that an endpoint may have at once for its keys, in per cent of its share, 101 to 10000. Default: no bound. What is
+    /// beyond goes to the key's next endpoint.
+    pub(in crate::config) most_percent: Entry<i64>,
+    /// A cookie that keeps a client at the endpoint it came to first. Default: none.
+    pub(in crate::config) sticky: Entry<Sticky>,
+}
+
+/// The cookie that keeps a client at one endpoint.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["cookie", "secret"]))]
+pub(in crate::config) struct Sticky {
+    /// Its name. The upstream does not see it. Required.
+    pub(in crate::config) cookie: Entry<String>,
+    /// What seals it, 32 bytes at least: it tells no address, and nobody else can make one. Required.
+    pub(in crate::config) secret: Entry<SecretSource>,
 }
 
 /// How endpoints that speak TLS are recognised, and how the gateway is by them.

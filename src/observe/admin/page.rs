@@ -113,7 +113,7 @@ fn endpoints_table(page: &mut String, status: &Status, numbers: &Endpoints) {
     open(page, "Upstreams", &["upstream", "endpoint", "standing"], &["open", "leased", "slots", "waiting", "errors"]);
     for at in &status.endpoints {
         let numbers = numbers.get(&(at.upstream.clone(), at.endpoint.clone())).copied().unwrap_or_default();
-        let standing = status.health(at).map_or("", |health| health.standing);
+        let standing = if at.drained { "drained" } else { status.health(at).map_or("", |health| health.standing) };
         row(page, &[&at.upstream, &at.endpoint, standing], |page| {
             cell(page, Tone::Plain, numbers.open);
             cell(page, Tone::Plain, numbers.leased);
@@ -321,7 +321,7 @@ mod tests {
                 policy: evil.into(),
                 action: evil.into(),
             }],
-            endpoints: vec![EndpointStatus { upstream: evil.into(), endpoint: evil.into(), slots: 1 }],
+            endpoints: vec![EndpointStatus { upstream: evil.into(), endpoint: evil.into(), slots: 1, drained: true }],
             ..Status::default()
         };
         assert!(!render(&status, &Routes::new(), &Endpoints::new(), UNIX_EPOCH).contains("<script"));

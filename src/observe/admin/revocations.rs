@@ -36,7 +36,7 @@ pub trait Revocations: Send + Sync {
     fn count(&self) -> Option<usize>;
 }
 
-/// Why the list refused.
+/// Why what was asked for was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Whose fault it is.
@@ -48,7 +48,7 @@ pub struct Refused {
 /// The kinds of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The body is no revocation.
+    /// The body does not say what it should.
     Malformed,
     /// There is no such entry.
     Unknown,
@@ -56,8 +56,10 @@ pub enum Why {
     Conflict,
     /// The list is as long as it may be.
     Full,
-    /// The disk failed.
+    /// The disk failed, or the gateway has no time for it now.
     Failed,
+    /// What it is about may not be used: a configuration with problems.
+    Invalid,
 }
 
 /// The answer to a request for `/revocations`.
@@ -76,7 +78,7 @@ where
 type Answer = Response<Full<Bytes>>;
 
 /// A status, and why.
-struct Refusal {
+pub(super) struct Refusal {
     code: StatusCode,
     detail: Cow<'static, str>,
 }
@@ -112,7 +114,7 @@ async fn decide(
     })
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// A list of a million entries takes its time, and so does a disk; neither may hold up the control thread. Cancelling loses the answer, not
 /// what was begun.
@@ -129,7 +131,7 @@ async fn on_a_thread<T: Send + 'static>(
 }
 
 /// A page can't leave `Origin` out of what changes something, and can't choose a `Host` that is an address.
-fn no_browser(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn no_browser(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(header::ORIGIN) {
         return Err(refuse(StatusCode::FORBIDDEN, "requests from web pages (those with an Origin) are refused"));
     }
@@ -154,7 +156,7 @@ fn is_local_name(host: &str) -> bool {
     known && port.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON))
 }
@@ -167,7 +169,7 @@ fn limit(uri: &Uri) -> Result<usize, Refusal> {
 }
 
 /// A body within the bound. One beyond it is still read for a while: an answer to a client that is sending may get lost.
-async fn read<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, Refusal> {
+pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, Refusal> {
     let (mut kept, mut seen) = (Vec::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| refuse(StatusCode::BAD_REQUEST, "the body broke off"))?;
@@ -181,7 +183,7 @@ async fn read<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, Refus
         }
     }
     if seen > MOST_BODY {
-        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "a revocation has at most 65536 bytes"));
+        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "a body has at most 65536 bytes"));
     }
     Ok(kept.into())
 }
@@ -194,18 +196,19 @@ impl From<Refused> for Refusal {
             Why::Conflict => StatusCode::CONFLICT,
             Why::Full => StatusCode::INSUFFICIENT_STORAGE,
             Why::Failed => StatusCode::SERVICE_UNAVAILABLE,
+            Why::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self { code, detail: refused.detail.into() }
     }
 }
 
-fn refuse(code: StatusCode, detail: &'static str) -> Refusal {
+pub(super) fn refuse(code: StatusCode, detail: &'static str) -> Refusal {
     Refusal { code, detail: detail.into() }
 }
 
 impl Refusal {
     /// RFC 9457.
-    fn answer(self) -> Answer {
+    pub(super) fn answer(self) -> Answer {
         let Self { code, detail } = self;
         let title = code.canonical_reason().unwrap_or_default();
         let json =

@@ -93,6 +93,8 @@ pub struct EndpointStatus {
     pub endpoint: Box<str>,
     /// Its slots, for the whole process.
     pub slots: usize,
+    /// Whether an operator has taken it out of use.
+    pub drained: bool,
 }
 
 impl Status {

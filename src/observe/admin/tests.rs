@@ -31,7 +31,12 @@ fn status() -> Status {
             policy: "issuer django".into(),
             action: "upstream web".into(),
         }],
-        endpoints: vec![EndpointStatus { upstream: "web".into(), endpoint: "127.0.0.1:8000".into(), slots: 32 }],
+        endpoints: vec![EndpointStatus {
+            upstream: "web".into(),
+            endpoint: "127.0.0.1:8000".into(),
+            slots: 32,
+            drained: false,
+        }],
         upstreams: vec![UpstreamStatus {
             upstream: "web".into(),
             endpoints: vec![EndpointHealth {

@@ -50,7 +50,9 @@ pub(super) struct History {
     window: Option<Window>,
     /// Ejections that are not forgotten.
     ejections: u32,
-    /// When the last of them ends or has ended.
+    /// When the last of them began.
+    since: Duration,
+    /// When it ends or has ended.
     until: Duration,
 }
 
@@ -90,8 +92,19 @@ impl History {
         let length = doubled.min(settings.max).mul_f64(1.0 - JITTER * random.clamp(0.0, 1.0));
         self.ejections = (self.ejections + 1).min(MOST_DOUBLINGS);
         self.window = None;
+        self.since = now;
         self.until = now + length;
         self.until
+    }
+
+    /// When the last ejection began.
+    pub(super) fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// That ejection ends now, before its time.
+    pub(super) fn return_early(&mut self, now: Duration) {
+        self.until = now;
     }
 }
 

@@ -55,7 +55,7 @@ impl Watch {
     /// Its answer, which counted as one, broke off.
     pub(super) fn broke_off(&self) {
         if let Some(settings) = self.ward.ejecting() {
-            self.ward.failed(self.at, settings);
+            self.ward.failed(self.at, standing::now(), settings);
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::eject::{History, Reason};
 use super::question::Probed;
+use crate::upstream::Presence;
 
 /// What all times here count from.
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -15,8 +16,9 @@ static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 const CELLS: usize = 16;
 
 /// Whether one endpoint is to be used. It outlives reloads that keep the endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Standing {
+    presence: Arc<Presence>,
     /// Its probes fail, or it is new and none has said that it is well.
     down: AtomicBool,
     /// No probe has said anything yet, and one has to.
@@ -32,6 +34,21 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Nothing is known of an endpoint whose presence is this.
+    pub(super) fn new(presence: Arc<Presence>) -> Self {
+        Self {
+            presence,
+            down: AtomicBool::new(false),
+            unproven: AtomicBool::new(false),
+            ejected_until: AtomicU64::new(0),
+            consecutive: AtomicU32::new(0),
+            requests: Requests::default(),
+            history: Mutex::default(),
+            ejections: Default::default(),
+            probes: Default::default(),
+        }
+    }
+
     /// Whether it is to be used. An ejection that is over ends here.
     pub fn eligible(&self) -> bool {
         !self.is_down() && !self.is_ejected()
@@ -52,6 +69,9 @@ impl Standing {
             return true;
         }
         let ended = self.ejected_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed);
+        if ended.is_ok() {
+            self.presence.returned(Instant::now());
+        }
         // Another worker may have ejected it again meanwhile.
         ended.is_err_and(|other| other != 0)
     }
@@ -80,7 +100,9 @@ impl Standing {
     /// What its probes say of it from now on.
     pub(super) fn set_down(&self, down: bool) {
         self.unproven.store(false, Ordering::Relaxed);
-        self.down.store(down, Ordering::Relaxed);
+        if self.down.swap(down, Ordering::Relaxed) && !down {
+            self.presence.returned(Instant::now());
+        }
     }
 
     /// It is out of use until then.
@@ -89,6 +111,13 @@ impl Standing {
         self.ejected_until.store(micros, Ordering::Relaxed);
         self.consecutive.store(0, Ordering::Relaxed);
         self.ejections[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is wanted back before its ejection is over.
+    pub(super) fn return_early(&self, now: Duration) {
+        self.history().return_early(now);
+        self.readmit();
+        self.presence.returned(Instant::now());
     }
 
     /// No ejection keeps it out of use.
@@ -177,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_eligible_until_it_is_ejected_or_down_and_again_when_that_is_over() {
-        let standing = Standing::default();
+        let standing = Standing::new(Arc::new(Presence::new(Instant::now())));
         assert!(standing.eligible());
         standing.set_down(true);
         assert!(!standing.eligible());
@@ -185,7 +214,11 @@ mod tests {
         assert!(standing.eligible());
         standing.eject(now() + Duration::from_mins(1), Reason::Consecutive);
         assert!(!standing.eligible() && standing.is_ejected());
-        standing.eject(now(), Reason::ErrorShare);
+        let over = now();
+        while now() <= over + Duration::from_micros(1) {
+            std::hint::spin_loop(); // times are kept in microseconds, and never as the 0 that the first one may be
+        }
+        standing.eject(over, Reason::ErrorShare);
         assert!(standing.eligible() && standing.eligible(), "its time is over");
         assert_eq!(standing.ejections(), [("consecutive", 1), ("error_share", 1)]);
     }

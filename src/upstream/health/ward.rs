@@ -1,13 +1,17 @@
 //! All endpoints of one upstream together: how many may be out of use, and who is told.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::eject::Seen;
 use super::question::Probed;
-use super::standing::{now, random};
+use super::standing::random;
 use super::streak::Streak;
 use super::{EjectSettings, HealthSettings, ProbeSettings, Standing};
-use crate::upstream::Address;
+use crate::upstream::{Address, Presence};
+
+/// How long an ejected endpoint is out in any case. When all fail, they take turns no faster.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The standing of each endpoint of an upstream, in the order of the configuration.
 #[derive(Debug)]
@@ -21,9 +25,13 @@ pub(in crate::upstream) struct Ward {
 
 impl Ward {
     /// All are eligible: nothing is known of them yet.
-    pub(in crate::upstream) fn new(upstream: &str, settings: HealthSettings, addresses: &[Address]) -> Self {
-        let endpoints = addresses.iter().map(|address| (address.clone(), Arc::default())).collect();
-        Self { upstream: upstream.into(), settings, endpoints, deciding: Mutex::default() }
+    pub(in crate::upstream) fn new(
+        upstream: &str,
+        settings: HealthSettings,
+        endpoints: impl Iterator<Item = (Address, Arc<Presence>)>,
+    ) -> Self {
+        let endpoints = endpoints.map(|(address, presence)| (address, Arc::new(Standing::new(presence))));
+        Self { upstream: upstream.into(), settings, endpoints: endpoints.collect(), deciding: Mutex::default() }
     }
 
     /// What was known of an endpoint is known; one that is new has to be well first, if it is probed.
@@ -88,22 +96,38 @@ impl Ward {
     }
 
     /// A request to this endpoint failed.
-    pub(super) fn failed(&self, at: usize, settings: &EjectSettings) {
+    pub(super) fn failed(&self, at: usize, now: Duration, settings: &EjectSettings) {
         let (address, standing) = &self.endpoints[at];
         let consecutive = standing.failed();
-        let seen = Seen { now: now(), consecutive, requests: standing.requests() };
+        let seen = Seen { now, consecutive, requests: standing.requests() };
         let Some(reason) = standing.history().failed(seen, settings) else { return };
         let deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = self.endpoints.len() - self.eligible();
-        if !standing.eligible() || others >= most_out(self.endpoints.len(), settings.max_share) {
+        if !standing.eligible() {
+            return;
+        }
+        let out = self.endpoints.len() - self.eligible();
+        let is_room = out < most_out(self.endpoints.len(), settings.max_share);
+        let instead = if is_room { None } else { self.out_longest(seen.now) };
+        if !is_room && instead.is_none() {
             return;
         }
         let until = standing.history().eject(seen.now, random(), settings);
         standing.eject(until, reason);
+        if let Some((address, instead)) = instead {
+            instead.return_early(seen.now);
+            tracing::info!(upstream = &*self.upstream, endpoint = %address, "endpoint returns early, for one that fails now");
+        }
         drop(deciding);
         let secs = until.saturating_sub(seen.now).as_secs_f64();
         let (upstream, reason) = (&*self.upstream, reason.label());
         tracing::warn!(upstream, endpoint = %address, reason, secs, "endpoint ejected");
+    }
+
+    /// The endpoint that was ejected first, if that is not just now. What is known of it is the oldest.
+    fn out_longest(&self, now: Duration) -> Option<&(Address, Arc<Standing>)> {
+        let ejected = self.endpoints.iter().filter(|(_, standing)| !standing.is_down() && standing.is_ejected());
+        let since = |(_, standing): &&(Address, Arc<Standing>)| standing.history().since();
+        ejected.min_by_key(since).filter(|endpoint| now.saturating_sub(since(endpoint)) >= SHORTEST)
     }
 
     /// A probe of this endpoint said how it is.
@@ -136,14 +160,15 @@ fn most_out(all: usize, max_share: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::Instant;
 
+    use super::super::standing::now;
     use super::*;
 
     fn ward(endpoints: usize, settings: HealthSettings) -> Ward {
-        let addresses: Vec<Address> =
-            (0..endpoints).map(|at| format!("http://10.0.0.{at}:80").parse().expect("an address")).collect();
-        Ward::new("web", settings, &addresses)
+        let address = |at| format!("http://10.0.0.{at}:80").parse().expect("an address");
+        let presence = || Arc::new(Presence::new(Instant::now()));
+        Ward::new("web", settings, (0..endpoints).map(|at| (address(at), presence())))
     }
 
     fn settings() -> HealthSettings {
@@ -162,7 +187,23 @@ mod tests {
 
     fn fail(ward: &Ward, at: usize, times: usize) {
         let settings = ward.ejecting().expect("ejection").clone();
-        (0..times).for_each(|_| ward.failed(at, &settings));
+        (0..times).for_each(|_| ward.failed(at, now(), &settings));
+    }
+
+    #[test]
+    fn who_fails_when_no_more_may_go_takes_the_place_of_the_first_who_went() {
+        let ward = ward(3, settings());
+        let settings = ward.ejecting().expect("ejection").clone();
+        let fails = |at: usize, secs: u64| {
+            (0..3).for_each(|_| ward.failed(at, now() + Duration::from_secs(secs), &settings));
+            ward.standings().map(|standing| standing.eligible()).collect::<Vec<_>>()
+        };
+        assert_eq!(fails(0, 10), [false, true, true]);
+        assert_eq!(fails(1, 10), [false, true, true], "at once it does not");
+        assert_eq!(fails(1, 12), [true, false, true]);
+        assert_eq!(fails(0, 14), [false, true, true], "and back: its failures count again");
+        ward.standing(0).set_down(true);
+        assert_eq!(fails(1, 20), [false, true, true], "its probes fail: it would not be used");
     }
 
     #[test]

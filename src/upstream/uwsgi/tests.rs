@@ -11,7 +11,15 @@ use super::*;
 /// Somebody without a token at 192.0.2.7.
 fn client(secure: bool) -> OnBehalf {
     let local = ([192, 0, 2, 1], 443).into();
-    OnBehalf { client: ([192, 0, 2, 7], 4711).into(), secure, user: None, trailers: false, local, interim: None }
+    OnBehalf {
+        client: ([192, 0, 2, 7], 4711).into(),
+        secure,
+        user: None,
+        trailers: false,
+        local,
+        interim: None,
+        affinity: None,
+    }
 }
 
 type Told = Vec<(String, Vec<u8>)>;

@@ -31,6 +31,8 @@ pub struct Setup {
     upstream: String,
     endpoints: Vec<String>,
     routes: String,
+    own_program: bool,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -56,7 +58,21 @@ impl Setup {
                  [[route]]\nname = \"private\"\npath = \"/private/\"\nauth = { issuer = \"site\" }\n\
                  forward_claims = { \"X-User-Id\" = \"sub\" }\nupstream = \"app\"\n"
                 .to_owned(),
+            own_program: false,
+            environment: Vec::new(),
         }
+    }
+
+    /// Runs a program of its own, which can be replaced.
+    pub fn own_program(mut self) -> Self {
+        self.own_program = true;
+        self
+    }
+
+    /// An environment variable of the process.
+    pub fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
     }
 
     /// Replaces the keys of `[server]`.
@@ -116,7 +132,7 @@ impl Setup {
     }
 
     fn text(&self, http: SocketAddr, https: SocketAddr, admin: SocketAddr) -> String {
-        let Self { server, limits, log, http: plain, https: more, issuer, upstream, endpoints, routes } = self;
+        let Self { server, limits, log, http: plain, https: more, issuer, upstream, endpoints, routes, .. } = self;
         format!(
             "[server]\n{server}\n[limits]\n{limits}\n[log]\nformat = \"text\"\n{log}\n\
              [listen.http]\naddress = \"{http}\"\n{plain}\n\
@@ -139,8 +155,8 @@ impl Setup {
         let certificate = tls::certificate(home.path(), "site");
         std::fs::write(home.path().join("issuer.secret"), token::SECRET).unwrap();
         std::fs::write(home.path().join("gateway.toml"), self.text(http, https, admin)).unwrap();
-        let child = spawn(home.path());
-        let mut gateway = Gateway { http, https, admin, home, child, certificate, _ports: ports };
+        let child = spawn(home.path(), self.own_program, self.environment);
+        let mut gateway = Gateway { http, https, admin, home, child, successor: None, certificate, _ports: ports };
         gateway.until_ready().await;
         gateway
     }
@@ -151,11 +167,32 @@ pub fn route(name: &str, auth: &str, keys: &str) -> String {
     format!("[[route]]\nname = \"{name}\"\npath = \"/{name}/\"\nauth = {auth}\nupstream = \"app\"\n{keys}\n")
 }
 
-fn spawn(home: &Path) -> Child {
+/// The program under test at another path, as a file of its own: it may be on another file system.
+pub fn install(path: &Path) {
+    std::fs::remove_file(path).ok();
+    std::fs::hard_link(BINARY, path).or_else(|_| std::fs::copy(BINARY, path).map(drop)).unwrap();
+}
+
+fn spawn(home: &Path, own_program: bool, environment: Vec<(&'static str, String)>) -> Child {
     let log = File::create(home.join("log")).unwrap();
-    let mut command = Command::new(BINARY);
+    let program = if own_program { home.join("portcullis") } else { BINARY.into() };
+    if own_program {
+        install(&program);
+    }
+    let mut command = Command::new(program);
+    command.envs(environment);
     command.args(["run", "--config"]).arg(home.join("gateway.toml"));
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().expect("the binary runs")
+}
+
+fn kill(signal: &str, pid: u32) -> bool {
+    Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap().success()
+}
+
+/// Whether a process has ended, whoever waits for it.
+pub fn has_ended(pid: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
 /// A running gateway; killed at the end of the test, and its log is shown if the test failed.
@@ -165,6 +202,8 @@ pub struct Gateway {
     pub admin: SocketAddr,
     home: TempDir,
     child: Child,
+    /// The process that took its place.
+    successor: Option<u32>,
     certificate: CertificateDer<'static>,
     _ports: [Port; 3],
 }
@@ -203,15 +242,43 @@ impl Gateway {
 
     /// Sends a signal by its name, to this process and no other.
     pub fn signal(&self, name: &str) {
-        let command = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        assert!(kill(name, self.pid()));
+    }
+
+    /// The process that serves.
+    pub fn pid(&self) -> u32 {
+        self.successor.unwrap_or(self.child.id())
+    }
+
+    /// The processes that were started to take the place of another, in order.
+    pub fn successors(&self) -> Vec<u32> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains("upgrade: a new process was started"));
+        lines
+            .filter_map(|line| line.split_once("pid=")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+            .collect()
+    }
+
+    /// Has another process take the place of this one, and waits until it has and the old one has ended.
+    pub async fn upgrade(&mut self) {
+        let (old, before) = (self.pid(), self.successors().len());
+        self.signal("USR2");
+        let new = eventually("a successor", || async { self.successors().get(before).copied() }).await;
+        eventually("the end of the old process", || async { has_ended(old).then_some(()) }).await;
+        self.successor = Some(new);
+        assert!(!has_ended(new), "the new process serves");
     }
 
     /// Bytes of memory the process holds.
     pub fn resident_bytes(&self) -> u64 {
-        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).unwrap();
         let pages: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
         pages * 4096
+    }
+
+    /// File descriptors the process has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Waits until the process has ended.
@@ -264,6 +331,13 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.child.kill().ok(); // it may have ended by itself
         self.child.wait().ok();
+        for pid in self.successors() {
+            // The number may be another's by now.
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if command.contains(&*self.config().to_string_lossy()) {
+                kill("KILL", pid);
+            }
+        }
         if std::thread::panicking() {
             let text = std::fs::read_to_string(self.config()).unwrap_or_default();
             let log = self.log();

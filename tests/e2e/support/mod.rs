@@ -8,6 +8,7 @@ pub mod h2;
 pub mod h2_origin;
 pub mod h3;
 pub mod malformed;
+pub mod moods;
 pub mod origin;
 pub mod port;
 pub mod redis;

@@ -87,6 +87,11 @@ impl Socket {
         Self::over(wire, true)
     }
 
+    /// The origin's end.
+    pub fn server(wire: Wire) -> Self {
+        Self::over(wire, false)
+    }
+
     fn over(mut wire: Wire, masks: bool) -> Self {
         let read = wire.rest();
         Self { wire, masks, read }

@@ -223,6 +223,10 @@ class GatewayProcess:
         # Plain HTTP; `verify` only spares httpx the reading of the system's certificates each time.
         return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10, trust_env=False, verify=False)
 
+    def order(self, path: str) -> httpx.Response:
+        """One POST to the admin listener."""
+        return httpx.post(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10, trust_env=False, verify=False)
+
     def readiness(self) -> int | None:
         """The status of /readyz; `None` when nobody listens there."""
         try:
@@ -277,6 +281,8 @@ class Gateway(GatewayProcess):
     endpoint: str
     static_root: Path
     secret: str
+    more_endpoints: tuple[str, ...] = ()
+    """Equal servers beside that one."""
     kind: str = "gunicorn"
     """What stands at the endpoint."""
     issuer_keys: str = ""
@@ -300,6 +306,7 @@ class Gateway(GatewayProcess):
 
     def _tables(self) -> str:
         issuer_keys = self.issuer_keys or f'secret = {{ file = "{self.secret_file}" }}'
+        endpoints = json.dumps([self.endpoint, *self.more_endpoints])
         tables = f"""
     [issuer.django]
     preset = "simplejwt"
@@ -307,7 +314,7 @@ class Gateway(GatewayProcess):
 
     [upstream.web]
     kind = "{self.kind}"
-    endpoints = ["{self.endpoint}"]
+    endpoints = {endpoints}
     max_connections = 32
     connect_timeout_secs = 2
     {self.upstream_keys}

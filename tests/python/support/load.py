@@ -30,7 +30,7 @@ class Ledger:
 
 
 class Load:
-    """POSTs from several threads, each on one kept connection or on a fresh one for every request."""
+    """Requests from several threads, each on one kept connection or on a fresh one for every request."""
 
     def __init__(
         self,
@@ -39,9 +39,11 @@ class Load:
         threads: int,
         keep_connections: bool,
         fields: Callable[[], Mapping[str, str]] = dict,
+        method: str = "POST",
     ) -> None:
-        """`fields` says what each request carries at the moment it is sent."""
+        """`fields` says what each request carries at the moment it is sent; one that is no POST has no body."""
         self.ledger = Ledger()
+        self._method = method
         self._fields = fields
         self._gateway = gateway
         self._path = path
@@ -84,7 +86,8 @@ class Load:
     def _one(self, client: httpx.Client, name: str, headers: dict[str, str]) -> bool:
         """Whether it makes sense to ask again."""
         try:
-            response = client.post(f"{self._path}?{name}", json={"name": name}, headers=headers)
+            body = {"name": name} if self._method == "POST" else None
+            response = client.request(self._method, f"{self._path}?{name}", json=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             self.ledger.refused.append((name, repr(error)))
             return False
