@@ -4,6 +4,8 @@
 //! carried over, not rebuilt: issuers (and with them the verified tokens), upstreams (and with them warm connections), sites
 //! (and with them cached files), TLS session keys.
 
+mod renamed;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use crate::serve::{Places, RouteLimits};
 use crate::shutdown::Tasks;
 use crate::snapshot::{self, Document, Redirect, Rewrite, Snapshot, Tunnels};
 use crate::tls::{Acceptor, CertInfo, TlsProblem};
-use crate::upstream::{Balance, Group, HashOn, Upstream, UpstreamSettings, UpstreamTlsProblem};
+use crate::upstream::{Balance, Group, HashOn, NameBook, Upstream, UpstreamSettings, UpstreamTlsProblem};
 
 /// Why a configuration that compiled can't be served all the same.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +107,8 @@ pub(super) struct Commons {
     pub(super) possession: Arc<Possession>,
     /// Where gateways share.
     pub(super) redis: Option<Arc<Redis>>,
+    /// What names stand for.
+    pub(super) names: Arc<NameBook>,
 }
 
 /// What one worker carries over.
@@ -214,7 +218,7 @@ pub(super) fn assemble(
 ) -> Result<Assembled, AssembleError> {
     let remotes = remotes(&config, before)?;
     let issuers = issuers(&config, before, &remotes)?;
-    let groups = groups(&config, before)?;
+    let groups = groups(&config, before, &commons.names)?;
     let documents = documents(&config, &issuers, identity_key(&config)?.as_ref());
     let places = places(&config, before);
     let limiters = limits::limiters(&config, before.map(|before| &*before.limiters));
@@ -312,9 +316,11 @@ fn identity_key(config: &Config) -> Result<Option<IdentityKey>, AssembleError> {
     config.identity.as_ref().map(IdentityKey::compile).transpose().map_err(AssembleError::Identity)
 }
 
-fn groups(config: &Config, before: Option<&Assembly>) -> Result<Vec<Arc<Group>>, AssembleError> {
+/// What is carried over and compared has the endpoints that names stand for now in the place of the names.
+fn groups(config: &Config, before: Option<&Assembly>, book: &NameBook) -> Result<Vec<Arc<Group>>, AssembleError> {
     let group = |settings: &UpstreamSettings| {
-        let same = before.and_then(|before| before.groups.iter().find(|group| group.settings() == settings));
+        let settings = book.expand(settings);
+        let same = before.and_then(|before| before.groups.iter().find(|group| *group.settings() == settings));
         let failed = |problem| AssembleError::UpstreamTls { upstream: settings.name.clone(), problem };
         let named = || before?.groups.iter().find(|group| group.settings().name == settings.name);
         if let Some(same) = same {
@@ -449,8 +455,7 @@ impl Bench<'_> {
                 let at = before.groups.iter().position(|known| known.settings().name == *name)?;
                 carried.upstreams.get(at)
             });
-            let meter =
-                |address: &crate::upstream::Address| self.metrics.endpoint(self.number, name, &address.to_string());
+            let meter = |address: &crate::upstream::Address| self.metrics.endpoint(self.number, name, &address.label());
             Arc::new(group.on_worker(tasks, meter, before.map(|before| &**before)))
         })
     }

@@ -11,6 +11,7 @@ use crate::observe::{
     Upstreams,
 };
 use crate::tls::CertInfo;
+use crate::upstream::{Address, Group};
 
 /// The state operators see.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Board {
     }
 
     /// A generation went live.
-    pub(super) fn published(&self, generation: u64, config: &Config, certificates: &[CertInfo]) {
+    pub(super) fn published(&self, generation: u64, config: &Config, certificates: &[CertInfo], groups: &[Arc<Group>]) {
         self.write(|status| {
             if status.generation > 0 {
                 status.last_reload = Some(ReloadStatus { at: SystemTime::now(), error: None });
@@ -53,8 +54,13 @@ impl Board {
             status.certificates = certificates.iter().map(certificate).collect();
             let internal = config.internal.iter().map(|internal| withheld(config, internal));
             status.routes = config.routes.iter().map(|route| described(config, route)).chain(internal).collect();
-            status.endpoints = endpoints(config);
+            status.endpoints = endpoints(groups);
         });
+    }
+
+    /// These are the endpoints from now on.
+    pub(super) fn endpoints(&self, groups: &[Arc<Group>]) {
+        self.write(|status| status.endpoints = endpoints(groups));
     }
 
     /// A reload was refused; the old generation stays.
@@ -99,18 +105,19 @@ fn certificate(info: &CertInfo) -> CertificateStatus {
     }
 }
 
-fn endpoints(config: &Config) -> Vec<EndpointStatus> {
-    let of = |upstream: &crate::upstream::UpstreamSettings| {
-        let (name, slots) = (upstream.name.clone(), upstream.max_connections);
-        let endpoint = move |address: &crate::upstream::Address| EndpointStatus {
+fn endpoints(groups: &[Arc<Group>]) -> Vec<EndpointStatus> {
+    let of = |group: &Arc<Group>| {
+        let (name, slots) = (group.settings().name.clone(), group.settings().max_connections);
+        let endpoint = move |address: &Address| EndpointStatus {
             upstream: name.clone(),
             endpoint: address.to_string().into(),
+            label: address.label().into(),
             slots,
             drained: false, // the admin listener asks when it is asked
         };
-        upstream.endpoints.iter().map(endpoint).collect::<Vec<_>>()
+        group.settings().endpoints.iter().map(endpoint).collect::<Vec<_>>()
     };
-    config.upstreams.iter().flat_map(of).collect()
+    groups.iter().flat_map(of).collect()
 }
 
 /// One route in words, for the status page and `explain`.

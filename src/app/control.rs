@@ -3,6 +3,9 @@
 //! A reload is a transaction: load, assemble and bind first, publish last. Any problem keeps the generation that runs, says why
 //! at ERROR, and shows on the board and in the metrics.
 
+mod names;
+mod requests;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
@@ -20,9 +23,10 @@ use super::assemble::{Assembled, Assembly, Commons, assemble, https_port};
 use super::board::{Board, listening};
 use super::carry;
 use super::drains::DrainDesk;
+use super::names::NameDesk;
 use super::operators::Desks;
 use super::quic::{Addresses, Change};
-use super::request::{Request, Running, upgrading};
+use super::request::Request;
 use super::restart::keep_what_waits;
 use super::revocation::RevocationDesk;
 use super::sharing::{self, Shared};
@@ -34,10 +38,10 @@ use super::worker::{Entrance, Handle, Order, Post, start};
 use crate::auth::Possession;
 use crate::config::{self, Config, Loaded};
 use crate::listen::{ConnectionLimit, Guard, Inherited};
-use crate::observe::{AccessLog, Chain, LevelHandle, Metrics, Refused, Why};
+use crate::observe::{AccessLog, Chain, LevelHandle, Metrics};
 use crate::serve::{RequestIds, Worker};
 use crate::shutdown::{Drain, DrainTrigger, Tasks};
-use crate::snapshot::Live;
+use crate::snapshot::{Live, Snapshot};
 
 /// How long the access log may take to be written when all requests are done.
 const FINISH_LOG: Duration = Duration::from_secs(2);
@@ -76,6 +80,10 @@ pub(super) struct Control {
     /// Reloads that operators ask for.
     requests: mpsc::Receiver<Request>,
     drains: Arc<DrainDesk>,
+    names: NameDesk,
+    /// Whether a reload waits until names that it brings have been looked up, and who asked for it.
+    awaits_names: bool,
+    held: Option<Request>,
     /// Why the file of revocations was refused, so that it is said once.
     list_refused: Option<String>,
     /// Why the files as they are were refused, so that it is said once.
@@ -93,6 +101,7 @@ impl Control {
         access: Option<AccessLog>,
         level: LevelHandle,
         legacy: Legacy,
+        names: NameDesk,
     ) -> Result<Self, AppError> {
         let (Legacy { mut inherited, line }, Loaded { config, text, .. }) = (legacy, loaded);
         let (board, shared) = (Arc::new(Board::of(&metrics)), sharing::begin(&config, &metrics)?);
@@ -105,21 +114,14 @@ impl Control {
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let first = first(config, &metrics, &tasks, &revocations, shared.as_ref())?;
+        let first = first(config, &metrics, &tasks, (&revocations, &names), shared.as_ref())?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
         let limit = ConnectionLimit::new(assembly.config().limits.connections);
         let (guard, mut crew) = (guard(assembly.config(), &metrics), Vec::new());
         for (number, (snapshot, upstream_tasks)) in snapshots.into_iter().zip(tasks).enumerate() {
-            let worker = Arc::new(Worker {
-                live: Live::new(snapshot),
-                access: access.as_ref().map(AccessLog::sink),
-                meter: metrics.worker(number),
-                drain: drain.for_worker(),
-                ids: RequestIds::default(),
-                tasks: Tasks::new(),
-            });
+            let worker = worker(number, snapshot, access.as_ref(), &metrics, &drain);
             let grace = assembly.config().server.drain;
             let (limit, guard, done) = (limit.clone(), guard.clone(), done.clone());
             crew.push(start(Post { number, worker, upstream_tasks, limit, guard, grace, done })?);
@@ -147,6 +149,9 @@ impl Control {
             revocations,
             requests,
             drains,
+            names,
+            awaits_names: false,
+            held: None,
             list_refused: None,
             refused: None,
             waiting: String::new(),
@@ -170,6 +175,7 @@ impl Control {
         let mut upgrade = signal(SignalKind::user_defined2())?;
         let mut watch = Watch::new();
         watch.files(&self.config().files_read);
+        let book = Arc::clone(self.names.book());
         let mut predecessor = self.line.take().map(Predecessor::take_over).transpose()?;
         notify_service(&[sd_notify::NotifyState::Ready]);
         loop {
@@ -177,10 +183,7 @@ impl Control {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 Some(()) = hang_up.recv() => drop(self.hang_up()),
-                Some(request) = self.requests.recv() => {
-                    let answer = self.heed(&request);
-                    request.answer(answer);
-                }
+                Some(request) = self.requests.recv(), if self.held.is_none() => self.take(request),
                 Some(()) = upgrade.recv() => self.begin_upgrade(),
                 served = serves(&mut self.successor) => match served {
                     Ok(()) => return self.hand_over(terminate, interrupt).await,
@@ -190,6 +193,7 @@ impl Control {
                     predecessor = None;
                     self.succeed();
                 }
+                () = book.changed() => self.names_changed(),
                 () = watch.changed() => drop(self.reload()),
                 () = tokio::time::sleep(LOOK_AGAIN) => drop(self.reload()),
             }
@@ -287,49 +291,30 @@ impl Control {
         self.reload()
     }
 
-    /// Does what an operator asks for, and says how it went.
-    fn heed(&mut self, request: &Request) -> Result<String, Refused> {
-        if self.successor.is_some() {
-            return Err(upgrading());
-        }
-        let running = self.running();
-        let plan = running.plan(&request.asked);
-        if request.asked.dry_run {
-            return plan.map(|plan| running.said(if plan.differs() { "differs" } else { "unchanged" }, Some(&plan)));
-        }
-        // A file with problems is refused below, where it shows in the metrics too.
-        let plan = match plan {
-            Err(refused) if refused.why != Why::Invalid => return Err(refused),
-            plan => plan.ok(),
-        };
-        match self.hang_up() {
-            Outcome::Live => Ok(self.running().said("live", plan.as_ref())),
-            Outcome::Unchanged => Ok(self.running().said("unchanged", plan.as_ref())),
-            Outcome::Refused(detail) => Err(Refused { why: Why::Invalid, detail }),
-        }
-    }
-
-    fn running(&self) -> Running<'_> {
-        let (path, text, config) = (&self.path, &self.text, self.assembly.config());
-        Running { path, text, config, generation: self.generation }
-    }
-
     /// Takes what the files say now, if it is good and different. Not while a new process reads them: it has the sockets there were.
     fn reload(&mut self) -> Outcome {
         if self.successor.is_some() {
             return Outcome::Unchanged;
         }
+        self.awaits_names = false;
         let result = config::load_beside(&self.path, self.config()).map_err(AppError::Config).and_then(|loaded| {
             let mut config = loaded.config;
             self.keep_what_waits(&mut config);
-            if &config == self.config() { Ok(None) } else { self.replace(config).map(|()| Some(loaded.text)) }
+            if &config == self.config() {
+                return Ok(Reloaded::Nothing);
+            }
+            if self.must_wait_for_names(&config) {
+                return Ok(Reloaded::Later);
+            }
+            self.replace(config).map(|()| Reloaded::Text(loaded.text))
         });
         match result {
-            Ok(Some(text)) => {
+            Ok(Reloaded::Later) => Outcome::Later,
+            Ok(Reloaded::Text(text)) => {
                 (self.refused, self.text) = (None, text);
                 Outcome::Live
             }
-            Ok(None) => {
+            Ok(Reloaded::Nothing) => {
                 if self.refused.take().is_some() {
                     tracing::info!("the configuration is again the one that runs");
                     self.board.unchanged();
@@ -498,12 +483,11 @@ impl Control {
         self.metrics.published(self.generation, SystemTime::now());
         self.metrics.certificates(certificates.iter().map(|info| (info.label.as_str(), info.not_after)));
         self.upkeep.keep_fresh(self.assembly.remotes());
-        self.upkeep.probe(self.assembly.groups());
-        self.metrics.upstreams().answered_by(self.assembly.upstreams());
+        self.know_endpoints();
         self.metrics.key_sets().answered_by(upkeep::reports(self.assembly.issuers()));
         self.metrics.spools().answered_by(self.assembly.spools());
-        self.drains.know(self.assembly.endpoints());
-        self.board.published(self.generation, self.config(), certificates);
+        self.names.look_up(&[self.assembly.config()]);
+        self.board.published(self.generation, self.config(), certificates, self.assembly.groups());
         let listening = listening(self.config()).collect::<Vec<_>>().join(" ");
         tracing::info!(
             generation = self.generation,
@@ -514,6 +498,26 @@ impl Control {
     }
 }
 
+/// One worker, which serves `first` to begin with.
+fn worker(number: usize, first: Snapshot, access: Option<&AccessLog>, metrics: &Metrics, drain: &Drain) -> Arc<Worker> {
+    Arc::new(Worker {
+        live: Live::new(first),
+        access: access.map(AccessLog::sink),
+        meter: metrics.worker(number),
+        drain: drain.for_worker(),
+        ids: RequestIds::default(),
+        tasks: Tasks::new(),
+    })
+}
+
+/// What has been done with the files.
+enum Reloaded {
+    /// They were published: what they say.
+    Text(Arc<str>),
+    Nothing,
+    Later,
+}
+
 /// How a reload ended.
 enum Outcome {
     Live,
@@ -521,6 +525,8 @@ enum Outcome {
     Unchanged,
     /// Why; what ran runs on.
     Refused(String),
+    /// When names that the files bring have been looked up.
+    Later,
 }
 
 /// Who judges what one client may take, and is asked by the metrics.
@@ -552,7 +558,7 @@ fn first(
     config: Config,
     metrics: &Metrics,
     tasks: &[Tasks],
-    revocations: &RevocationDesk,
+    (revocations, names): (&RevocationDesk, &NameDesk),
     shared: Option<&Shared>,
 ) -> Result<Assembled, AppError> {
     let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
@@ -560,6 +566,7 @@ fn first(
         revoked: Arc::clone(revocations.list()),
         possession: Arc::new(possession),
         redis: shared.map(Shared::link),
+        names: Arc::clone(names.book()),
     };
     assemble(config, None, 1, metrics, tasks, &commons).map_err(|error| AppError::Assemble(error.into()))
 }

@@ -57,7 +57,7 @@ impl Drains for DrainDesk {
             let detail = format!("the upstream `{upstream}` has no endpoint `{endpoint}`: GET /upstreams lists them");
             return Err(Refused { why: Why::Unknown, detail });
         };
-        let left = |other: &&Known| *other.upstream == *upstream && !other.presence.is_drained();
+        let left = |other: &&Known| *other.upstream == *upstream && !other.presence.is_out_of_use();
         if drained && !known.iter().filter(|other| !other.is(upstream, endpoint)).any(|other| left(&other)) {
             let detail =
                 format!("`{endpoint}` is the last endpoint of `{upstream}` in use: put another one back first");

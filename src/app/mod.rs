@@ -10,6 +10,7 @@ mod control;
 mod drains;
 mod hatch;
 mod limits;
+mod names;
 mod operators;
 mod plan;
 mod publish;
@@ -100,7 +101,8 @@ pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), AppError> {
     let access = loaded.config.log.access.then(|| AccessLog::open(&loaded.config.log, Arc::clone(&metrics)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let control = control::Control::start(path, loaded, metrics, access.transpose()?, level, legacy)?;
+        let names = names::NameDesk::open(&loaded.config).await;
+        let control = control::Control::start(path, loaded, metrics, access.transpose()?, level, legacy, names)?;
         ready(control.config());
         control.run().await
     })

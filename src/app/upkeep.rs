@@ -7,14 +7,22 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Issuer, RemoteKeys};
 use crate::observe::KeySetStatus;
 use crate::shutdown::Tasks;
-use crate::upstream::Group;
+use crate::upstream::{Group, Standing};
 
 /// The refreshing and probing that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     tasks: Tasks,
     kept: Vec<(Arc<RemoteKeys>, CancellationToken)>,
-    probed: Vec<(Arc<Group>, CancellationToken)>,
+    probed: Vec<Probed>,
+}
+
+/// An upstream, what probes its endpoints, and what compares them.
+#[derive(Debug)]
+struct Probed {
+    group: Arc<Group>,
+    probes: Vec<(Arc<Standing>, CancellationToken)>,
+    comparing: Option<CancellationToken>,
 }
 
 impl Upkeep {
@@ -41,23 +49,39 @@ impl Upkeep {
         upkeep
     }
 
-    /// From now on probes the endpoints of these upstreams, and no others. One that is as it was is not disturbed.
+    /// From now on probes and compares the endpoints of these upstreams, and no others. An endpoint that is asked as it was is not disturbed, whatever
+    /// becomes of others.
     pub(super) fn probe(&mut self, groups: &[Arc<Group>]) {
-        let wanted = |known: &Arc<Group>| groups.iter().any(|group| Arc::ptr_eq(group, known));
-        for (_, stop) in self.probed.extract_if(.., |(known, _)| !wanted(known)) {
-            stop.cancel();
-        }
+        let mut before = std::mem::take(&mut self.probed);
         for group in groups {
-            if self.probed.iter().any(|(known, _)| Arc::ptr_eq(known, group)) {
+            if let Some(at) = before.iter().position(|known| Arc::ptr_eq(&known.group, group)) {
+                self.probed.push(before.swap_remove(at));
                 continue;
             }
-            let stop = CancellationToken::new();
-            for probing in group.watch(&self.tasks) {
-                let stop = stop.clone();
-                self.tasks.spawn(async move { stop.run_until_cancelled(probing).await });
+            let mut like = before.iter_mut().find(|known| group.probes_like(&known.group));
+            let mut probes = Vec::new();
+            for (standing, probing) in group.watch(&self.tasks) {
+                let same = like.as_mut().and_then(|known| {
+                    let at = known.probes.iter().position(|(of, _)| Arc::ptr_eq(of, &standing))?;
+                    Some(known.probes.swap_remove(at))
+                });
+                probes.push(same.unwrap_or_else(|| (standing, self.begin(probing))));
             }
-            self.probed.push((Arc::clone(group), stop));
+            let comparing = group.compare().map(|comparing| self.begin(comparing));
+            self.probed.push(Probed { group: Arc::clone(group), probes, comparing });
         }
+        for known in before {
+            let probes = known.probes.into_iter().map(|(_, stop)| stop);
+            probes.chain(known.comparing).for_each(|stop| stop.cancel());
+        }
+    }
+
+    /// Runs until it is told to stop.
+    fn begin(&self, work: impl Future<Output = ()> + Send + 'static) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        self.tasks.spawn(async move { stopped.run_until_cancelled(work).await });
+        stop
     }
 }
 

@@ -11,11 +11,13 @@ mod compress;
 mod context;
 mod cors;
 mod demand;
+mod dns;
 mod error_pages;
 mod fetch;
 mod fields;
 mod files;
 mod health;
+mod hedge;
 mod hosts;
 mod hsts;
 mod identity;
@@ -31,6 +33,7 @@ mod path;
 mod place;
 mod preset;
 mod publish;
+mod queue;
 mod rate_limit;
 mod redis;
 mod remote;
@@ -80,6 +83,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let (redis, redis_span) = redis::redis(&mut context, &raw.redis).unzip();
     let revocation = revocation::revocation(&mut context, &raw.revocation, &names(&raw.issuer));
     let (identity, identity_spans) = identity::identity(&mut context, &raw.identity).unzip();
+    let dns = dns::dns(&mut context, &raw.dns);
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
     let (rate_limits, rate_limit_spans) = named(&mut context, &raw.rate_limit, rate_limit::rate_limit);
@@ -109,6 +113,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         identity,
         issuers,
         rate_limits,
+        names: dns,
         upstreams,
         routes,
         internal,

@@ -8,7 +8,9 @@ mod access;
 mod actions;
 mod browsers;
 mod compress;
+mod dns;
 mod health;
+mod hedge;
 mod limit;
 mod redis;
 mod upstream;
@@ -22,10 +24,12 @@ pub(super) use access::{RuleTable, SignedLinks, TokenAuth, TokenPlaces};
 pub(super) use actions::{Files, PublishTable, Redirect, ResourceMetadata};
 pub(super) use browsers::{Cors, Hsts};
 pub(super) use compress::CompressTable;
-pub(super) use health::{Eject, Probe, Retry};
+pub(super) use dns::Dns;
+pub(super) use health::{Breaker, Eject, Probe, Retry};
+pub(super) use hedge::Hedge;
 pub(super) use limit::RateLimit;
 pub(super) use redis::Redis;
-pub(super) use upstream::{BalanceTable, EndpointTable, Sticky, Upstream, UpstreamTls};
+pub(super) use upstream::{BalanceTable, ConcurrencyTable, EndpointTable, Sticky, Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -51,6 +55,8 @@ pub(super) struct File {
     pub(super) redis: Entry<Redis>,
     /// How often routes may be used: one table `[rate_limit.NAME]` a limit, which routes name.
     pub(super) rate_limit: Entry<Named<RateLimit>>,
+    /// How names are looked up that stand for endpoints.
+    pub(super) dns: Entry<Dns>,
     /// The application servers: one table `[upstream.NAME]` a group of equal servers.
     pub(super) upstream: Entry<Named<Upstream>>,
     /// What is answered how: one `[[route]]` a rule. Exact host before any host, then the longest path prefix; order does

@@ -11,7 +11,9 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::json;
 
 use super::entry::{Entry, Named};
-use super::raw::{self, BalanceTable, CompressTable, EndpointTable, PublishTable, SecretTable, TokenAuth};
+use super::raw::{
+    self, BalanceTable, CompressTable, ConcurrencyTable, EndpointTable, PublishTable, SecretTable, TokenAuth,
+};
 
 /// `workers`: a number or a word.
 #[derive(Debug, Clone)]
@@ -363,6 +365,52 @@ impl JsonSchema for Balance {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let words = json!({ "enum": ["least-requests", "round-robin", "random"] });
         json_schema!({ "anyOf": [words, generator.subschema_for::<BalanceTable>()] })
+    }
+}
+
+/// `concurrency`: a word or a table.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub(super) enum Concurrency {
+    Word(String),
+    Table(Box<ConcurrencyTable>),
+}
+
+impl<'de> Deserialize<'de> for Concurrency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Concurrency;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"adaptive\" or a table with `min` and `max`")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Concurrency, E> {
+                Ok(Concurrency::Word(word.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Concurrency, M::Error> {
+                ConcurrencyTable::deserialize(MapAccessDeserializer::new(map))
+                    .map(|table| Concurrency::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Concurrency {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Concurrency".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let word = json!({ "enum": ["adaptive"] });
+        json_schema!({ "anyOf": [word, generator.subschema_for::<ConcurrencyTable>()] })
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Config {
     pub issuers: Vec<auth::IssuerSettings>,
     /// How often routes may be used, in the order of the file.
     pub rate_limits: Vec<limit::LimitSettings>,
+    /// How names are looked up that stand for endpoints.
+    pub names: upstream::NameSettings,
     /// The application servers, in the order of the file.
     pub upstreams: Vec<upstream::UpstreamSettings>,
     /// The rules, in the order of the file, which means nothing.

@@ -21,6 +21,8 @@ pub enum ClientBody {
     Parsed(Incoming),
     /// From another parser.
     Streamed(Pin<Box<dyn Body<Data = Bytes, Error = Cut> + Send + Sync>>),
+    /// From nobody any more: all of it has been read.
+    Ended,
 }
 
 /// Why a body broke off.
@@ -49,6 +51,7 @@ impl Body for ClientBody {
         match &mut *self {
             Self::Parsed(body) => Pin::new(body).poll_frame(cx).map_err(Cut::from),
             Self::Streamed(body) => body.as_mut().poll_frame(cx),
+            Self::Ended => Poll::Ready(None),
         }
     }
 
@@ -56,6 +59,7 @@ impl Body for ClientBody {
         match self {
             Self::Parsed(body) => body.is_end_stream(),
             Self::Streamed(body) => body.is_end_stream(),
+            Self::Ended => true,
         }
     }
 
@@ -63,6 +67,7 @@ impl Body for ClientBody {
         match self {
             Self::Parsed(body) => body.size_hint(),
             Self::Streamed(body) => body.size_hint(),
+            Self::Ended => SizeHint::with_exact(0),
         }
     }
 }
@@ -89,6 +94,7 @@ impl fmt::Debug for ClientBody {
         formatter.write_str(match self {
             Self::Parsed(_) => "ClientBody::Parsed",
             Self::Streamed(_) => "ClientBody::Streamed",
+            Self::Ended => "ClientBody::Ended",
         })
     }
 }

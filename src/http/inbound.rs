@@ -254,6 +254,35 @@ impl RequestBody {
         Ok(())
     }
 
+    /// The same body once more, to be sent in its place: `None` unless all of it is in memory, nothing of it has been passed on, and it has at
+    /// most so many bytes. Both share the bytes; each has a watch of its own.
+    pub fn again(&self, most: u64) -> Option<Self> {
+        let Some(reading) = &self.reading else { return Some(Self::empty()) };
+        let pieces = reading.untouched().filter(|_| self.watch.bytes() <= most)?;
+        let watch = Arc::new(Watched::default());
+        watch.bytes.store(self.watch.bytes(), Ordering::Relaxed);
+        watch.end(Fate::Whole);
+        let again = Reading {
+            incoming: ClientBody::Ended,
+            left: 0,
+            timeout: reading.timeout,
+            least_rate: 0,
+            deadline: Deadline::default(),
+            begun: reading.begun,
+            watch: Arc::clone(&watch),
+            live: None,
+            ahead: pieces,
+            failed: None,
+            kept: None,
+        };
+        Some(Self { reading: Some(Box::new(again)), watch: BodyWatch(Some(watch)) })
+    }
+
+    /// Whether there is the same body once more, as by [`Self::again`].
+    pub fn is_repeatable(&self, most: u64) -> bool {
+        self.reading.as_ref().is_none_or(|reading| reading.is_untouched() && self.watch.bytes() <= most)
+    }
+
     /// Whether the request ends with its head.
     pub fn is_empty(&self) -> bool {
         self.reading.is_none()
@@ -347,6 +376,21 @@ impl Watched {
 }
 
 impl Reading {
+    /// Whether all of the body is in memory, and nothing of it has been passed on.
+    fn is_untouched(&self) -> bool {
+        let is_whole = self.watch.fate.load(Ordering::Relaxed) == Fate::Whole as u8;
+        let is_here = self.kept.as_ref().is_none_or(Kept::is_in_memory) && self.failed.is_none();
+        is_whole && is_here && self.watch.quiet.is_none() && self.watch.passed.load(Ordering::Relaxed) == 0
+    }
+
+    /// The bytes of the whole body, if they are all here.
+    fn untouched(&self) -> Option<VecDeque<Bytes>> {
+        self.is_untouched().then(|| match &self.kept {
+            Some(kept) => VecDeque::from([kept.in_memory()]),
+            None => self.ahead.clone(),
+        })
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {

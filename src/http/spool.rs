@@ -237,6 +237,16 @@ impl Kept {
         self.memory.len() as u64 + self.left
     }
 
+    /// Whether no file is needed for what is left.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// What is left of the part that is kept in memory.
+    pub(super) fn in_memory(&self) -> Bytes {
+        self.memory.clone()
+    }
+
     /// The next piece; nothing follows a failure.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SpoolError>>> {
         if self.memory.has_remaining() {

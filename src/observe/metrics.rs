@@ -16,6 +16,7 @@ mod health;
 mod kept;
 mod limits;
 mod meters;
+mod names;
 mod numbers;
 mod redis;
 mod shards;
@@ -34,6 +35,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::crowd::Crowd;
 use super::key_sets::KeySets;
+use super::names::Names;
 use super::redis::Sharing;
 use super::spools::Spools;
 use super::upstreams::Upstreams;
@@ -255,9 +257,17 @@ pub const FAMILIES: &[&Family] = &[
     &UPSTREAM_ERRORS,
     &health::RETRIES,
     &health::RETRY_BUDGET_EXHAUSTED,
+    &health::BREAKER_STATE,
+    &health::BREAKER_OPENED,
+    &health::BREAKER_REJECTED,
     &health::ENDPOINT_ELIGIBLE,
     &health::ENDPOINT_EJECTIONS,
+    &health::CONCURRENCY_LIMIT,
     &health::PROBE_RESULTS,
+    &names::LOOKUPS,
+    &names::ADDRESSES,
+    &names::FAILING,
+    &names::AGE,
     &UPSTREAM_CONNECTIONS_OPEN,
     &UPSTREAM_LEASES,
     &UPSTREAM_WAITING,
@@ -378,6 +388,11 @@ impl Metrics {
         &self.ledger.upstreams
     }
 
+    /// Whom to ask about names that are looked up.
+    pub fn names(&self) -> &Names {
+        &self.ledger.names
+    }
+
     /// Whom to ask about clients that are here now.
     pub fn crowd(&self) -> &Crowd {
         &self.ledger.crowd
@@ -463,6 +478,7 @@ struct Ledger {
     key_sets: KeySets,
     spools: Spools,
     upstreams: Upstreams,
+    names: Names,
     crowd: Crowd,
     sharing: Arc<Sharing>,
 }
@@ -490,6 +506,7 @@ impl Ledger {
             key_sets: KeySets::default(),
             spools: Spools::default(),
             upstreams: Upstreams::default(),
+            names: Names::default(),
             crowd: Crowd::default(),
             sharing: Arc::default(),
         }
@@ -529,6 +546,7 @@ impl Ledger {
         redis::read(sheet, &self.sharing);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
+        names::read(sheet, &self.names.status());
         sheet.put(&CONFIG_GENERATION, &[], self.generation.load(Ordering::Relaxed));
         sheet.put_millis(&CONFIG_LAST_SUCCESS, &[], self.last_success.load(Ordering::Relaxed));
         sheet.put(&CONFIG_LAST_RESULT, &[], i32::from(!self.last_refused.load(Ordering::Relaxed)));

@@ -9,6 +9,7 @@ mod chain;
 mod crowd;
 mod key_sets;
 mod metrics;
+mod names;
 mod redis;
 mod settings;
 mod spools;
@@ -29,8 +30,9 @@ pub use metrics::{
     OverBound, QuicAttempt, RouteMeter, RouteNumbers, STATUSES, TlsVersion, TunnelCause, TunnelMeter, UpstreamFailure,
     Vocabulary, WorkerMeter,
 };
+pub use names::{NameStatus, Names};
 pub use redis::{RedisStatus, Sharing};
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};
-pub use upstreams::{EndpointHealth, UpstreamStatus, Upstreams};
+pub use upstreams::{BreakerStatus, EndpointHealth, UpstreamStatus, Upstreams};

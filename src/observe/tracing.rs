@@ -67,14 +67,19 @@ pub(super) fn colour_allowed() -> bool {
 
 /// The configured level is ours alone: libraries speak up from warn on, or an operator who looks for one request at
 /// debug would drown in frames. Trace is for developers and shows the libraries' debug lines as well. `h2` speaks up from error on: it
-/// warns of what clients do, once a frame, and so anybody could fill the log.
+/// warns of what clients do, once a frame, and so anybody could fill the log. So does `hickory`: what comes of a question about a name is
+/// said by who asked, once.
 fn shown(level: Level) -> Targets {
     let libraries = if level == Level::TRACE { Level::DEBUG } else { level.min(Level::WARN) };
     let shown = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(level))
         .with_target(QUIC, LevelFilter::from_level(if level == Level::TRACE { Level::DEBUG } else { Level::ERROR }))
         .with_default(LevelFilter::from_level(libraries));
-    if level == Level::TRACE { shown } else { shown.with_target("h2", LevelFilter::ERROR) }
+    if level == Level::TRACE {
+        shown
+    } else {
+        shown.with_targets([("h2", LevelFilter::ERROR), ("hickory", LevelFilter::ERROR)])
+    }
 }
 
 #[cfg(test)]

@@ -10,23 +10,42 @@ pub struct UpstreamStatus {
     pub upstream: Box<str>,
     /// In the order of the configuration.
     pub endpoints: Vec<EndpointHealth>,
+    /// How its breaker is; `None` where there is none.
+    pub breaker: Option<BreakerStatus>,
+    /// Those that were there and are not, as far as their counts belong to a label that stays.
+    pub gone: Vec<EndpointHealth>,
     /// Requests tried again so far, by reason.
     pub retries: Vec<(&'static str, u64)>,
     /// Those that were not, because too many were already.
     pub retries_refused: u64,
 }
 
+/// The breaker of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// "closed", "half-open" or "open".
+    pub state: &'static str,
+    /// How often it opened.
+    pub opened: u64,
+    /// Requests that were answered without being sent.
+    pub rejected: u64,
+}
+
 /// One endpoint of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointHealth {
-    /// Its address, as in the metrics.
+    /// Its address.
     pub endpoint: Box<str>,
+    /// What it is called in the metrics: what is configured, which may be a name that stands for many.
+    pub label: Box<str>,
     /// How it is, in a word.
     pub standing: &'static str,
     /// Whether it is to be used.
     pub eligible: bool,
     /// Ejections so far, by reason.
     pub ejections: Vec<(&'static str, u64)>,
+    /// How many requests it is given at once, where that is found out.
+    pub limit: Option<usize>,
     /// Probes so far, by result; `None` where there are none.
     pub probes: Option<Vec<(&'static str, u64)>>,
 }

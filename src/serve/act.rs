@@ -240,7 +240,7 @@ pub(super) fn arrive<T>(
         }
         Err(failed) => {
             notes.write(|story| {
-                story.endpoint = Some(failed.endpoint);
+                story.endpoint = failed.endpoint;
                 story.queue = Some(failed.queued);
             });
             Err(Failure::of_upstream(failed.failure, watch.fate()))

@@ -106,6 +106,8 @@ fn upstream_code(failure: &UpstreamFailure) -> Code {
     match failure {
         UpstreamFailure::QueueTimeout
         | UpstreamFailure::QueueFull
+        | UpstreamFailure::BreakerOpen { .. }
+        | UpstreamFailure::Unresolved
         | UpstreamFailure::Connect(_)
         | UpstreamFailure::Tls(_)
         | UpstreamFailure::ConnectTimeout

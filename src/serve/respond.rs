@@ -76,9 +76,12 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
             let range = format!("bytes */{len}");
             headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("a number between ASCII"));
         }
-        Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull)
+        Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull | UpstreamFailure::Unresolved)
         | Failure::Spool(SpoolError::Full(_) | SpoolError::Stalled) => {
             headers.insert(RETRY_AFTER, RETRY_SECS);
+        }
+        Failure::Upstream(UpstreamFailure::BreakerOpen { secs }) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(*secs));
         }
         Failure::NoPlace(NoPlace::Full | NoPlace::Draining) => {
             headers.insert(RETRY_AFTER, TUNNEL_RETRY_SECS);
@@ -96,7 +99,12 @@ pub(super) fn rescue(failure: &Failure) -> Response<Body> {
 /// The same in the words of Django REST framework, for a route whose clients expect them of a refusal.
 pub(super) fn rescue_in(style: Style, failure: &Failure) -> Response<Body> {
     let mut response = rescue(failure);
-    let busy = matches!(failure, Failure::Upstream(UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull));
+    let busy = matches!(
+        failure,
+        Failure::Upstream(
+            UpstreamFailure::QueueTimeout | UpstreamFailure::QueueFull | UpstreamFailure::BreakerOpen { .. }
+        )
+    );
     if busy && style == Style::Drf {
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         *response.body_mut() = Body::full(DRF_BUSY);
@@ -195,6 +203,10 @@ fn upstream_status(failure: &UpstreamFailure) -> (StatusCode, &'static str) {
     match failure {
         UpstreamFailure::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, "no connection to the upstream became free"),
         UpstreamFailure::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "too many requests wait already"),
+        UpstreamFailure::BreakerOpen { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the upstream fails, and is left alone for a moment")
+        }
+        UpstreamFailure::Unresolved => (StatusCode::SERVICE_UNAVAILABLE, "the upstream has not been found yet"),
         UpstreamFailure::Connect(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached"),
         UpstreamFailure::Tls(_) => (StatusCode::BAD_GATEWAY, "the upstream could not be reached securely"),
         UpstreamFailure::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "connecting to the upstream took too long"),
@@ -234,7 +246,10 @@ fn log(failure: &Failure) {
         | Failure::BodyLost => {
             tracing::error!(error = %Chain(failure), "request failed inside the gateway");
         }
-        Failure::Upstream(UpstreamFailure::HeadTooLarge | UpstreamFailure::LengthRequired) => {
+        // The breaker has said once that it is open.
+        Failure::Upstream(
+            UpstreamFailure::HeadTooLarge | UpstreamFailure::LengthRequired | UpstreamFailure::BreakerOpen { .. },
+        ) => {
             tracing::debug!(error = %Chain(failure), "request refused");
         }
         Failure::Spool(SpoolError::Full(_)) => tracing::warn!(error = %Chain(failure), "request body refused"),

@@ -3,8 +3,11 @@
 //! Pure: nothing is looked up and nothing is dialled here.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use super::names::{Name, Records};
 
 /// One endpoint: a place, and what is spoken there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,6 +37,11 @@ pub enum Place {
     /// A host name or address, the latter in brackets if it is IPv6, and a port.
     #[allow(missing_docs)]
     Tcp { host: Box<str>, port: u16 },
+    /// A name that stands for many endpoints: it is none itself, and can't be dialled.
+    Name(Name),
+    /// One of those endpoints.
+    #[allow(missing_docs)]
+    Found { of: Name, at: SocketAddr },
     /// A socket in the file system.
     Unix(PathBuf),
     /// The gateway itself answers with what an upstream would have received.
@@ -74,6 +82,37 @@ impl Address {
     /// Whether the gateway itself is the endpoint.
     pub fn is_builtin(&self) -> bool {
         self.place == Place::Whoami
+    }
+
+    fn scheme(&self) -> &'static str {
+        let mut known = SCHEMES.iter().filter(|(_, wire, tls, _)| (*wire, *tls) == (self.wire, self.tls));
+        known.next().map_or("tcp", |(scheme, ..)| scheme)
+    }
+
+    /// Whether it is a name that stands for many endpoints.
+    pub fn is_name(&self) -> bool {
+        matches!(self.place, Place::Name(_))
+    }
+
+    /// The name it was found by, if it is an endpoint that was found.
+    pub fn found_by(&self) -> Option<Self> {
+        match &self.place {
+            Place::Found { of, .. } => Some(Self { place: Place::Name(of.clone()), ..self.clone() }),
+            _ => None,
+        }
+    }
+
+    /// What it is called in metrics: what stands in the configuration, whatever addresses there are.
+    pub fn label(&self) -> String {
+        self.found_by().as_ref().unwrap_or(self).to_string()
+    }
+
+    /// The same, with its host for a name whose `records` are endpoints. `None` if it has no host, or an address for one.
+    pub fn as_name(&self, services: bool) -> Option<Self> {
+        let Place::Tcp { host, port } = &self.place else { return None };
+        let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+        let records = if services { Records::Services } else { Records::Addresses { port: *port } };
+        (!is_address).then(|| Self { place: Place::Name(Name::new(host, records)), ..self.clone() })
     }
 }
 
@@ -121,9 +160,10 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Tcp { host, port } => {
-                let mut known = SCHEMES.iter().filter(|(_, wire, tls, _)| (*wire, *tls) == (self.wire, self.tls));
-                write!(f, "{}://{host}:{port}", known.next().map_or("tcp", |(scheme, ..)| scheme))
+                write!(f, "{}://{host}:{port}", self.scheme())
             }
+            Place::Name(name) => write!(f, "{}://{name}", self.scheme()),
+            Place::Found { at, .. } => write!(f, "{}://{at}", self.scheme()),
             Place::Unix(path) => {
                 let mut known = SOCKET_SCHEMES.iter().filter(|(_, wire)| *wire == self.wire);
                 write!(f, "{}:{}", known.next().map_or("unix", |(scheme, _)| scheme), path.display())

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use super::connect::{Connection, Keeper, speak};
+use super::gate::{Gate, Turn};
 use super::health::{Standing, Watch};
 use super::keepalive::KeepAlive;
 use super::multiplex::{StreamLease, Trunks};
@@ -44,13 +45,16 @@ pub(super) struct Shared {
     pub(super) keep_alive: KeepAlive,
     /// Outlives the rest, which is about connections.
     pub(super) presence: Arc<Presence>,
+    /// There if requests wait for a turn before they are given a connection.
+    pub(super) gate: Option<Arc<Gate>>,
     wanted: Arc<Notify>,
 }
 
 impl Shared {
-    pub(super) fn new(settings: &UpstreamSettings, presence: Arc<Presence>) -> Arc<Self> {
+    pub(super) fn new(settings: &UpstreamSettings, wire: Wire, presence: Arc<Presence>) -> Arc<Self> {
         Arc::new(Self {
             presence,
+            gate: Gate::of(settings, wire),
             permits: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
             keep_alive: KeepAlive::new(settings.keep_alive, Instant::now()),
             wanted: Arc::new(Notify::new()),
@@ -143,6 +147,7 @@ pub(super) struct Leased {
     count: Arc<AtomicUsize>,
     meter: EndpointMeter,
     watch: Option<Arc<Watch>>,
+    turn: Option<Turn>,
     /// Nothing for what takes no slot and no stream.
     _gauge: Option<Held>,
 }
@@ -160,7 +165,7 @@ impl Leased {
     fn counting(endpoint: &Endpoint, gauge: Option<Held>) -> Self {
         let (Lanes { leased, meter, .. }, watch) = (&*endpoint.lanes, &endpoint.watch);
         leased.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(leased), meter: meter.clone(), watch: watch.clone(), _gauge: gauge }
+        Self { count: Arc::clone(leased), meter: meter.clone(), watch: watch.clone(), turn: None, _gauge: gauge }
     }
 
     /// The endpoint this lease is of failed after the head of its response.
@@ -175,6 +180,7 @@ impl Leased {
 impl Drop for Leased {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
+        drop(self.turn.take()); // whoever has it next finds this one gone
     }
 }
 
@@ -252,6 +258,16 @@ impl Endpoint {
         }
     }
 
+    /// The first byte of its answer came after so long, and the client had nothing to do with that.
+    pub(super) fn took(&self, first_byte: Duration) {
+        if let Some(watch) = &self.watch {
+            watch.took(first_byte);
+        }
+        if let Some(gate) = &self.lanes.shared.gate {
+            gate.answered(first_byte);
+        }
+    }
+
     /// It failed, and not for a fault of the client's. `sent` is whether it was sent all of the request's body.
     pub(super) fn failed(&self, failure: &UpstreamFailure, sent: bool) {
         if let Some(watch) = &self.watch
@@ -286,21 +302,32 @@ impl Endpoint {
         settings: &UpstreamSettings,
         behalf: &OnBehalf,
     ) -> Result<Ready, UpstreamFailure> {
-        match self.lanes.address.wire {
-            Wire::Http1 => self.slot(need, None, settings, behalf).await,
-            Wire::Uwsgi => self.slot(Need::Fresh, packet, settings, behalf).await,
-            Wire::Http2 => Box::pin(self.stream(settings)).await,
-        }
+        let until = Moment::now() + settings.queue_timeout;
+        let (turn, waited) = match &self.lanes.shared.gate {
+            None => (None, Duration::ZERO),
+            Some(gate) => {
+                let (turn, waited) = gate.enter(&self.queue, self.meter(), until).await?;
+                (Some(turn), waited)
+            }
+        };
+        let mut ready = match self.lanes.address.wire {
+            Wire::Http1 => self.slot(need, None, until, settings, behalf).await?,
+            Wire::Uwsgi => self.slot(Need::Fresh, packet, until, settings, behalf).await?,
+            Wire::Http2 => Box::pin(self.stream(settings)).await?,
+        };
+        ready.leased.turn = turn;
+        ready.queued += waited;
+        Ok(ready)
     }
 
     async fn slot(
         &self,
         need: Need,
         packet: Option<Bytes>,
+        until: Moment,
         settings: &UpstreamSettings,
         behalf: &OnBehalf,
     ) -> Result<Ready, UpstreamFailure> {
-        let until = Moment::now() + settings.queue_timeout;
         let (mut lease, mut queued) = self.lease(settings).await?;
         let leased = Leased::new(self);
         if let Some(idle) = self.may_reuse(&mut lease, need, settings)
@@ -365,6 +392,7 @@ impl Endpoint {
             Ok(Err(error)) if self.lanes.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => {
                 Err(UpstreamFailure::Tls(error))
             }
+            Ok(Err(_)) if self.lanes.address.is_name() => Err(UpstreamFailure::Unresolved),
             Ok(Err(error)) => Err(UpstreamFailure::Connect(error)),
             Err(_) => Err(UpstreamFailure::ConnectTimeout),
         }

@@ -14,6 +14,15 @@ pub enum UpstreamFailure {
     /// As many requests waited for a connection as `queue` allows.
     #[error("too many requests wait for the upstream")]
     QueueFull,
+    /// Too many requests to the upstream failed, and for so long nothing is sent to it.
+    #[error("breaker of the upstream is open")]
+    BreakerOpen {
+        /// Seconds until it is tried again.
+        secs: u32,
+    },
+    /// Its endpoints are found by a name, and none has been found yet.
+    #[error("no address is known of the upstream's name: it does not resolve")]
+    Unresolved,
     /// The endpoint could not be dialled.
     #[error("could not connect to the upstream")]
     Connect(#[source] io::Error),
@@ -58,13 +67,14 @@ impl UpstreamFailure {
         Some(match self {
             Self::QueueTimeout => Stage::QueueTimeout,
             Self::QueueFull => Stage::QueueFull,
-            Self::Connect(_) => Stage::Refused,
+
+            Self::Unresolved | Self::Connect(_) => Stage::Refused,
             Self::Tls(_) => Stage::Tls,
             Self::ConnectTimeout => Stage::ConnectTimeout,
             Self::Closed(_) | Self::PacketRefused { .. } => Stage::Reset,
             Self::Malformed(_) | Self::Switch(_) => Stage::Malformed,
             Self::ResponseTimeout => Stage::ResponseTimeout,
-            Self::HeadTooLarge | Self::LengthRequired | Self::RequestBody => return None,
+            Self::BreakerOpen { .. } | Self::HeadTooLarge | Self::LengthRequired | Self::RequestBody => return None,
         })
     }
 
@@ -76,6 +86,8 @@ impl UpstreamFailure {
             Self::Closed(_) | Self::ResponseTimeout => sent,
             Self::QueueTimeout
             | Self::QueueFull
+            | Self::BreakerOpen { .. }
+            | Self::Unresolved
             | Self::PacketRefused { .. }
             | Self::Switch(_)
             | Self::HeadTooLarge
@@ -89,6 +101,8 @@ impl UpstreamFailure {
         match self {
             Self::QueueTimeout => "upstream_queue_timeout",
             Self::QueueFull => "upstream_queue_full",
+            Self::BreakerOpen { .. } => "upstream_breaker_open",
+            Self::Unresolved => "upstream_unresolved",
             Self::Connect(_) => "upstream_connect",
             Self::Tls(_) => "upstream_tls",
             Self::ConnectTimeout => "upstream_connect_timeout",

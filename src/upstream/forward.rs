@@ -1,9 +1,11 @@
 //! One request to one upstream: which endpoint, which connection, and what may be tried again.
 //!
 //! Answers for RFC 9110 section 9.2.2 and RFC 9112 section 9.3.1: a request of which no byte was written is sent again
-//! whatever its method; one that may have been seen is sent again only if it is idempotent and has no body, and that only within the
-//! budget of [`super::retry`]. Every wait has a deadline, and all tries together have one. Refuses to know what statuses mean and what the
+//! whatever its method; one that may have been seen is sent again only if it is idempotent and its body, if it has one, is small and all there,
+//! and that only within the budget of [`super::retry`]. Every wait has a deadline, and all tries together have one. Refuses to know what statuses mean and what the
 //! client is told.
+
+mod hedge;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -24,7 +26,7 @@ use super::multiplex::StreamLease;
 use super::retry::{Reason, Retrying, longest_pause, pause};
 use super::{Affinity, Upstream, UpstreamFailure, UpstreamSettings, Wire, buffer, health, multiplex, uwsgi, whoami};
 use crate::deadline::Deadline;
-use crate::http::{Body, BodyWatch, RequestBody, hop};
+use crate::http::{Body, BodyWatch, Fate, RequestBody, hop};
 use crate::proxy_protocol;
 
 /// Whom a request is forwarded for, proved before it gets here.
@@ -90,8 +92,8 @@ impl Forwarded {
 pub struct Failed {
     /// What went wrong.
     pub failure: UpstreamFailure,
-    /// The endpoint it went wrong with.
-    pub endpoint: Arc<str>,
+    /// The endpoint it went wrong with, if any was asked.
+    pub endpoint: Option<Arc<str>>,
     /// Time for which others had all connections, in all tries.
     pub queued: Duration,
 }
@@ -103,6 +105,8 @@ struct Round {
     number: u32,
     /// Whether there was such a connection: there is one excuse.
     excused: bool,
+    /// Whether another try went beside one: that is done once.
+    hedged: bool,
     begun: Instant,
     queued: Duration,
 }
@@ -127,8 +131,9 @@ impl Round {
 
 /// One try.
 #[derive(Clone, Copy)]
-struct Try<'a> {
-    endpoint: &'a Endpoint,
+struct Try {
+    /// The position of the endpoint.
+    at: usize,
     need: Need,
     /// Whether it may be sent again when it may have been seen.
     repeatable: bool,
@@ -191,30 +196,41 @@ impl Upstream {
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
     pub async fn forward(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Forwarded, Failed> {
-        let watch = request.body().watch();
-        let repeatable = request.method().is_idempotent() && request.body().is_empty();
+        let pass = self.admit()?;
+        let body_bytes = self.settings.retry.body_bytes;
+        let repeatable = request.method().is_idempotent() && request.body().is_repeatable(body_bytes);
         let need = match self.settings.announce {
             Some(_) => Need::Fresh, // it is made for this client
             None if repeatable => Need::Any,
             None => Need::Trusted,
         };
         let wish = self.members.wish(&mut request, behalf);
-        let round = Round { number: 1, excused: false, begun: Instant::now(), queued: Duration::ZERO };
-        let mut at = self.members.pick(wish, None);
-        let mut tried = Try { endpoint: self.members.at(at), need, repeatable, round };
+        let round = Round { number: 1, excused: false, hedged: false, begun: Instant::now(), queued: Duration::ZERO };
+        let mut tried = Try { at: self.members.pick(wish, None), need, repeatable, round };
         let mut retrying: Option<Retrying> = None;
         loop {
             let begun =
                 if tried.round.number == 1 && !tried.round.excused { tried.round.begun } else { Instant::now() };
-            let answered = self.attempt(tried, begun, request, &watch, behalf).await;
+            let watch = request.body().watch(); // of this try: a body that is sent again is another
+            let answered = if self.settings.hedge.is_some()
+                && !tried.round.hedged
+                && self.is_as_usual()
+                && hedge::is_read(&request)
+            {
+                // Boxed: two tries and a timer would be part of every request's future.
+                Box::pin(self.hedged(&mut tried, wish, begun, request, &watch, behalf)).await
+            } else {
+                self.attempt(tried, begun, request, &watch, behalf).await
+            };
             drop(retrying.take());
             let (mut failed, endpoint) = match answered {
                 Ok(mut answered) => {
                     answered.queued += tried.round.queued;
-                    answered.binds = self.members.keep(wish, at, behalf.secure, answered.response.headers_mut());
+                    answered.binds = self.members.keep(wish, tried.at, behalf.secure, answered.response.headers_mut());
+                    pass.answered(answered.response.status().as_u16());
                     return Ok(answered);
                 }
-                Err(failed) => (failed, tried.endpoint),
+                Err(failed) => (failed, self.members.at(tried.at)),
             };
             if matches!(failed.failure, UpstreamFailure::QueueTimeout) {
                 tried.round.queued += begun.elapsed();
@@ -222,15 +238,15 @@ impl Upstream {
             let again = self.again(&mut tried.round, &mut failed);
             note(endpoint, &failed, again.is_some(), watch.is_sent());
             let (Some(again), Some(unanswered)) = (again, failed.request) else {
-                let (failure, endpoint) = (failed.failure, Arc::clone(endpoint.label()));
+                pass.failed(&failed.failure, watch.is_sent());
+                let (failure, endpoint) = (failed.failure, Some(Arc::clone(endpoint.label())));
                 return Err(Failed { failure, endpoint, queued: tried.round.queued });
             };
             self.retries.count(failed.reason);
             if failed.reason == Reason::Stale {
                 tried.need = Need::Fresh;
             } else {
-                at = self.members.pick(wish, Some(at));
-                tried.endpoint = self.members.at(at);
+                tried.at = self.members.pick(wish, Some(tried.at));
             }
             if let Again::Within(within) = again {
                 let number = tried.round.number - 1;
@@ -249,11 +265,14 @@ impl Upstream {
             round.excused = true;
             return Some(Again::Free);
         }
+        if !self.is_as_usual() {
+            return None; // what is left alone is not asked twice
+        }
         let settings = &self.settings.retry;
         let wanted = match failed.reason {
             Reason::Connect => settings.on_connect && self.members.len() > 1,
             Reason::Stale | Reason::Reset => settings.on_reset,
-            Reason::Timeout | Reason::Status => true,
+            Reason::Timeout | Reason::Status | Reason::Hedge => true,
         };
         if let Some(paid) = failed.paid.take() {
             round.number += 1;
@@ -274,13 +293,13 @@ impl Upstream {
 
     async fn attempt(
         &self,
-        tried: Try<'_>,
+        tried: Try,
         begun: Instant,
         mut request: Request<RequestBody>,
         watch: &BodyWatch,
         behalf: &OnBehalf,
     ) -> Result<Forwarded, Attempt> {
-        let endpoint = tried.endpoint;
+        let endpoint = self.members.at(tried.at);
         let label = Arc::clone(endpoint.label());
         if endpoint.address().is_builtin() {
             return match Box::pin(whoami::answer(request)).await {
@@ -299,11 +318,17 @@ impl Upstream {
             }
             Err(failure) => return Err(Attempt::unseen(failure, request, Reason::Connect)),
         };
-        let (queued, connect) = (ready.queued, begun.elapsed());
+        let (queued, connect, settled) = (ready.queued, begun.elapsed(), watch.fate() == Fate::Whole);
         let told =
             packet.map(|packet| Told { headers: std::mem::take(request.headers_mut()), packet_bytes: packet.len() });
         match self.exchange(tried, ready, request, watch, behalf).await {
-            Ok(response) => Ok(Forwarded::new(response, label, queued, connect, begun)),
+            Ok(response) => {
+                let answered = Forwarded::new(response, label, queued, connect, begun);
+                if settled {
+                    endpoint.took(answered.first_byte);
+                }
+                Ok(answered)
+            }
             Err(failed) => Err(match told {
                 Some(told) => told.take_back(failed),
                 None => failed,
@@ -313,16 +338,17 @@ impl Upstream {
 
     async fn exchange(
         &self,
-        tried: Try<'_>,
+        tried: Try,
         mut ready: Ready,
         mut request: Request<RequestBody>,
         watch: &BodyWatch,
         behalf: &OnBehalf,
     ) -> Result<Response<Body>, Attempt> {
-        let Try { endpoint, repeatable, round, .. } = tried;
+        let Try { at, repeatable, round, .. } = tried;
+        let endpoint = self.members.at(at);
         let may_go_on = round.may_go_on(&self.settings);
-        // Only a connection that may have gone stale needs a spare head, or a try that may be followed by another.
-        let spare = (repeatable && (ready.reused.is_some() || may_go_on)).then(|| Box::new(head_of(&request)));
+        // Only a connection that may have gone stale needs a spare request, or a try that may be followed by another.
+        let spare = (repeatable && (ready.reused.is_some() || may_go_on)).then(|| self.copy_of(&request)).flatten();
         if let Some(interim) = behalf.interim.as_ref().filter(|_| !matches!(ready.carrier, Carrier::Stream(_))) {
             interim.attend(&mut request);
         }
@@ -362,6 +388,15 @@ impl Upstream {
         Err(Attempt { failure, request, reason, seen: true, paid: None })
     }
 
+    /// A copy of a request, to be sent again, if all of its body is there.
+    fn copy_of(&self, request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+        let mut copy = Box::new(Request::new(request.body().again(self.settings.retry.body_bytes)?));
+        copy.method_mut().clone_from(request.method());
+        copy.uri_mut().clone_from(request.uri());
+        copy.headers_mut().clone_from(request.headers());
+        Some(copy)
+    }
+
     /// Sends `request` by what carries it; what comes back with a failure was not seen by the endpoint.
     async fn send(
         &self,
@@ -372,6 +407,8 @@ impl Upstream {
         watch: &BodyWatch,
     ) -> Result<Response<Incoming>, Unanswered> {
         let usual = self.patience(watch);
+        // The time of a try does not begin anew with its body, which was there before it.
+        let moving = limit.is_none().then_some(watch);
         let limit = limit.map_or(usual, |limit| limit.min(usual));
         let (answered, deadline) = match carrier {
             Carrier::Slot(_) | Carrier::Own(_) => {
@@ -381,11 +418,11 @@ impl Upstream {
                 };
                 let (sender, deadline) = connection.wake();
                 let sent = pin!(sender.try_send_request(request));
-                (patiently(sent, deadline, limit, watch).await, deadline)
+                (patiently(sent, deadline, limit, moving).await, deadline)
             }
             Carrier::Stream(stream) => {
                 // Boxed: over HTTP/1.1, which is the rule, its state would be part of every request's future.
-                return Box::pin(self.send_on(stream, endpoint.address().tls, request, limit, watch)).await;
+                return Box::pin(self.send_on(stream, endpoint.address().tls, request, limit, watch, moving)).await;
             }
         };
         deadline.clear();
@@ -405,12 +442,13 @@ impl Upstream {
         mut request: Request<RequestBody>,
         limit: Duration,
         watch: &BodyWatch,
+        moving: Option<&BodyWatch>,
     ) -> Result<Response<Incoming>, Unanswered> {
         let before = multiplex::translate(&mut request, secure);
         stream.carry(watch);
         let (sender, deadline) = stream.wake();
         let sent = pin!(sender.try_send_request(request));
-        let answered = patiently(sent, deadline, limit, watch).await;
+        let answered = patiently(sent, deadline, limit, moving).await;
         deadline.clear();
         answered_in_time(answered, watch).map_err(|mut unanswered| {
             if let Some(request) = &mut unanswered.unsent {
@@ -464,21 +502,21 @@ fn note(endpoint: &Endpoint, failed: &Attempt, again: bool, sent: bool) {
     }
 }
 
-/// Waits `limit` from the last progress of the request's body, so that a long upload is no time-out; `None` once that has passed.
+/// Waits `limit`, from the last progress of a body that is `moving`, so that a long upload is no time-out; `None` once that has passed.
 pub(super) async fn patiently<T>(
     mut sent: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
     limit: Duration,
-    watch: &BodyWatch,
+    moving: Option<&BodyWatch>,
 ) -> Option<T> {
-    let mut seen = watch.progress();
+    let mut seen = moving.map(BodyWatch::progress);
     deadline.set(limit);
     poll_fn(|cx| {
         if let Poll::Ready(result) = sent.as_mut().poll(cx) {
             return Poll::Ready(Some(result));
         }
         while deadline.poll_passed(cx).is_ready() {
-            let now = watch.progress();
+            let now = moving.map(BodyWatch::progress);
             if now == seen {
                 return Poll::Ready(None);
             }
@@ -535,13 +573,4 @@ fn judge(error: hyper::Error, watch: &BodyWatch) -> UpstreamFailure {
     } else {
         UpstreamFailure::Closed(Some(error))
     }
-}
-
-/// A copy of a request without a body, to be sent again.
-fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
 }

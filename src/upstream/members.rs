@@ -98,17 +98,30 @@ impl Members {
 
     /// The position of an endpoint for a request, other than `not`, which has just failed it, if there is a choice: one that failed earlier
     /// may be well again. When too few are eligible, standing counts for nothing: a server that is said to be out of order may answer, one
-    /// that is not asked does not. One that is drained is used only when all are.
+    /// that is not asked does not. One that is drained, or that its name does not stand for any more, is used only when all are.
     pub(super) fn pick(&self, wish: Wish, not: Option<usize>) -> usize {
         if self.all.len() == 1 {
             return 0;
         }
         let heeded = self.ward.heeds_standing();
-        let drained = |at: usize| self.all[at].endpoint.presence().is_drained();
+        let drained = |at: usize| self.all[at].endpoint.presence().is_out_of_use();
         let usable = |at: usize| !drained(at) && (!heeded || self.all[at].endpoint.standing.eligible());
         let other = self.choose(wish, |at| Some(at) != not && usable(at));
         let elsewhere = other.or_else(|| self.choose(wish, |at| Some(at) != not && !drained(at)));
         elsewhere.or_else(|| self.choose(wish, |at| !drained(at))).or_else(|| self.choose(wish, |_| true)).unwrap_or(0)
+    }
+
+    /// The position of an endpoint that is as good as the one at `at` for the same request at the same time, if there is one. Nobody is asked
+    /// beside an endpoint that its client is to stay with, and none is that would not be used otherwise.
+    pub(super) fn beside(&self, wish: Wish, at: usize) -> Option<usize> {
+        if wish == Wish::Stay(Some(at)) {
+            return None;
+        }
+        self.choose(wish, |other| {
+            let Member { endpoint, priority, .. } = &self.all[other];
+            let is_used = endpoint.standing.eligible() && !endpoint.presence().is_out_of_use();
+            other != at && is_used && *priority == self.all[at].priority
+        })
     }
 
     /// The endpoint at a position.

@@ -8,22 +8,26 @@ mod affinity;
 mod balance;
 mod balance_settings;
 mod body;
+mod breaker;
 mod buffer;
 mod connect;
 mod endpoint;
 mod failure;
 mod forward;
+mod gate;
 mod health;
 mod interim;
 mod keepalive;
 mod members;
 mod multiplex;
+mod names;
 mod presence;
 mod queue;
 mod retry;
 mod settings;
 mod slot;
 mod stream;
+mod tally;
 mod tls;
 mod upgrade;
 mod uwsgi;
@@ -36,10 +40,13 @@ use std::time::Instant;
 pub use address::{Address, AddressError, Place, Wire};
 pub use affinity::Affinity;
 pub use balance_settings::{Balance, HashOn, Rank, SealSecret, StickySettings};
+pub use breaker::BreakerSettings;
 pub use failure::{BodyFailure, UpstreamFailure};
 pub use forward::{Failed, Forwarded, OnBehalf};
-pub use health::{EjectSettings, HealthSettings, ProbeSettings, Question, Standing};
+pub use gate::{ConcurrencyBounds, QueueOrder};
+pub use health::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, Standing};
 pub use interim::{Interim, OnInterim};
+pub use names::{Answer, Found, Name, NameBook, NameSettings, Query, Records, Resolver, Trouble};
 pub use presence::Presence;
 pub use retry::RetrySettings;
 pub use settings::*;
@@ -49,16 +56,17 @@ pub use upgrade::{Switched, TunnelEnd, Upgrade};
 use crate::http::{RequestBody, Spool, SpoolError};
 use crate::observe::{EndpointHealth, EndpointMeter, UpstreamStatus};
 use crate::shutdown::Tasks;
+use breaker::{Breaker, Fuse};
 use buffer::Buffers;
 use endpoint::{Endpoint, Lanes, Shared};
-use health::{Ward, Watch, keep_probing};
+use health::{Gone, Ward, Watch, keep_comparing, keep_probing};
 use members::Members;
 use queue::Queue;
 use retry::Retries;
 
 /// What the whole process shares about one upstream: permits, learned keep-alive, endpoints' standing. What belongs to one endpoint survives
 /// reloads that keep the endpoint; its connections do where they keep how it is connected to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Group {
     settings: Arc<UpstreamSettings>,
     /// Parallel to the settings' endpoints.
@@ -70,6 +78,8 @@ pub struct Group {
     /// There if responses are kept for slow clients.
     buffer: Option<Spool>,
     ward: Arc<Ward>,
+    /// There if it is left alone when it fails.
+    breaker: Option<Arc<Breaker>>,
     retries: Arc<Retries>,
     queue: Arc<Queue>,
 }
@@ -81,8 +91,12 @@ pub struct Upstream {
     members: Members,
     spool: Option<Spool>,
     buffers: Option<Arc<Buffers>>,
+    fuse: Option<Fuse>,
     retries: Arc<Retries>,
 }
+
+/// What is known of one endpoint.
+type Known<'a> = (((&'a Address, &'a Arc<Presence>), &'a Arc<Standing>), &'a Arc<Shared>);
 
 impl Upstream {
     /// Whether its endpoints are told who the user is otherwise than by a field.
@@ -131,7 +145,7 @@ impl Group {
     /// A group whose endpoints nothing is known of yet.
     pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamTlsProblem> {
         let now = Instant::now();
-        let fresh = |_: &Address| Shared::new(&settings, Arc::new(Presence::new(now)));
+        let fresh = |address: &Address| Shared::new(&settings, address.wire, Arc::new(Presence::new(now)));
         let shared: Vec<Arc<Shared>> = settings.endpoints.iter().map(fresh).collect();
         let wants_tls = settings.endpoints.iter().any(|address| address.tls);
         let tls = wants_tls.then(|| TlsClient::compile(&settings.tls)).transpose()?;
@@ -139,7 +153,8 @@ impl Group {
         let buffer = settings.buffer_responses.clone().map(Spool::new);
         let queue = Queue::new(settings.queue);
         let (ward, retries) = (Arc::new(ward(&settings, &shared)), Retries::new(None));
-        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer, ward, retries, queue })
+        let breaker = settings.breaker.as_ref().map(|breaker| Breaker::new(&settings.name, breaker, None));
+        Ok(Self { settings: Arc::new(settings), shared, tls, spool, buffer, ward, breaker, retries, queue })
     }
 
     /// It comes by a reload. What is kept and known for the upstream that had this name before counts for this one. An endpoint that stays
@@ -157,15 +172,33 @@ impl Group {
         let shared =
             self.settings.endpoints.iter().map(|address| match before.and_then(|before| before.shared_of(address)) {
                 Some(same) if alike.is_some() => Arc::clone(same),
-                Some(same) => Shared::new(&self.settings, Arc::clone(&same.presence)),
-                None if before.is_some() => Shared::new(&self.settings, Arc::new(Presence::added(now))),
-                None => Shared::new(&self.settings, Arc::new(Presence::new(now))),
+                Some(same) => Shared::new(&self.settings, address.wire, Arc::clone(&same.presence)),
+                None if before.is_some() => Shared::new(&self.settings, address.wire, Arc::new(Presence::added(now))),
+                None => Shared::new(&self.settings, address.wire, Arc::new(Presence::new(now))),
             });
         let shared: Vec<Arc<Shared>> = shared.collect();
         let tls = alike.and_then(|before| before.tls.clone()).or(self.tls);
         let ward = ward(&self.settings, &shared).continuing(before.map(|before| &*before.ward));
         let retries = Retries::new(before.map(|before| &*before.retries));
-        Self { settings: self.settings, queue: self.queue, shared, tls, spool, buffer, ward: Arc::new(ward), retries }
+        let known = before.and_then(|before| before.breaker.as_ref());
+        let breaker = self.settings.breaker.as_ref().map(|breaker| Breaker::new(&self.settings.name, breaker, known));
+        let (settings, queue, ward) = (self.settings, self.queue, Arc::new(ward));
+        Self { settings, shared, tls, spool, buffer, ward, breaker, retries, queue }
+    }
+
+    /// The same with other endpoints, because a name of its settings has other addresses. All else is what it was, and so is an endpoint that
+    /// stays.
+    #[must_use]
+    pub fn with_endpoints(&self, settings: UpstreamSettings) -> Self {
+        let now = Instant::now();
+        let shared = settings.endpoints.iter().map(|address| {
+            let added = || Shared::new(&settings, address.wire, Arc::new(Presence::added(now)));
+            self.shared_of(address).map_or_else(added, Arc::clone)
+        });
+        let shared: Vec<Arc<Shared>> = shared.collect();
+        let ward = Arc::new(ward(&settings, &shared).continuing(Some(&self.ward)));
+        let retries = Retries::new(Some(&self.retries));
+        Self { settings: Arc::new(settings), shared, ward, retries, ..self.clone() }
     }
 
     fn shared_of(&self, address: &Address) -> Option<&Arc<Shared>> {
@@ -179,28 +212,60 @@ impl Group {
     }
 
     /// It is live now. What keeps asking its endpoints how they are, one future an endpoint that is probed; `tasks` runs what they need.
-    pub fn watch(&self, tasks: &Tasks) -> Vec<impl Future<Output = ()> + Send + use<>> {
+    pub fn watch(&self, tasks: &Tasks) -> Vec<(Arc<Standing>, impl Future<Output = ()> + Send + use<>)> {
         self.ward.settle();
-        let probed = self.ward.addresses().enumerate().filter(|_| self.settings.health.probe.is_some());
+        let asks = self.settings.health.probe.is_some();
+        let probed = self.ward.addresses().enumerate().filter(|(_, address)| asks && !address.is_name());
         let keep = |(at, address): (usize, &Address)| {
             let tls = self.tls.clone().filter(|_| address.tls);
-            keep_probing(Arc::clone(&self.ward), at, address.clone(), tls, self.settings.announce, tasks.clone())
+            let ward = Arc::clone(&self.ward);
+            let probing = keep_probing(ward, at, address.clone(), tls, self.settings.announce, tasks.clone());
+            (Arc::clone(self.ward.standing(at)), probing)
         };
         probed.map(keep).collect()
     }
 
+    /// What keeps comparing its endpoints with one another, if slow ones are ejected.
+    pub fn compare(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.ward.comparing().map(|_| keep_comparing(Arc::clone(&self.ward)))
+    }
+
+    /// Whether what asks the endpoints of `other` asks those that are its own too as it would.
+    pub fn probes_like(&self, other: &Self) -> bool {
+        let asked = |group: &Self| group.settings.health.probe.clone();
+        self.settings.connects_like(&other.settings) && asked(self) == asked(other)
+    }
+
     /// How its endpoints are, and what was tried again.
     pub fn status(&self) -> UpstreamStatus {
-        let endpoint = |(address, standing): (&Address, &Arc<Standing>)| EndpointHealth {
+        let known = self.presences().zip(self.ward.standings()).zip(&self.shared);
+        let endpoint = |(((address, presence), standing), shared): Known<'_>| EndpointHealth {
             endpoint: address.to_string().into(),
-            standing: standing.word(),
-            eligible: standing.eligible(),
+            label: address.label().into(),
+            standing: match address.is_name() {
+                true => "not resolved",
+                false if presence.is_resting() => "resting",
+                false => standing.word(),
+            },
+            eligible: standing.eligible() && !address.is_name(),
             ejections: standing.ejections(),
+            limit: shared.gate.as_ref().and_then(|gate| gate.limit()),
             probes: self.settings.health.probe.as_ref().map(|_| standing.probes()),
         };
+        let gone = |gone: &Gone| EndpointHealth {
+            endpoint: gone.label.clone(),
+            label: gone.label.clone(),
+            standing: "gone",
+            eligible: false,
+            ejections: gone.ejections.clone(),
+            limit: None,
+            probes: self.settings.health.probe.as_ref().map(|_| gone.probes.clone()),
+        };
         UpstreamStatus {
+            gone: self.ward.gone().iter().map(gone).collect(),
             upstream: self.settings.name.clone(),
-            endpoints: self.ward.addresses().zip(self.ward.standings()).map(endpoint).collect(),
+            endpoints: known.map(endpoint).collect(),
+            breaker: self.breaker.as_ref().map(|breaker| breaker.status()),
             retries: self.retries.counts(),
             retries_refused: self.retries.exhausted(),
         }
@@ -248,6 +313,7 @@ impl Group {
             members: Members::new(endpoints, Arc::clone(&self.ward), Arc::clone(&self.settings)),
             spool: self.spool.clone(),
             buffers: self.buffer.clone().map(|spool| Arc::new(Buffers::new(spool, tasks.clone()))),
+            fuse: self.breaker.as_ref().map(Fuse::new),
             retries: Arc::clone(&self.retries),
         }
     }

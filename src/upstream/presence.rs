@@ -3,15 +3,21 @@
 //!
 //! The whole process shares it, and it outlives reloads that keep the address. Read at each choice: a few atomics, no lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::balance::{WHOLE, share};
 
+/// An operator said so.
+const DRAINED: u8 = 1;
+/// The last answer about its name lacked it.
+const RESTING: u8 = 2;
+
 /// One endpoint's presence.
 #[derive(Debug)]
 pub struct Presence {
-    drained: AtomicBool,
+    /// Why it gets no new requests, a bit each: looked at together at each choice.
+    out: AtomicU8,
     origin: Instant,
     /// Milliseconds after `origin`, and one, at which it began to warm up; 0 if it was there from the start.
     warming: AtomicU64,
@@ -20,7 +26,7 @@ pub struct Presence {
 impl Presence {
     /// Of an endpoint that is as old as all the others.
     pub(super) fn new(now: Instant) -> Self {
-        Self { drained: AtomicBool::new(false), origin: now, warming: AtomicU64::new(0) }
+        Self { out: AtomicU8::new(0), origin: now, warming: AtomicU64::new(0) }
     }
 
     /// Of one that came later.
@@ -37,14 +43,39 @@ impl Presence {
 
     /// Whether it gets no new requests because an operator said so.
     pub fn is_drained(&self) -> bool {
-        self.drained.load(Ordering::Relaxed)
+        self.out.load(Ordering::Relaxed) & DRAINED != 0
+    }
+
+    /// Whether the last answer about its name lacked it.
+    pub fn is_resting(&self) -> bool {
+        self.out.load(Ordering::Relaxed) & RESTING != 0
+    }
+
+    /// Whether it gets no new requests, for whatever reason that is not about its health.
+    pub fn is_out_of_use(&self) -> bool {
+        self.out.load(Ordering::Relaxed) != 0
+    }
+
+    /// What the last answer about its name says: whether it lacks this address. For so short a time it needs no warming up.
+    pub fn set_resting(&self, resting: bool) {
+        self.set(RESTING, resting);
     }
 
     /// What an operator says. One that is taken back has been without requests, and warms up.
     pub fn set_drained(&self, drained: bool, now: Instant) {
-        if self.drained.swap(drained, Ordering::Relaxed) && !drained {
+        if self.set(DRAINED, drained) && !drained {
             self.returned(now);
         }
+    }
+
+    /// Sets one reason or takes it back; whether it was there before.
+    fn set(&self, reason: u8, there: bool) -> bool {
+        let before = if there {
+            self.out.fetch_or(reason, Ordering::Relaxed)
+        } else {
+            self.out.fetch_and(!reason, Ordering::Relaxed)
+        };
+        before & reason != 0
     }
 
     /// The share of its weight it counts with, in thousandths.
@@ -66,6 +97,17 @@ fn millis(length: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_rests_is_out_of_use_and_not_drained() {
+        let presence = Presence::new(Instant::now());
+        presence.set_resting(true);
+        assert!(presence.is_out_of_use() && !presence.is_drained());
+        presence.set_resting(false);
+        assert!(!presence.is_out_of_use());
+        presence.set_drained(true, Instant::now());
+        assert!(presence.is_out_of_use());
+    }
 
     #[test]
     fn only_who_came_later_or_was_away_warms_up() {

@@ -1,6 +1,6 @@
 //! How many requests wait for a connection to one upstream, over all workers: a queue that is full takes no more.
 //!
-//! Those that find a connection free do not pass through here. Refuses to know what is waited for, and how long.
+//! Those that find a connection free do not pass through here. Refuses to know what is waited for, how long, and who is next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

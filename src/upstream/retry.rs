@@ -24,6 +24,8 @@ pub struct RetrySettings {
     pub backoff: Duration,
     /// How long a try may take that is not the last, if not as long as all of them.
     pub try_timeout: Option<Duration>,
+    /// How many bytes a body may have that is sent again when it may have been seen.
+    pub body_bytes: u64,
     /// Whether another endpoint is tried when one can't be connected to.
     pub on_connect: bool,
     /// Whether a connection that ends without an answer is reason to try again.
@@ -52,10 +54,12 @@ pub(super) enum Reason {
     Timeout,
     /// An answer with a status that says so.
     Status,
+    /// No answer yet: another endpoint is asked as well.
+    Hedge,
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [Self::Stale, Self::Connect, Self::Reset, Self::Timeout, Self::Status];
+    const ALL: [Self; 6] = [Self::Stale, Self::Connect, Self::Reset, Self::Timeout, Self::Status, Self::Hedge];
 
     const fn label(self) -> &'static str {
         match self {
@@ -64,6 +68,7 @@ impl Reason {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Status => "status",
+            Self::Hedge => "hedge",
         }
     }
 }
@@ -111,12 +116,18 @@ impl Retries {
 
     /// A retry within the budget, if there is room for one.
     pub(super) fn begin(self: &Arc<Self>, settings: &RetrySettings) -> Option<Retrying> {
+        let begun = self.begin_unmissed(settings);
+        if begun.is_none() {
+            self.counts.exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        begun
+    }
+
+    /// The same for a request that has not failed: if there is no room, no failure is passed on for it.
+    pub(super) fn begin_unmissed(self: &Arc<Self>, settings: &RetrySettings) -> Option<Retrying> {
         let most = budget(self.active(), settings);
         let more = |now: usize| (now < most).then_some(now + 1);
-        if self.retrying.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            self.counts.exhausted.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
+        self.retrying.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Retrying(Arc::clone(self)))
     }
 
@@ -173,6 +184,7 @@ mod tests {
             budget_min: 3,
             backoff: Duration::from_millis(5),
             try_timeout: None,
+            body_bytes: 0,
             on_connect: true,
             on_reset: true,
             statuses: Box::default(),

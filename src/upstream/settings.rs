@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Address, Balance, HealthSettings, Rank, RetrySettings, Wire};
+use super::{
+    Address, Balance, BreakerSettings, ConcurrencyBounds, HealthSettings, QueueOrder, Rank, RetrySettings, Wire,
+};
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
 
@@ -28,6 +30,10 @@ pub struct UpstreamSettings {
     pub queue_timeout: Duration,
     /// How many requests may wait for one, for the whole process.
     pub queue: usize,
+    /// Who of those that wait is served next.
+    pub queue_order: QueueOrder,
+    /// Between which bounds it is found out how many requests an endpoint is given at once; `None` gives it as many as it has connections.
+    pub concurrency: Option<ConcurrencyBounds>,
     /// How long dialling may take.
     pub connect_timeout: Duration,
     /// From the last progress of the request's body to the response's head.
@@ -50,8 +56,12 @@ pub struct UpstreamSettings {
     pub buffer_responses: Option<SpoolSettings>,
     /// How its endpoints are told good from bad.
     pub health: HealthSettings,
+    /// When it is left alone for a while; `None` never leaves it alone.
+    pub breaker: Option<BreakerSettings>,
     /// When a request is tried again.
     pub retry: RetrySettings,
+    /// For how long a read may have no answer before another endpoint is asked as well; `None` asks no other.
+    pub hedge: Option<Duration>,
     /// Whether endpoints are told when a request came.
     pub request_start: bool,
 }
@@ -66,7 +76,12 @@ impl UpstreamSettings {
     /// Whether connections made for `other` serve here as well, if their endpoint is still one.
     pub fn connects_like(&self, other: &Self) -> bool {
         let of = |one: &Self| (one.max_connections, one.max_streams, one.queue_timeout, one.keep_alive, one.announce);
-        self.name == other.name && self.kind == other.kind && of(self) == of(other) && self.tls == other.tls
+        let gate = |one: &Self| (one.concurrency, one.queue_order);
+        self.name == other.name
+            && self.kind == other.kind
+            && of(self) == of(other)
+            && gate(self) == gate(other)
+            && self.tls == other.tls
     }
 
     /// Whether requests' bodies are kept, for whatever reason.

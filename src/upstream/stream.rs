@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls::TlsClient;
 use super::uwsgi::Uwsgi;
-use super::{Address, Place};
+use super::{Address, Place, Wire};
 
 /// An open stream.
 #[derive(Debug)]
@@ -50,20 +50,36 @@ pub(super) async fn open(address: &Address, tls: Option<&TlsClient>, announcemen
     match &address.place {
         Place::Tcp { host, port } => {
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            let mut stream = TcpStream::connect((host, *port)).await?;
-            stream.set_nodelay(true)?;
-            stream.write_all(announcement).await?;
-            match tls {
-                Some(tls) => Ok(Transport::Tls(Box::new(tls.connect(address.wire, host, stream).await?)).into()),
-                None => Ok(Transport::Tcp(stream).into()),
-            }
+            let stream = TcpStream::connect((host, *port)).await?;
+            begin(stream, host, address.wire, tls, announcement).await
         }
+        Place::Found { of, at } => {
+            let stream = TcpStream::connect(at).await?;
+            begin(stream, of.vouched(), address.wire, tls, announcement).await
+        }
+        Place::Name(_) => Err(io::Error::new(io::ErrorKind::NotFound, "no address is known of the name")),
         Place::Unix(path) => {
             let mut stream = UnixStream::connect(path).await?;
             stream.write_all(announcement).await?;
             Ok(Transport::Unix(stream).into())
         }
         Place::Whoami => Err(io::Error::new(io::ErrorKind::Unsupported, "a built-in endpoint is not dialled")),
+    }
+}
+
+/// What comes before the first request. `host` is who TLS is to be with.
+async fn begin(
+    mut stream: TcpStream,
+    host: &str,
+    wire: Wire,
+    tls: Option<&TlsClient>,
+    announcement: &[u8],
+) -> io::Result<Stream> {
+    stream.set_nodelay(true)?;
+    stream.write_all(announcement).await?;
+    match tls {
+        Some(tls) => Ok(Transport::Tls(Box::new(tls.connect(wire, host, stream).await?)).into()),
+        None => Ok(Transport::Tcp(stream).into()),
     }
 }
 

@@ -70,7 +70,7 @@ impl Switched {
         if let Some(stage) = failure.stage() {
             self.stream.leased.failed(stage);
         }
-        Failed { failure, endpoint: self.endpoint, queued: Duration::ZERO }
+        Failed { failure, endpoint: Some(self.endpoint), queued: Duration::ZERO }
     }
 }
 
@@ -86,6 +86,7 @@ impl Upstream {
     ///
     /// Cancel safe: dropping the future closes the connection it was using.
     pub async fn upgrade(&self, mut request: Request<RequestBody>, behalf: &OnBehalf) -> Result<Upgrade, Failed> {
+        let pass = self.admit()?;
         let begun = Instant::now();
         let wish = self.members.wish(&mut request, behalf);
         let mut at = self.members.pick(wish, None);
@@ -116,12 +117,16 @@ impl Upstream {
             asked.bind(kept);
             asked
         });
+        match &asked {
+            Ok(asked) => pass.answered(asked.status().as_u16()),
+            Err(failure) => pass.failed(failure, true),
+        }
         asked.map_err(|failure| {
             endpoint.failed(&failure, true);
             if let Some(stage) = failure.stage() {
                 endpoint.meter().failed(stage);
             }
-            Failed { failure, endpoint: Arc::clone(endpoint.label()), queued: Duration::ZERO }
+            Failed { failure, endpoint: Some(Arc::clone(endpoint.label())), queued: Duration::ZERO }
         })
     }
 
@@ -136,7 +141,7 @@ impl Upstream {
         let watch = request.body().watch();
         let (sender, deadline) = connection.wake();
         let sent = pin!(sender.send_request(request));
-        let answered = patiently(sent, deadline, self.settings.response_timeout, &watch).await;
+        let answered = patiently(sent, deadline, self.settings.response_timeout, Some(&watch)).await;
         deadline.clear();
         let response = answered.ok_or(UpstreamFailure::ResponseTimeout)?.map_err(|error| {
             if error.is_parse() {
@@ -181,6 +186,13 @@ impl Upgrade {
         match self {
             Self::Switched(switched) => &mut switched.head.headers,
             Self::Answered(forwarded) => forwarded.response.headers_mut(),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Switched(switched) => switched.head.status,
+            Self::Answered(forwarded) => forwarded.response.status(),
         }
     }
 

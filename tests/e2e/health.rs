@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -13,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::support::client::{Client, get};
 use crate::support::eventually;
@@ -146,6 +148,44 @@ async fn an_ejection_ends_by_itself() {
     while served(&sick) == before {
         assert_eq!(client.get("/").await.status(), 200, "it is used again");
     }
+}
+
+/// Sends GETs until this endpoint is ejected for being slow.
+async fn until_found_slow(gateway: &Gateway, slow: &Origin) {
+    let (label, mut clients) = (label(slow), JoinSet::new());
+    for _ in 0..6 {
+        let mut client = Client::plain(gateway.http).await;
+        clients.spawn(async move {
+            loop {
+                assert_eq!(client.get("/").await.status(), 200);
+            }
+        });
+    }
+    gateway.until_metric(EJECTIONS, &[&label, "reason=\"latency\""], 1).await;
+    clients.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_slow_beside_two_others_gets_no_requests() {
+    let (one, other) = (Origin::hello().await, Origin::hello().await);
+    let slow = Origin::start(|mut conn| async move {
+        while conn.request().await.is_some() {
+            sleep(Duration::from_millis(300)).await;
+            conn.send(HELLO).await;
+        }
+    })
+    .await;
+    let keys =
+        "balance = \"round-robin\"\neject = { latency_factor = 2, min_requests = 3, window_secs = 1, base_secs = 60 }";
+    let endpoints = [one.endpoint(), slow.endpoint(), other.endpoint()];
+    let gateway = Setup::endpoints(endpoints).upstream(keys).start().await;
+    until_found_slow(&gateway, &slow).await;
+    assert_eq!(standing(&gateway, &slow).await, "ejected");
+    let (before, mut client) = (served(&slow), Client::plain(gateway.http).await);
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.status(), 200);
+    }
+    assert_eq!((served(&slow), gateway.scrape().await.count(EJECTIONS, &[])), (before, 1));
 }
 
 #[tokio::test]

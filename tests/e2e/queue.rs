@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::support::client::{Client, get};
 use crate::support::eventually;
@@ -97,4 +98,80 @@ async fn an_upstream_is_told_when_a_request_came_if_it_wants_to_know() {
     let plain = Setup::before(&origin).start().await;
     Client::plain(plain.http).await.get("/").await;
     assert_eq!(origin.last().field("x-request-start"), None);
+}
+
+/// Sends requests one after the other, each when the one before waits; what the origin then gets, in which order.
+async fn served_in_order(keys: &str, pause: Duration) -> Vec<String> {
+    let (origin, gate) = Origin::gated().await;
+    let keys = format!("max_connections = 1\nqueue_timeout_secs = 20\n{keys}");
+    let gateway = Setup::before(&origin).upstream(&keys).start().await;
+    let mut clients = JoinSet::new();
+    for number in 0..4 {
+        let mut client = Client::plain(gateway.http).await;
+        client.send(get(&format!("/{number}"))).await;
+        clients.spawn(async move { client.answer().await.status() });
+        gateway.until_metric("portcullis_requests_in_flight", &["route=\"public\""], number + 1).await;
+        gateway.until_metric("portcullis_upstream_waiting_requests", &[], number).await;
+    }
+    sleep(pause).await;
+    gate.add_permits(4);
+    assert_eq!(clients.join_all().await, [200; 4]);
+    gateway.until_metric("portcullis_upstream_leases", &[], 0).await;
+    origin.targets()
+}
+
+#[tokio::test]
+async fn under_overload_who_came_last_is_served_first_if_that_is_asked_for() {
+    let standing = Duration::from_millis(300);
+    assert_eq!(served_in_order("", standing).await, ["/0", "/1", "/2", "/3"]);
+    assert_eq!(served_in_order("queue_order = \"adaptive\"", standing).await, ["/0", "/3", "/2", "/1"]);
+}
+
+#[tokio::test]
+async fn whoever_leaves_the_line_or_waits_too_long_holds_up_nobody() {
+    let (origin, gate) = Origin::gated().await;
+    let keys = "max_connections = 1\nqueue = 2\nqueue_order = \"adaptive\"\nqueue_timeout_secs = 1";
+    let gateway = Setup::before(&origin).upstream(keys).start().await;
+    let mut first = Client::plain(gateway.http).await;
+    first.send(get("/first")).await;
+    eventually("the first request", || async { (origin.requests().len() == 1).then_some(()) }).await;
+    let mut leaving = Client::plain(gateway.http).await;
+    leaving.send(get("/leaving")).await;
+    gateway.until_metric("portcullis_upstream_waiting_requests", &[], 1).await;
+    let mut waiting = Client::plain(gateway.http).await;
+    waiting.send(get("/waiting")).await;
+    gateway.until_metric("portcullis_upstream_waiting_requests", &[], 2).await;
+    assert_eq!(Client::plain(gateway.http).await.get("/full").await.status(), 503);
+    drop(leaving);
+    assert_eq!(waiting.answer().await.status(), 503);
+    gateway.until_metric("portcullis_upstream_waiting_requests", &[], 0).await;
+    let errors = gateway.scrape().await;
+    let errors = ["queue_full", "queue_timeout"]
+        .map(|stage| errors.count("portcullis_upstream_errors_total", &[&format!("stage=\"{stage}\"")]));
+    assert_eq!(errors, [1, 1]);
+    gate.add_permits(2);
+    assert_eq!(first.answer().await.status(), 200);
+    assert_eq!(waiting.get("/again").await.status(), 200);
+    assert_eq!(origin.targets(), ["/first", "/again"]);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_given_as_many_requests_at_once_as_was_found_out() {
+    for (keys, limit) in [("concurrency = \"adaptive\"", 8), ("concurrency = { min = 2, max = 3 }", 3)] {
+        let (origin, gate) = Origin::gated().await;
+        let gateway = Setup::before(&origin).server("workers = 2").upstream(keys).start().await;
+        let mut clients = JoinSet::new();
+        for number in 0..12 {
+            let mut client = Client::plain(gateway.http).await;
+            client.send(get(&format!("/{number}"))).await;
+            clients.spawn(async move { client.answer().await.status() });
+        }
+        gateway.until_metric("portcullis_upstream_waiting_requests", &[], 12 - limit).await;
+        let at_once = || async { (origin.requests().len() as u64 == limit).then_some(()) };
+        eventually("as many as may be", at_once).await;
+        gateway.until_metric("portcullis_endpoint_concurrency_limit", &[], limit).await;
+        gate.add_permits(12);
+        assert_eq!(clients.join_all().await, [200; 12], "{keys}");
+        gateway.until_metric("portcullis_upstream_leases", &[], 0).await;
+    }
 }

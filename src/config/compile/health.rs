@@ -1,4 +1,4 @@
-//! `eject`, `panic_share`, `probe` and `retry` of `[upstream.NAME]`.
+//! `eject`, `panic_share`, `probe`, `breaker` and `retry` of `[upstream.NAME]`.
 
 use std::time::Duration;
 
@@ -8,9 +8,15 @@ use super::super::raw;
 use super::super::shapes::Eject;
 use super::super::suggest;
 use super::context::Context;
-use crate::upstream::{Address, EjectSettings, HealthSettings, ProbeSettings, Question, RetrySettings, Wire};
+use crate::upstream::{
+    Address, BreakerSettings, EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Question, RetrySettings,
+    Wire,
+};
 
 const PANIC_SHARE: f64 = 0.3;
+const BODY_BYTES: u64 = 64 * 1024;
+/// No more of a body is kept in memory, whatever keeps it.
+const MOST_BODY_BYTES: i64 = 1 << 24;
 const KINDS: [(&str, Asking); 3] = [("http", Asking::Http), ("tcp", Asking::Tcp), ("grpc", Asking::Grpc)];
 const REASONS: [&str; 5] = ["connect", "reset", "502", "503", "504"];
 /// The longest name of a gRPC service: its length has one byte in the question.
@@ -36,8 +42,8 @@ pub(super) fn health(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: 
 }
 
 /// Whether there is nothing to choose between. Who tries the keys out before the built-in endpoint knows.
-fn is_alone(endpoints: &[Address]) -> bool {
-    endpoints.len() == 1 && !endpoints[0].is_builtin()
+pub(super) fn is_alone(endpoints: &[Address]) -> bool {
+    endpoints.len() == 1 && !endpoints[0].is_builtin() && !endpoints[0].is_name()
 }
 
 fn eject(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) -> Option<EjectSettings> {
@@ -66,7 +72,24 @@ fn eject(context: &mut Context<'_>, raw: &raw::Upstream, endpoints: &[Address]) 
         max,
         max_share: context.share(&table.max_share, "max_share", 0.0..=1.0, 0.5),
         statuses: statuses(context, &table.status, 500, "leave it out to count no answer as a failure"),
+        latency: latency(context, table, endpoints),
     })
+}
+
+fn latency(context: &mut Context<'_>, table: &raw::Eject, endpoints: &[Address]) -> Option<LatencySettings> {
+    let factor = context.share(&table.latency_factor, "latency_factor", 1.5..=1000.0, 3.0);
+    let least: u64 = context.number(&table.latency_min_ms, "latency_min_ms", " milliseconds", 1..=3_600_000, 50);
+    let few = endpoints.len() < 3 && !endpoints.iter().any(|address| address.is_builtin() || address.is_name());
+    if let Some(span) = table.latency_factor.span().filter(|_| few) {
+        let problem = Problem::error(span, "`latency_factor` means nothing here: there are fewer than three endpoints");
+        context.report(problem.hint("leave it out: of two endpoints nobody knows which is the odd one"));
+    }
+    if let Some(span) = table.latency_min_ms.span().filter(|_| table.latency_factor.is_absent()) {
+        let problem = Problem::error(span, "`latency_min_ms` means nothing here: slow endpoints are used");
+        context.report(problem.hint("add `latency_factor = 3`"));
+    }
+    let settings = LatencySettings { factor, least: Duration::from_millis(least) };
+    (!table.latency_factor.is_absent()).then_some(settings)
 }
 
 fn probe(context: &mut Context<'_>, table: &raw::Probe, span: Span, endpoints: &[Address]) -> ProbeSettings {
@@ -143,6 +166,18 @@ fn refuse_who_cannot_be_asked(context: &mut Context<'_>, kind: Asking, span: Spa
     context.report(Problem::error(span, message).hint(hint));
 }
 
+pub(super) fn breaker(context: &mut Context<'_>, raw: &raw::Upstream) -> Option<BreakerSettings> {
+    let (table, _) = context.take(&raw.breaker)?;
+    Some(BreakerSettings {
+        error_share: context.share(&table.error_share, "error_share", 0.01..=1.0, 0.5),
+        min_requests: context.number(&table.min_requests, "min_requests", " requests", 1..=1_000_000, 20),
+        window: context.seconds(&table.window_secs, "window_secs", 0.1..=3600.0, Duration::from_secs(10)),
+        open: context.seconds(&table.open_secs, "open_secs", 0.1..=3600.0, Duration::from_secs(5)),
+        probes: context.number(&table.probes, "probes", " requests", 1..=1000, 3),
+        statuses: statuses(context, &table.status, 500, "leave it out to count no answer as a failure"),
+    })
+}
+
 pub(super) fn retry(context: &mut Context<'_>, raw: &raw::Upstream) -> RetrySettings {
     let usual = raw::Retry::default();
     let table = context.take(&raw.retry).map_or(&usual, |(table, _)| table);
@@ -167,6 +202,7 @@ pub(super) fn retry(context: &mut Context<'_>, raw: &raw::Upstream) -> RetrySett
         budget_min: context.number(&table.budget_min, "budget_min", " requests", 0..=10_000, 3),
         backoff: Duration::from_millis(backoff),
         try_timeout: (!one.is_absent()).then_some(try_timeout),
+        body_bytes: context.number(&table.body_bytes, "body_bytes", " bytes", 0..=MOST_BODY_BYTES, BODY_BYTES),
         on_connect: !given || has("connect"),
         on_reset: !given || has("reset"),
         statuses: on.iter().filter_map(|word| word.parse().ok()).collect(),

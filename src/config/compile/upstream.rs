@@ -9,7 +9,10 @@ use super::super::shapes::Endpoint;
 use super::super::spans::UpstreamSpans;
 use super::balance;
 use super::context::Context;
-use super::health::{health, retry};
+use super::dns;
+use super::health::{breaker, health, retry};
+use super::hedge::hedge;
+use super::queue;
 use super::upstream_tls::upstream_tls;
 use crate::http::SpoolSettings;
 use crate::proxy_protocol;
@@ -44,31 +47,35 @@ pub(super) fn upstream(
     let (endpoints, ranks): (Vec<Address>, Vec<Rank>) = endpoints.into_iter().unzip();
     let tls = upstream_tls(context, &raw.tls, &endpoints);
     let connections = &raw.max_connections;
-    let queue = &raw.queue_timeout_secs;
+    let queue_timeout = &raw.queue_timeout_secs;
     let connect = &raw.connect_timeout_secs;
     let response = &raw.response_timeout_secs;
     let read = &raw.read_timeout_secs;
     let spool = spool(context, raw);
+    let max_connections: usize =
+        context.number(connections, "max_connections", " connections", 1..=65_536, max_connections(kind));
+    let max_streams: usize = context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS);
+    let is_shared = !endpoints.is_empty() && endpoints.iter().all(|address| address.wire == Wire::Http2);
+    let carried = max_connections * if is_shared { max_streams } else { 1 };
+    let response_timeout = context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT);
     let settings = UpstreamSettings {
         name: name.text.as_str().into(),
         kind,
-        max_connections: context.number(
-            connections,
-            "max_connections",
-            " connections",
-            1..=65_536,
-            max_connections(kind),
-        ),
-        queue_timeout: context.seconds(queue, "queue_timeout_secs", 0.001..=3600.0, QUEUE_TIMEOUT),
+        max_connections,
+        queue_timeout: context.seconds(queue_timeout, "queue_timeout_secs", 0.001..=3600.0, QUEUE_TIMEOUT),
         connect_timeout: context.seconds(connect, "connect_timeout_secs", 0.001..=3600.0, CONNECT_TIMEOUT),
-        response_timeout: context.seconds(response, "response_timeout_secs", 0.001..=86400.0, RESPONSE_TIMEOUT),
+        response_timeout,
         read_timeout: context.seconds(read, "read_timeout_secs", 0.001..=86400.0, READ_TIMEOUT),
         queue: context.number(&raw.queue, "queue", " requests", 1..=1_000_000, QUEUE),
         keep_alive: context.seconds(&raw.keep_alive_secs, "keep_alive_secs", 0.0..=3600.0, kind.keep_alive()),
-        max_streams: context.number(&raw.max_streams, "max_streams", " streams", 1..=10_000, MAX_STREAMS),
+        max_streams,
+        queue_order: queue::order(context, raw),
+        concurrency: queue::concurrency(context, raw, carried),
         announce: announce(context, raw, &endpoints),
         health: health(context, raw, &endpoints),
+        breaker: breaker(context, raw),
         retry: retry(context, raw),
+        hedge: hedge(context, raw, &endpoints, response_timeout),
         request_start: context.flag(&raw.request_start, false),
         endpoints,
         ranks,
@@ -188,29 +195,14 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<End
     }
     let mut found: Vec<Placed> = Vec::new();
     for (endpoint, span) in context.list(entry, "endpoints", hint) {
-        let (text, span, rank) = match endpoint {
-            Endpoint::Url(text) => (text, span, Rank::default()),
-            Endpoint::Table(table) => {
-                let rank = balance::rank(context, table);
-                let missing = "an endpoint without `url`";
-                let url = context.demand(&table.url, span, missing, "add `url = \"http://127.0.0.1:8000\"`");
-                let Some((text, span)) = url else { continue };
-                (text, span, rank)
-            }
-        };
-        match text.parse::<Address>() {
-            Ok(address) => match found.iter().find(|((known, _), _)| *known == address) {
-                Some((_, first)) => {
-                    let problem = Problem::error(span, format!("{address} is twice in `endpoints`"));
-                    context.report(problem.note(*first, "the first is here"));
-                }
-                None => found.push(((address, rank), span)),
-            },
-            Err(error) => {
-                let problem = Problem::error(span, format!("`{text}` is no endpoint"));
-                context.report(problem.hint(advice(text, &error.to_string())));
-            }
+        let Some(placed) = endpoint_at(context, endpoint, span) else { continue };
+        let ((address, _), span) = &placed;
+        if let Some((_, first)) = found.iter().find(|((known, _), _)| known == address) {
+            let problem = Problem::error(*span, format!("{address} is twice in `endpoints`"));
+            context.report(problem.note(*first, "the first is here"));
+            continue;
         }
+        found.push(placed);
     }
     if found.len() > 1
         && let Some((_, span)) = found.iter().find(|((address, _), _)| address.is_builtin())
@@ -219,6 +211,30 @@ fn endpoints(context: &mut Context<'_>, name: &Name, entry: &Entry<Vec<Entry<End
         context.report(problem.hint("give it an upstream of its own"));
     }
     found
+}
+
+fn endpoint_at(context: &mut Context<'_>, endpoint: &Endpoint, span: Span) -> Option<Placed> {
+    let (text, span, rank) = match endpoint {
+        Endpoint::Url(text) => (text, span, Rank::default()),
+        Endpoint::Table(table) => {
+            let rank = balance::rank(context, table);
+            let missing = "an endpoint without `url`";
+            let (text, span) = context.demand(&table.url, span, missing, "add `url = \"http://127.0.0.1:8000\"`")?;
+            if !table.resolve.is_absent() {
+                let address = dns::resolved(context, table, (text, span))?;
+                return Some(((address, rank), span));
+            }
+            (text, span, rank)
+        }
+    };
+    match text.parse::<Address>() {
+        Ok(address) => Some(((address, rank), span)),
+        Err(error) => {
+            let problem = Problem::error(span, format!("`{text}` is no endpoint"));
+            context.report(problem.hint(advice(text, &error.to_string())));
+            None
+        }
+    }
 }
 
 /// `127.0.0.1:8000` is what people write first; its "scheme" would be the address.

@@ -14,9 +14,9 @@ pub(in crate::config) struct Eject {
     pub(in crate::config) consecutive: Entry<i64>,
     /// Share of a window's requests that fail, 0.01 to 1. Default: 0.5.
     pub(in crate::config) error_share: Entry<Seconds>,
-    /// Requests that a window must have for its share to count, 1 to 1000000. Default: 20.
+    /// Requests that a window must have for its share or its times to count, 1 to 1000000. Default: 20.
     pub(in crate::config) min_requests: Entry<i64>,
-    /// Seconds of a window, which begins with a failure, 0.1 to 3600. Default: 10.
+    /// Seconds of a window, which begins with a failure, and for times when the last one ends, 0.1 to 3600. Default: 10.
     pub(in crate::config) window_secs: Entry<Seconds>,
     /// Seconds of the first ejection, 0.1 to 3600. Default: 10. Each further one is twice as long.
     pub(in crate::config) base_secs: Entry<Seconds>,
@@ -26,6 +26,11 @@ pub(in crate::config) struct Eject {
     pub(in crate::config) max_share: Entry<Seconds>,
     /// Statuses of answers that count as failures, 500 to 599. Default: none. A client may be able to bring them about.
     pub(in crate::config) status: Entry<Vec<Entry<i64>>>,
+    /// How many times as long as the others an endpoint may take to the first byte of its answers, 1.5 to 1000. Default: none, slow
+    /// endpoints are used. The middle of each endpoint's times in a window counts; only where there are three endpoints or more.
+    pub(in crate::config) latency_factor: Entry<Seconds>,
+    /// Milliseconds below which no endpoint is slow, 1 to 3600000. Default: 50.
+    pub(in crate::config) latency_min_ms: Entry<i64>,
 }
 
 /// How each endpoint is asked whether it is well, by the process as a whole.
@@ -56,8 +61,26 @@ pub(in crate::config) struct Probe {
     pub(in crate::config) unhealthy_after: Entry<i64>,
 }
 
+/// When an upstream is left alone. A failure is a request that came to nothing whatever was tried again, for a reason that ejects endpoints.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct Breaker {
+    /// Share of a window's requests that fail, 0.01 to 1. Default: 0.5.
+    pub(in crate::config) error_share: Entry<Seconds>,
+    /// Requests that a window must have for its share to count, 1 to 1000000. Default: 20.
+    pub(in crate::config) min_requests: Entry<i64>,
+    /// Seconds of a window, which begins with a failure, 0.1 to 3600. Default: 10.
+    pub(in crate::config) window_secs: Entry<Seconds>,
+    /// Seconds for which requests are answered 503 at once, 0.1 to 3600. Default: 5.
+    pub(in crate::config) open_secs: Entry<Seconds>,
+    /// Requests that are tried then, all of which must go well, 1 to 1000. Default: 3.
+    pub(in crate::config) probes: Entry<i64>,
+    /// Statuses of answers that count as failures, 500 to 599. Default: none. A client may be able to bring them about.
+    pub(in crate::config) status: Entry<Vec<Entry<i64>>>,
+}
+
 /// When a request is tried again. One of which no byte was sent may be, whatever it is; one that may have been seen only if its method is
-/// idempotent and it has no body.
+/// idempotent and its body, if it has one, is small.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct Retry {
@@ -73,6 +96,10 @@ pub(in crate::config) struct Retry {
     /// Seconds that a try which is not the last may take until the answer's head, 0.001 to 86400. Default: as long as all tries together
     /// may, which is `response_timeout_secs`.
     pub(in crate::config) try_timeout_secs: Entry<Seconds>,
+    /// Bytes of the largest body of a request that may be sent again when it may have been seen, 0 to 16777216. Default: 65536; 0 sends
+    /// none again. The whole body must have come before the request was sent: the first 64 KiB are read ahead, more only where bodies are
+    /// spooled, up to `spool_memory_bytes`.
+    pub(in crate::config) body_bytes: Entry<i64>,
     /// What is reason to try again: "connect" (no connection to the endpoint: another is tried), "reset" (it ended without an answer),
     /// and the answers "502", "503" and "504". Default: `["connect", "reset"]`.
     pub(in crate::config) on: Entry<Vec<Entry<String>>>,

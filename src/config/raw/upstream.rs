@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::shapes::Eject;
-use super::{Balance, Endpoint, Entry, Probe, Retry, Seconds, SecretSource};
+use super::super::shapes::{Concurrency, Eject};
+use super::{Balance, Breaker, Endpoint, Entry, Hedge, Probe, Retry, Seconds, SecretSource};
 
 /// A group of equal application servers.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) kind: Entry<String>,
     /// The servers, each with what is spoken there: `"http://HOST:PORT"`, `"https://HOST:PORT"`, `"h2c://HOST:PORT"` (HTTP/2 known
     /// beforehand), `"h2://HOST:PORT"` (HTTP/2 over TLS), `"uwsgi://HOST:PORT"`, `"unix:/PATH"`, `"h2c+unix:/PATH"`,
-    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`; or a table with `url`, `weight` and `priority`. Required.
+    /// `"uwsgi+unix:/PATH"` or `"builtin:whoami"`; or a table with `url`, `weight`, `priority` and `resolve`. Required.
     pub(in crate::config) endpoints: Entry<Vec<Entry<Endpoint>>>,
     /// How an endpoint is chosen: "least-requests" (of two drawn at random, the one with fewer requests), "round-robin", "random", or a
     /// table with `hash` or `sticky`. Default: "least-requests".
@@ -42,6 +42,13 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) queue_timeout_secs: Entry<Seconds>,
     /// Requests that may wait for one at a time, for the whole process, 1 to 1000000. Default: 1024. More are answered 503 at once.
     pub(in crate::config) queue: Entry<i64>,
+    /// Who of those that wait is served next: "fifo" (who waits longest) or "adaptive" (the same, but who came last once somebody has been
+    /// waiting all the time for 100 milliseconds). Default: "fifo". A client that waits long gives up, and is served for nothing.
+    #[schemars(extend("enum" = ["fifo", "adaptive"]))]
+    pub(in crate::config) queue_order: Entry<String>,
+    /// How many requests one endpoint is given at once, over all connections: "adaptive" finds it out by what answers take, and so does a
+    /// table with bounds. Default: as many as `max_connections` allows.
+    pub(in crate::config) concurrency: Entry<Concurrency>,
     /// Seconds that dialling may take, 0.001 to 3600. Default: 3. Then 504.
     pub(in crate::config) connect_timeout_secs: Entry<Seconds>,
     /// Seconds from the last progress of the request's body to the response's head, 0.001 to 86400. Default: 60. Then 504.
@@ -81,8 +88,12 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) panic_share: Entry<Seconds>,
     /// How endpoints are asked whether they are well. Default: they are not.
     pub(in crate::config) probe: Entry<Probe>,
+    /// When the whole upstream is left alone for a while, because requests to it fail. Default: never.
+    pub(in crate::config) breaker: Entry<Breaker>,
     /// When a request is tried again. Default: as the keys of this table say.
     pub(in crate::config) retry: Entry<Retry>,
+    /// When a read is sent to a second endpoint because the first takes long. Default: never.
+    pub(in crate::config) hedge: Entry<Hedge>,
     /// Whether the upstream is told in `X-Request-Start` when a request came, as `t=` and microseconds since 1970. Default: false.
     pub(in crate::config) request_start: Entry<bool>,
 }
@@ -99,6 +110,22 @@ pub(in crate::config) struct EndpointTable {
     /// Which endpoints are used first, 0 to 15. Default: 0. The endpoints of the lowest number are used, and others only when none of
     /// those can be.
     pub(in crate::config) priority: Entry<i64>,
+    /// What of its host's name is an endpoint: "addresses" (each A and AAAA record, with the port of `url`) or "srv" (each SRV record, with
+    /// its own port, weight and priority; `url` has no port). Default: the name is one endpoint, looked up for each connection. The
+    /// endpoints follow the records.
+    #[schemars(extend("enum" = ["addresses", "srv"]))]
+    pub(in crate::config) resolve: Entry<String>,
+}
+
+/// Bounds of what is found out.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct ConcurrencyTable {
+    /// Requests that an endpoint is given in any case, 1 to 65536. Default: 1.
+    pub(in crate::config) min: Entry<i64>,
+    /// Requests that it is given at most, `min` to what its connections carry. Default: all of that, which is `max_connections`, times
+    /// `max_streams` over HTTP/2.
+    pub(in crate::config) max: Entry<i64>,
 }
 
 /// What binds requests to endpoints. Exactly one of `hash` and `sticky`.

@@ -7,6 +7,7 @@ use std::fmt::{self, Display};
 use std::time::{Duration, SystemTime};
 
 use super::status::{CertificateStatus, RouteStatus, Status};
+use crate::observe::UpstreamStatus;
 use crate::observe::metrics::{EndpointNumbers, NO_ROUTE, RouteNumbers};
 
 const STYLE: &str = include_str!("page.css");
@@ -32,6 +33,7 @@ pub(super) fn render(status: &Status, routes: &Routes, endpoints: &Endpoints, no
     page.push_str("<main>");
     routes_table(&mut page, &status.routes, routes);
     endpoints_table(&mut page, status, endpoints);
+    breakers_table(&mut page, &status.upstreams);
     key_sets_table(&mut page, &status.key_sets);
     listeners_table(&mut page, status);
     certificates_table(&mut page, &status.certificates, now);
@@ -111,15 +113,40 @@ fn route_numbers(page: &mut String, numbers: Option<&RouteNumbers>) {
 
 fn endpoints_table(page: &mut String, status: &Status, numbers: &Endpoints) {
     open(page, "Upstreams", &["upstream", "endpoint", "standing"], &["open", "leased", "slots", "waiting", "errors"]);
+    let mut before = None;
     for at in &status.endpoints {
-        let numbers = numbers.get(&(at.upstream.clone(), at.endpoint.clone())).copied().unwrap_or_default();
+        let numbers = numbers.get(&(at.upstream.clone(), at.label.clone())).copied().unwrap_or_default();
         let standing = if at.drained { "drained" } else { status.health(at).map_or("", |health| health.standing) };
-        row(page, &[&at.upstream, &at.endpoint, standing], |page| {
+        let named =
+            if at.label == at.endpoint { at.endpoint.to_string() } else { format!("{} of {}", at.endpoint, at.label) };
+        // What a name stands for is counted together, and shown beside the first.
+        let is_counted = before.replace((&at.upstream, &at.label)) == Some((&at.upstream, &at.label));
+        row(page, &[&at.upstream, &named, standing], |page| {
+            if is_counted {
+                return (0..5).for_each(|_| cell(page, Tone::Plain, ""));
+            }
             cell(page, Tone::Plain, numbers.open);
             cell(page, Tone::Plain, numbers.leased);
             cell(page, Tone::Plain, at.slots);
             cell(page, if numbers.waiting > 0 { Tone::Warning } else { Tone::Plain }, numbers.waiting);
             cell(page, if numbers.errors > 0 { Tone::Bad } else { Tone::Plain }, numbers.errors);
+        });
+    }
+    close(page);
+}
+
+fn breakers_table(page: &mut String, upstreams: &[UpstreamStatus]) {
+    let with_one = upstreams.iter().filter_map(|status| Some((&status.upstream, status.breaker?)));
+    let breakers: Vec<_> = with_one.collect();
+    if breakers.is_empty() {
+        return;
+    }
+    open(page, "Breakers", &["upstream"], &["state", "opened", "rejected"]);
+    for (upstream, breaker) in breakers {
+        row(page, &[upstream], |page| {
+            cell(page, if breaker.state == "closed" { Tone::Good } else { Tone::Bad }, breaker.state);
+            cell(page, Tone::Plain, breaker.opened);
+            cell(page, Tone::Plain, breaker.rejected);
         });
     }
     close(page);
@@ -321,7 +348,13 @@ mod tests {
                 policy: evil.into(),
                 action: evil.into(),
             }],
-            endpoints: vec![EndpointStatus { upstream: evil.into(), endpoint: evil.into(), slots: 1, drained: true }],
+            endpoints: vec![EndpointStatus {
+                upstream: evil.into(),
+                endpoint: evil.into(),
+                label: evil.into(),
+                slots: 1,
+                drained: true,
+            }],
             ..Status::default()
         };
         assert!(!render(&status, &Routes::new(), &Endpoints::new(), UNIX_EPOCH).contains("<script"));

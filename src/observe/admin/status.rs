@@ -89,8 +89,10 @@ pub struct RouteStatus {
 pub struct EndpointStatus {
     /// The name of its upstream, as in the metrics.
     pub upstream: Box<str>,
-    /// Its address, as in the metrics.
+    /// Its address.
     pub endpoint: Box<str>,
+    /// What it is called in the metrics: what is configured, which may be a name that stands for many.
+    pub label: Box<str>,
     /// Its slots, for the whole process.
     pub slots: usize,
     /// Whether an operator has taken it out of use.

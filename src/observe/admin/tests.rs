@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::observe::{EndpointHealth, Vocabulary};
+use crate::observe::{BreakerStatus, EndpointHealth, Vocabulary};
 
 fn status() -> Status {
     Status {
@@ -34,6 +34,7 @@ fn status() -> Status {
         endpoints: vec![EndpointStatus {
             upstream: "web".into(),
             endpoint: "127.0.0.1:8000".into(),
+            label: "127.0.0.1:8000".into(),
             slots: 32,
             drained: false,
         }],
@@ -41,11 +42,15 @@ fn status() -> Status {
             upstream: "web".into(),
             endpoints: vec![EndpointHealth {
                 endpoint: "127.0.0.1:8000".into(),
+                label: "127.0.0.1:8000".into(),
                 standing: "ejected",
                 eligible: false,
                 ejections: vec![("consecutive", 1)],
+                limit: Some(12),
                 probes: None,
             }],
+            breaker: Some(BreakerStatus { state: "open", opened: 1, rejected: 5 }),
+            gone: Vec::new(),
             retries: vec![("connect", 2)],
             retries_refused: 0,
         }],

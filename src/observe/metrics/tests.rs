@@ -7,9 +7,10 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
+use super::super::names::NameStatus;
 use super::super::redis::RedisStatus;
 use super::super::spools::{KeptBodies, SpoolStatus};
-use super::super::upstreams::{EndpointHealth, UpstreamStatus};
+use super::super::upstreams::{BreakerStatus, EndpointHealth, UpstreamStatus};
 use super::*;
 
 const VOCABULARY: Vocabulary =
@@ -44,17 +45,26 @@ fn exercised() -> Arc<Metrics> {
     metrics.upstreams().answered_by(|| {
         let health = EndpointHealth {
             endpoint: "127.0.0.1:8000".into(),
+            label: "127.0.0.1:8000".into(),
             standing: "ejected",
             eligible: false,
             ejections: vec![("consecutive", 2)],
+            limit: Some(12),
             probes: Some(vec![("ok", 9), ("timeout", 1)]),
         };
         vec![UpstreamStatus {
             upstream: "web".into(),
             endpoints: vec![health],
+            breaker: Some(BreakerStatus { state: "half-open", opened: 2, rejected: 7 }),
+            gone: Vec::new(),
             retries: vec![("connect", 4)],
             retries_refused: 1,
         }]
+    });
+    metrics.names().answered_by(|| {
+        let lookups = vec![("ok", 3), ("timeout", 1)];
+        let age = Some(Duration::from_secs(7));
+        vec![NameStatus { name: "app.internal".into(), addresses: 2, failing: true, age, lookups }]
     });
     let route = metrics.route(0, "api");
     drop(route.begin());
@@ -321,4 +331,36 @@ fn the_decisions_of_a_limit_are_added_up_over_the_workers() {
         let line = format!("portcullis_rate_limit_decisions_total{{limit=\"login\",decision=\"{decision}\"}} {count}");
         assert!(has(&scrape, &line), "{scrape}");
     }
+}
+
+#[test]
+fn what_a_name_stands_for_is_one_series_the_sum_of_all() {
+    let metrics = Metrics::new(VOCABULARY);
+    metrics.upstreams().answered_by(|| {
+        let health = |endpoint: &str, eligible, ejections| EndpointHealth {
+            endpoint: endpoint.into(),
+            label: "http://app:80".into(),
+            standing: "",
+            eligible,
+            ejections: vec![("consecutive", ejections)],
+            limit: Some(5),
+            probes: None,
+        };
+        vec![UpstreamStatus {
+            upstream: "web".into(),
+            endpoints: vec![health("http://10.0.0.1:80", true, 1), health("http://10.0.0.2:80", true, 2)],
+            breaker: None,
+            gone: vec![EndpointHealth { limit: None, ..health("http://app:80", false, 4) }],
+            retries: Vec::new(),
+            retries_refused: 0,
+        }]
+    });
+    let text = metrics.encode();
+    let of = |family: &str| text.lines().filter(|line| line.starts_with(family)).collect::<Vec<_>>();
+    let labels = "upstream=\"web\",endpoint=\"http://app:80\"";
+    assert_eq!(of("portcullis_endpoint_eligible"), [format!("portcullis_endpoint_eligible{{{labels}}} 2")]);
+    let ejections = format!("portcullis_endpoint_ejections_total{{{labels},reason=\"consecutive\"}} 7");
+    assert_eq!(of("portcullis_endpoint_ejections_total"), [ejections]);
+    let limit = format!("portcullis_endpoint_concurrency_limit{{{labels}}} 10");
+    assert_eq!(of("portcullis_endpoint_concurrency_limit"), [limit]);
 }

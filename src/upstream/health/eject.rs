@@ -2,7 +2,8 @@
 //!
 //! Owns two rules: so many failures in a row, or so large a share of a window's requests. A window begins with a failure, so that nothing
 //! is to be done for a request that goes well. Each ejection is twice as long as the one before, and one is forgotten for each base time
-//! that the endpoint was in use since. Knows no other endpoints: how many may be out at once is [`super::Ward`]'s to say.
+//! that the endpoint was in use since. Knows no other endpoints: how many may be out at once is [`super::Ward`]'s to say, and which is slow
+//! beside the others [`super::latency`]'s.
 
 use std::time::Duration;
 
@@ -20,15 +21,18 @@ pub(super) enum Reason {
     Consecutive,
     /// The share of failures in a window.
     ErrorShare,
+    /// It is slow beside the others.
+    Latency,
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 2] = [Self::Consecutive, Self::ErrorShare];
+    pub(super) const ALL: [Self; 3] = [Self::Consecutive, Self::ErrorShare, Self::Latency];
 
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Consecutive => "consecutive",
             Self::ErrorShare => "error_share",
+            Self::Latency => "latency",
         }
     }
 }
@@ -136,6 +140,7 @@ mod tests {
             max: 300 * SECOND,
             max_share: 0.5,
             statuses: Box::default(),
+            latency: None,
         }
     }
 

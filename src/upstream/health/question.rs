@@ -189,6 +189,8 @@ async fn beginning(response: Response<Incoming>) -> (Vec<u8>, Option<HeaderMap>)
 fn own_host(address: &Address) -> String {
     match &address.place {
         Place::Tcp { host, port } => format!("{host}:{port}"),
+        Place::Name(name) => name.host().to_owned(),
+        Place::Found { of, at } => format!("{}:{}", of.vouched(), at.port()),
         Place::Unix(_) | Place::Whoami => "localhost".to_owned(),
     }
 }

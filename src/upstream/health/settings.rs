@@ -32,6 +32,17 @@ pub struct EjectSettings {
     pub max_share: f64,
     /// Statuses of answers that count as failures.
     pub statuses: Box<[u16]>,
+    /// When one is ejected because it is slow; `None` where that is no reason.
+    pub latency: Option<LatencySettings>,
+}
+
+/// When an endpoint is slow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatencySettings {
+    /// So many times as long as the others take.
+    pub factor: f64,
+    /// And no less than this.
+    pub least: Duration,
 }
 
 /// How one endpoint is asked.

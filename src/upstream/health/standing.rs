@@ -1,19 +1,18 @@
 //! What the whole process knows of one endpoint, in atomics: every worker reads it for every request, and hardly anybody writes.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::eject::{History, Reason};
+use super::latency::Took;
 use super::question::Probed;
 use crate::upstream::Presence;
+use crate::upstream::tally::Tally;
 
 /// What all times here count from.
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// How many counts of requests there are, for workers to share as few of them as possible.
-const CELLS: usize = 16;
 
 /// Whether one endpoint is to be used. It outlives reloads that keep the endpoint.
 #[derive(Debug)]
@@ -27,7 +26,9 @@ pub struct Standing {
     ejected_until: AtomicU64,
     /// Failures since the last success.
     consecutive: AtomicU32,
-    requests: Requests,
+    requests: Tally,
+    /// How long they took; there once that is asked for.
+    took: OnceLock<Arc<Took>>,
     history: Mutex<History>,
     ejections: [AtomicU64; Reason::ALL.len()],
     probes: [AtomicU64; Probed::ALL.len()],
@@ -42,7 +43,8 @@ impl Standing {
             unproven: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             consecutive: AtomicU32::new(0),
-            requests: Requests::default(),
+            requests: Tally::default(),
+            took: OnceLock::new(),
             history: Mutex::default(),
             ejections: Default::default(),
             probes: Default::default(),
@@ -141,7 +143,7 @@ impl Standing {
 
     /// The count of requests that a worker uses.
     pub(super) fn cell(&self) -> usize {
-        self.requests.next.fetch_add(1, Ordering::Relaxed) % CELLS
+        self.requests.cell()
     }
 
     pub(super) fn count(&self, cell: usize) {
@@ -149,7 +151,12 @@ impl Standing {
     }
 
     pub(super) fn requests(&self) -> u64 {
-        self.requests.cells.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+        self.requests.sum()
+    }
+
+    /// How long its requests took.
+    pub(super) fn took(&self) -> &Arc<Took> {
+        self.took.get_or_init(Arc::default)
     }
 
     pub(super) fn history(&self) -> MutexGuard<'_, History> {
@@ -171,25 +178,8 @@ impl Standing {
     }
 }
 
-/// Requests so far, in cells that lie apart.
-#[derive(Debug, Default)]
-struct Requests {
-    cells: [Cell; CELLS],
-    next: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Cell(AtomicU64);
-
-impl Requests {
-    fn add(&self, cell: usize) {
-        self.cells[cell].0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// The time by which endpoints are judged.
-pub(super) fn now() -> Duration {
+pub(in crate::upstream) fn now() -> Duration {
     BEGUN.elapsed()
 }
 
@@ -220,7 +210,7 @@ mod tests {
         }
         standing.eject(over, Reason::ErrorShare);
         assert!(standing.eligible() && standing.eligible(), "its time is over");
-        assert_eq!(standing.ejections(), [("consecutive", 1), ("error_share", 1)]);
+        assert_eq!(standing.ejections(), [("consecutive", 1), ("error_share", 1), ("latency", 0)]);
     }
 
     #[test]

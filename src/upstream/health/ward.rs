@@ -3,15 +3,37 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::eject::Seen;
+use tokio::time::sleep;
+
+use super::eject::{Reason, Seen};
+use super::latency::{Counts, OTHERS, too_slow};
 use super::question::Probed;
-use super::standing::random;
+use super::standing::{now, random};
 use super::streak::Streak;
-use super::{EjectSettings, HealthSettings, ProbeSettings, Standing};
+use super::{EjectSettings, HealthSettings, LatencySettings, ProbeSettings, Standing};
 use crate::upstream::{Address, Presence};
 
 /// How long an ejected endpoint is out in any case. When all fail, they take turns no faster.
 const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The counts of endpoints that are gone.
+#[derive(Debug, Clone)]
+pub(in crate::upstream) struct Gone {
+    pub(in crate::upstream) label: Box<str>,
+    pub(in crate::upstream) ejections: Vec<(&'static str, u64)>,
+    pub(in crate::upstream) probes: Vec<(&'static str, u64)>,
+}
+
+impl Gone {
+    /// Those of one endpoint more.
+    fn add(&mut self, standing: &Standing) {
+        let add = |sums: &mut [(&'static str, u64)], counts: Vec<(&'static str, u64)>| {
+            sums.iter_mut().zip(counts).for_each(|((_, sum), (_, count))| *sum += count);
+        };
+        add(&mut self.ejections, standing.ejections());
+        add(&mut self.probes, standing.probes());
+    }
+}
 
 /// The standing of each endpoint of an upstream, in the order of the configuration.
 #[derive(Debug)]
@@ -19,6 +41,8 @@ pub(in crate::upstream) struct Ward {
     upstream: Box<str>,
     settings: HealthSettings,
     endpoints: Box<[(Address, Arc<Standing>)]>,
+    /// What was counted of endpoints that are gone, by the label they had, if others have it.
+    gone: Vec<Gone>,
     /// Held while it is decided whether another endpoint may go: two at once could be one too many.
     deciding: Mutex<()>,
 }
@@ -31,7 +55,8 @@ impl Ward {
         endpoints: impl Iterator<Item = (Address, Arc<Presence>)>,
     ) -> Self {
         let endpoints = endpoints.map(|(address, presence)| (address, Arc::new(Standing::new(presence))));
-        Self { upstream: upstream.into(), settings, endpoints: endpoints.collect(), deciding: Mutex::default() }
+        let (endpoints, gone) = (endpoints.collect(), Vec::new());
+        Self { upstream: upstream.into(), settings, endpoints, gone, deciding: Mutex::default() }
     }
 
     /// What was known of an endpoint is known; one that is new has to be well first, if it is probed.
@@ -44,7 +69,30 @@ impl Ward {
                 None => {}
             }
         }
+        self.gone = before.map(|before| self.gone_since(before)).unwrap_or_default();
         self
+    }
+
+    /// Counts never fall: what endpoints had counted that are gone counts on while others have their label.
+    fn gone_since(&self, before: &Self) -> Vec<Gone> {
+        let labels: Vec<Box<str>> = self.addresses().map(|address| address.label().into()).collect();
+        let mut gone: Vec<Gone> = before.gone.iter().filter(|gone| labels.contains(&gone.label)).cloned().collect();
+        for (address, standing) in &before.endpoints {
+            let label: Box<str> = address.label().into();
+            if self.addresses().any(|kept| kept == address) || !labels.contains(&label) {
+                continue;
+            }
+            match gone.iter_mut().find(|gone| gone.label == label) {
+                Some(gone) => gone.add(standing),
+                None => gone.push(Gone { label, ejections: standing.ejections(), probes: standing.probes() }),
+            }
+        }
+        gone
+    }
+
+    /// What was counted of endpoints that are gone.
+    pub(in crate::upstream) fn gone(&self) -> &[Gone] {
+        &self.gone
     }
 
     /// It is live now: what its settings do not ask for keeps no endpoint out of use any more.
@@ -91,34 +139,65 @@ impl Ward {
         self.settings.eject.as_ref().filter(|_| self.endpoints.len() > 1)
     }
 
+    /// What ejects an endpoint that is slow beside the others, if there are enough of them.
+    pub(in crate::upstream) fn comparing(&self) -> Option<(&EjectSettings, LatencySettings)> {
+        let settings = self.ejecting().filter(|_| self.endpoints.len() > OTHERS)?;
+        Some((settings, settings.latency?))
+    }
+
     pub(super) fn probing(&self) -> Option<&ProbeSettings> {
         self.settings.probe.as_ref()
     }
 
     /// A request to this endpoint failed.
     pub(super) fn failed(&self, at: usize, now: Duration, settings: &EjectSettings) {
-        let (address, standing) = &self.endpoints[at];
+        let standing = self.standing(at);
         let consecutive = standing.failed();
         let seen = Seen { now, consecutive, requests: standing.requests() };
-        let Some(reason) = standing.history().failed(seen, settings) else { return };
+        let verdict = standing.history().failed(seen, settings);
+        if let Some(reason) = verdict {
+            self.eject(at, now, reason, settings);
+        }
+    }
+
+    /// A window is over: who was slow in it goes. `before` is what was counted at its beginning, and becomes what is now.
+    fn compare(&self, now: Duration, before: &mut [Counts]) {
+        let Some((settings, latency)) = self.comparing() else { return };
+        let median = |(standing, before): (&Arc<Standing>, &mut Counts)| {
+            let counts = standing.took().counts();
+            let median = counts.median_since(before, settings.min_requests).filter(|_| standing.eligible());
+            *before = counts;
+            median
+        };
+        let medians: Vec<Option<Duration>> = self.standings().zip(before).map(median).collect();
+        for at in too_slow(&medians, &latency) {
+            self.eject(at, now, Reason::Latency, settings);
+        }
+    }
+
+    /// Takes an endpoint out of use, if that leaves enough.
+    fn eject(&self, at: usize, now: Duration, reason: Reason, settings: &EjectSettings) {
+        let (address, standing) = &self.endpoints[at];
         let deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         if !standing.eligible() {
             return;
         }
         let out = self.endpoints.len() - self.eligible();
         let is_room = out < most_out(self.endpoints.len(), settings.max_share);
-        let instead = if is_room { None } else { self.out_longest(seen.now) };
+        // One that is slow does its work: it takes the place of none that does not.
+        let may_displace = !is_room && reason != Reason::Latency;
+        let instead = if may_displace { self.out_longest(now) } else { None };
         if !is_room && instead.is_none() {
             return;
         }
-        let until = standing.history().eject(seen.now, random(), settings);
+        let until = standing.history().eject(now, random(), settings);
         standing.eject(until, reason);
         if let Some((address, instead)) = instead {
-            instead.return_early(seen.now);
+            instead.return_early(now);
             tracing::info!(upstream = &*self.upstream, endpoint = %address, "endpoint returns early, for one that fails now");
         }
         drop(deciding);
-        let secs = until.saturating_sub(seen.now).as_secs_f64();
+        let secs = until.saturating_sub(now).as_secs_f64();
         let (upstream, reason) = (&*self.upstream, reason.label());
         tracing::warn!(upstream, endpoint = %address, reason, secs, "endpoint ejected");
     }
@@ -146,6 +225,17 @@ impl Ward {
     }
 }
 
+/// Compares the endpoints at the end of each window, until it is dropped.
+pub(in crate::upstream) async fn keep_comparing(ward: Arc<Ward>) {
+    let counts = |ward: &Ward| ward.standings().map(|standing| standing.took().counts()).collect::<Vec<_>>();
+    let Some(window) = ward.comparing().map(|(settings, _)| settings.window) else { return };
+    let mut before = counts(&ward);
+    loop {
+        sleep(window).await;
+        ward.compare(now(), &mut before);
+    }
+}
+
 /// Whether so many eligible endpoints can do the work of all.
 #[allow(clippy::cast_precision_loss)] // no upstream has so many endpoints
 fn enough(eligible: usize, all: usize, panic_share: f64) -> bool {
@@ -162,7 +252,6 @@ fn most_out(all: usize, max_share: f64) -> usize {
 mod tests {
     use std::time::Instant;
 
-    use super::super::standing::now;
     use super::*;
 
     fn ward(endpoints: usize, settings: HealthSettings) -> Ward {
@@ -181,6 +270,7 @@ mod tests {
             max: Duration::from_mins(1),
             max_share: 0.5,
             statuses: Box::default(),
+            latency: None,
         };
         HealthSettings { eject: Some(eject), panic_share: 0.3, probe: None }
     }
@@ -230,6 +320,28 @@ mod tests {
     }
 
     #[test]
+    fn the_slow_ones_are_ejected_as_far_as_that_leaves_enough() {
+        let latency = Some(LatencySettings { factor: 3.0, least: Duration::from_millis(50) });
+        let eject = settings().eject.map(|eject| EjectSettings { latency, min_requests: 10, ..eject });
+        assert!(ward(2, HealthSettings { eject: eject.clone(), ..settings() }).comparing().is_none(), "of two");
+        let ward = ward(4, HealthSettings { eject, ..settings() });
+        let mut before = vec![Counts::NONE; 4];
+        let mut window = |millis: [u64; 4]| {
+            for (standing, millis) in ward.standings().zip(millis) {
+                (0..10).for_each(|cell| standing.took().add(cell, Duration::from_millis(millis)));
+            }
+            ward.compare(now(), &mut before);
+            ward.standings().map(|standing| standing.eligible()).collect::<Vec<_>>()
+        };
+        assert_eq!(window([20, 20, 30, 50]), [true; 4]);
+        assert_eq!(window([20, 20, 30, 500]), [true, true, true, false]);
+        assert_eq!(window([20, 20, 200, 500]), [true, true, false, false], "what was ejected is not counted");
+        assert_eq!(window([20, 500, 200, 500]), [true, true, false, false], "too few are left to compare");
+        assert_eq!(ward.standing(3).ejections(), [("consecutive", 0), ("error_share", 0), ("latency", 1)]);
+        assert!(ward.comparing().is_some());
+    }
+
+    #[test]
     fn one_endpoint_alone_is_always_used() {
         let ward = ward(1, settings());
         assert!(ward.ejecting().is_none() && !ward.watches() && !ward.heeds_standing());
@@ -270,5 +382,28 @@ mod tests {
         let careless = ward(3, HealthSettings { eject: None, ..settings() }).continuing(Some(&unprobed));
         careless.settle();
         assert_eq!(eligible(&careless), [true, true, true]);
+    }
+
+    #[test]
+    fn what_is_gone_counts_on_while_others_have_its_label() {
+        let name = "http://app:80".parse::<Address>().expect("an address").as_name(false).expect("a name");
+        let crate::upstream::Place::Name(of) = &name.place else { panic!("it is a name") };
+        let found = |last: u8| {
+            let place = crate::upstream::Place::Found { of: of.clone(), at: ([10, 0, 0, last], 80).into() };
+            Address { place, ..name.clone() }
+        };
+        let of = |all: &[u8]| {
+            let endpoints = all.iter().map(|last| (found(*last), Arc::new(Presence::new(Instant::now()))));
+            Ward::new("web", settings(), endpoints)
+        };
+        let first = of(&[1, 2, 3]);
+        fail(&first, 0, 3);
+        let ejections = |ward: &Ward| ward.gone().iter().map(|gone| gone.ejections[0].1).collect::<Vec<_>>();
+        let second = of(&[2, 3]).continuing(Some(&first));
+        assert_eq!(ejections(&second), [1]);
+        fail(&second, 0, 3);
+        let third = of(&[3, 4]).continuing(Some(&second));
+        assert_eq!(ejections(&third), [2]);
+        assert!(ward(2, settings()).continuing(Some(&third)).gone().is_empty());
     }
 }

@@ -41,6 +41,7 @@ impl Setup {
         Self::endpoints([origin.endpoint()])
     }
 
+    /// Each an address, or a table.
     pub fn endpoints(endpoints: impl IntoIterator<Item = String>) -> Self {
         Self {
             server: "workers = 1\n".to_owned(),
@@ -133,12 +134,15 @@ impl Setup {
 
     fn text(&self, http: SocketAddr, https: SocketAddr, admin: SocketAddr) -> String {
         let Self { server, limits, log, http: plain, https: more, issuer, upstream, endpoints, routes, .. } = self;
+        let item =
+            |endpoint: &String| if endpoint.starts_with('{') { endpoint.clone() } else { format!("{endpoint:?}") };
+        let endpoints = endpoints.iter().map(item).collect::<Vec<_>>().join(", ");
         format!(
             "[server]\n{server}\n[limits]\n{limits}\n[log]\nformat = \"text\"\n{log}\n\
              [listen.http]\naddress = \"{http}\"\n{plain}\n\
              [listen.https]\naddress = \"{https}\"\ncertificates = [{{ cert = \"site.crt\", key = \"site.key\" }}]\n{more}\n\
              [admin]\naddress = \"{admin}\"\n\n\
-             [issuer.site]\n{issuer}\n[upstream.app]\nendpoints = {endpoints:?}\n{upstream}\n{routes}"
+             [issuer.site]\n{issuer}\n[upstream.app]\nendpoints = [{endpoints}]\n{upstream}\n{routes}"
         )
     }
 

@@ -1,6 +1,7 @@
 //! What the stories are told with: a gateway process, origins that misbehave on demand, and clients that speak exact bytes.
 
 pub mod client;
+pub mod dns;
 pub mod frames;
 pub mod gateway;
 pub mod grpc;

@@ -43,7 +43,14 @@ impl Origin {
         S: Fn(Conn) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::on(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), script)
+    }
+
+    fn on<F, S>(listener: TcpListener, script: S) -> Self
+    where
+        S: Fn(Conn) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Log::default());
         let accepting = tokio::spawn(accept(listener, Arc::clone(&log), script));
@@ -53,6 +60,25 @@ impl Origin {
     /// Answers every request with `hello` and keeps connections.
     pub async fn hello() -> Self {
         Self::always(HELLO).await
+    }
+
+    /// As many that answer like [`Self::hello`], on one port of 127.0.0.2, 127.0.0.3 and so on.
+    pub async fn on_one_port(count: u8) -> Vec<Self> {
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        while listeners.len() < count.into() {
+            let port = listeners.first().map_or(0, |first| first.local_addr().unwrap().port());
+            let at = [127, 0, 0, u8::try_from(listeners.len()).unwrap() + 2];
+            match TcpListener::bind(SocketAddr::from((at, port))).await {
+                Ok(listener) => listeners.push(listener),
+                Err(_) => listeners.clear(), // the port is somebody's there
+            }
+        }
+        let hello = |mut conn: Conn| async move {
+            while conn.request().await.is_some() {
+                conn.send(HELLO).await;
+            }
+        };
+        listeners.into_iter().map(|listener| Self::on(listener, hello)).collect()
     }
 
     /// Answers every request with the same bytes and keeps connections.
