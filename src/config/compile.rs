@@ -130,17 +130,23 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         internal: internal_spans,
     };
     let mut problems = context.into_problems();
-    problems.extend(whole::errors(&config, &spans));
-    problems.extend(identity::clashes(&config, &spans));
-    problems.extend(balance::clashes(&config, &spans));
-    if raw.identity.is_absent() == config.identity.is_none() {
-        problems.extend(publish::empty(&config, &spans)); // what is wrong with [identity] was said
-    }
+    problems.extend(clashes(raw, &config, &spans));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
     let warnings = [problems, whole::warnings(&config, &spans)].concat();
     Ok(Compiled { config, spans, warnings })
+}
+
+/// What is wrong with tables that are right by themselves.
+fn clashes(raw: &raw::File, config: &Config, spans: &Spans) -> Vec<Problem> {
+    let mut problems = whole::errors(config, spans);
+    problems.extend(identity::clashes(config, spans));
+    problems.extend(balance::clashes(config, spans));
+    if raw.identity.is_absent() == config.identity.is_none() {
+        problems.extend(publish::empty(config, spans)); // what is wrong with [identity] was said
+    }
+    problems
 }
 
 /// Compiles each table of `[kind.NAME]`; what does not compile was reported and is left out.
