@@ -16,6 +16,7 @@ pub mod limit;
 pub mod listen;
 pub mod observe;
 pub mod proxy_protocol;
+pub mod redis;
 pub mod route;
 pub mod serve;
 pub mod shutdown;

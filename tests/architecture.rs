@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use source::{File, files, line_of, name_at, words};
 
 /// Leaf vocabulary: they know no other room, but for `http`, whose bodies wait.
-const LEAVES: [&str; 6] = ["deadline", "fetch", "http", "observe", "proxy_protocol", "shutdown"];
+const LEAVES: [&str; 7] = ["deadline", "fetch", "http", "observe", "proxy_protocol", "redis", "shutdown"];
 /// What a request passes through.
 const STAGES: [&str; 7] = ["auth", "files", "limit", "listen", "route", "tls", "upstream"];
 /// Where the stages meet.
@@ -76,7 +76,7 @@ fn every_room_has_its_place() {
 #[test]
 fn a_leaf_imports_no_other_room() {
     let rule = "a leaf knows nobody: hand it what it needs as an argument, or move the code to the stage that knows";
-    wall(rule, trespasses(&["deadline", "fetch", "observe", "proxy_protocol", "shutdown"], &[]));
+    wall(rule, trespasses(&["deadline", "fetch", "observe", "proxy_protocol", "redis", "shutdown"], &[]));
     wall(rule, trespasses(&["http"], &[&["deadline"]]));
 }
 
@@ -145,6 +145,29 @@ fn only_raw_derives_deserialize_for_the_file() {
             .any(|(at, _)| file.code[at..].split(')').next().is_some_and(|list| list.contains("Deserialize")))
     });
     wall("only config/raw.rs derives Deserialize", derived.map(|file| file.path.clone()));
+}
+
+/// Everything sent to Redis has a bounded time, and whoever gets no answer takes part in finding out that it is gone.
+#[test]
+fn only_one_room_talks_to_redis() {
+    const ASKING: [&str; 3] = ["src/limit/fleet.rs", "src/app/sharing.rs", "src/app/limits.rs"];
+    let client = SRC.iter().filter(|file| room(file) != "redis" && !file.is_test);
+    let client = client.filter(|file| {
+        file.code
+            .split("mod tests")
+            .next()
+            .is_some_and(|code| code.contains(" ::redis::") || code.contains("(::redis::"))
+    });
+    wall(
+        "the crate `redis` is used in src/redis alone: ask through `crate::redis::Redis`",
+        client.map(|file| file.path.clone()),
+    );
+    let wiring =
+        |path: &str| path.starts_with("src/redis/") || path.starts_with("src/config/") || path == "src/app/assemble.rs";
+    wall(
+        "what is asked of Redis is asked by `limit::fleet` and `app::sharing`: a stage that wants to share goes through them",
+        uses_of("Redis", |path| !ASKING.contains(&path) && !wiring(path)),
+    );
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::http::cors::Cors;
 use crate::http::{Boundary, Spool, SpoolUsage, own_name, own_value};
 use crate::limit::Limiter;
 use crate::observe::{KeptBodies, Metrics, NO_ROUTE, SpoolStatus, UpstreamStatus};
+use crate::redis::Redis;
 use crate::route::{Router, Rule};
 use crate::serve::{Places, RouteLimits};
 use crate::shutdown::Tasks;
@@ -104,6 +105,8 @@ pub(super) struct Commons {
     pub(super) revoked: Arc<DenyList>,
     /// Which proofs of possession were used.
     pub(super) possession: Arc<Possession>,
+    /// Where gateways share.
+    pub(super) redis: Option<Arc<Redis>>,
     /// What names stand for.
     pub(super) names: Arc<NameBook>,
 }
@@ -506,7 +509,8 @@ impl Bench<'_> {
     }
 
     fn limits(&self, route: &Route) -> Option<RouteLimits> {
-        limits::of_route(self.config, route, self.limiters, |limit| self.metrics.limit(self.number, limit))
+        let redis = self.commons.redis.as_ref();
+        limits::of_route(self.config, route, self.limiters, redis, |limit| self.metrics.limit(self.number, limit))
     }
 
     fn action(

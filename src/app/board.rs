@@ -7,7 +7,8 @@ use super::assemble::https_port;
 use crate::auth::{Access, RouteAuth, Rule};
 use crate::config::{Action, Config, Internal, Publication, Route};
 use crate::observe::{
-    CertificateStatus, EndpointStatus, KeySets, ListenerStatus, ReloadStatus, RouteStatus, Status, Upstreams,
+    CertificateStatus, EndpointStatus, KeySets, ListenerStatus, Metrics, ReloadStatus, RouteStatus, Sharing, Status,
+    Upstreams,
 };
 use crate::tls::CertInfo;
 use crate::upstream::{Address, Group};
@@ -19,12 +20,16 @@ pub(super) struct Board {
     status: Mutex<Status>,
     key_sets: KeySets,
     upstreams: Upstreams,
+    sharing: Arc<Sharing>,
 }
 
 impl Board {
-    pub(super) fn new(key_sets: KeySets, upstreams: Upstreams) -> Self {
+    /// A board that asks whom the metrics ask.
+    pub(super) fn of(metrics: &Metrics) -> Self {
+        let (key_sets, upstreams) = (metrics.key_sets().clone(), metrics.upstreams().clone());
+        let sharing = Arc::clone(metrics.sharing());
         let status = Status { version: env!("CARGO_PKG_VERSION"), ..Status::default() };
-        Self { begun: Instant::now(), status: Mutex::new(status), key_sets, upstreams }
+        Self { begun: Instant::now(), status: Mutex::new(status), key_sets, upstreams, sharing }
     }
 
     /// What is to be shown now.
@@ -33,6 +38,7 @@ impl Board {
         status.uptime = self.begun.elapsed();
         status.key_sets = self.key_sets.status();
         status.upstreams = self.upstreams.status();
+        status.redis = self.sharing.status();
         status
     }
 

@@ -29,6 +29,7 @@ use super::quic::{Addresses, Change};
 use super::request::Request;
 use super::restart::keep_what_waits;
 use super::revocation::RevocationDesk;
+use super::sharing::{self, Shared};
 use super::sockets::{Bound, bind, bind_first, copies};
 use super::upgrade::{Legacy, Predecessor, Successor, UpgradeError};
 use super::upkeep::{self, Upkeep};
@@ -103,8 +104,8 @@ impl Control {
         names: NameDesk,
     ) -> Result<Self, AppError> {
         let (Legacy { mut inherited, line }, Loaded { config, text, .. }) = (legacy, loaded);
-        let board = Arc::new(Board::new(metrics.key_sets().clone(), metrics.upstreams().clone()));
-        let revocations = RevocationDesk::open(config.revocation.as_ref(), &metrics)?;
+        let (board, shared) = (Arc::new(Board::of(&metrics)), sharing::begin(&config, &metrics)?);
+        let revocations = RevocationDesk::open(&config, &metrics, shared.as_ref())?;
         let drains = Arc::new(DrainDesk::default());
         let desks = Desks { board: &board, revocations: &revocations, drains: &drains };
         let (admin, admin_socket, requests) = desks.open(&config, &metrics, &mut inherited)?;
@@ -113,7 +114,7 @@ impl Control {
         let addresses = Addresses::held(line.is_some());
         let quic = addresses.change(&config.listeners, &bound, config.server.workers)?;
         let tasks: Vec<Tasks> = (0..config.server.workers).map(|_| Tasks::new()).collect();
-        let first = first(config, &metrics, &tasks, (&revocations, &names))?;
+        let first = first(config, &metrics, &tasks, (&revocations, &names), shared.as_ref())?;
         let (trigger, drain) = Drain::new();
         let (done, workers_done) = mpsc::channel(1);
         let Assembled { assembly, snapshots, acceptors, certificates } = first;
@@ -144,7 +145,7 @@ impl Control {
             drain: trigger,
             workers_done,
             admin,
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep::sharing(shared.and_then(|shared| shared.exchange(&revocations))),
             revocations,
             requests,
             drains,
@@ -558,10 +559,15 @@ fn first(
     metrics: &Metrics,
     tasks: &[Tasks],
     (revocations, names): (&RevocationDesk, &NameDesk),
+    shared: Option<&Shared>,
 ) -> Result<Assembled, AppError> {
     let possession = Possession::new(config.server.dpop_window_secs).map_err(io::Error::other)?;
-    let (revoked, names) = (Arc::clone(revocations.list()), Arc::clone(names.book()));
-    let commons = Commons { revoked, possession: Arc::new(possession), names };
+    let commons = Commons {
+        revoked: Arc::clone(revocations.list()),
+        possession: Arc::new(possession),
+        redis: shared.map(Shared::link),
+        names: Arc::clone(names.book()),
+    };
     assemble(config, None, 1, metrics, tasks, &commons).map_err(|error| AppError::Assemble(error.into()))
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::auth::{ClaimPath, RouteAuth, Style};
 use crate::config::{Config, Route};
-use crate::limit::{CountedBy, LimitSettings, Limiter};
+use crate::limit::{CountedBy, Fleet, LimitSettings, Limiter};
 use crate::observe::LimitMeter;
+use crate::redis::Redis;
 use crate::serve::{RouteLimit, RouteLimits};
 
 /// The limits of `config`; one that counts what it counted `before` goes on with its counts.
@@ -26,6 +27,7 @@ pub(super) fn of_route(
     config: &Config,
     route: &Route,
     limiters: &[Arc<Limiter>],
+    redis: Option<&Arc<Redis>>,
     meter: impl Fn(&str) -> LimitMeter,
 ) -> Option<RouteLimits> {
     let limit = |index: &usize| {
@@ -38,7 +40,8 @@ pub(super) fn of_route(
         };
         RouteLimit::new(Arc::clone(limiter), claim, meter(&limiter.settings().name))
     };
-    RouteLimits::new(route.rate_limits.iter().map(limit), style(config, &route.auth))
+    let fleet = redis.map(|redis| Fleet::new(Arc::clone(redis)));
+    RouteLimits::new(route.rate_limits.iter().map(limit), fleet, style(config, &route.auth))
 }
 
 /// Refusals are worded as those of the route's issuers. Where no token is asked for, on the way to a login say, it is for the application that all of them

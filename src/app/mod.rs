@@ -18,6 +18,7 @@ mod quic;
 mod request;
 mod restart;
 mod revocation;
+mod sharing;
 mod sockets;
 mod upgrade;
 mod upkeep;

@@ -120,6 +120,7 @@ fn all(becomes: &[Becomes]) -> Vec<Value> {
 /// Whether a key is among those that are said to wait.
 fn waits(waiting: &[Waiting], table: &str, key: &str) -> bool {
     waiting.iter().any(|waiting| match waiting.key.strip_prefix(table) {
+        Some("") => true, // all of the table
         Some(" besides level") => key != "level",
         rest => rest.and_then(|rest| rest.strip_prefix(' ')) == Some(key),
     })

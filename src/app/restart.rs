@@ -4,6 +4,7 @@
 
 use crate::config::Config;
 use crate::observe::LogSettings;
+use crate::redis::RedisSettings;
 
 /// A key whose change waits for a restart or an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,18 @@ pub(super) fn keep_what_waits(config: &mut Config, running: &Config) -> Vec<Wait
             |address: Option<std::net::SocketAddr>| address.map_or_else(|| "none".to_owned(), |a| a.to_string());
         keep("[admin] address", words(running.admin), words(config.admin));
         config.admin = running.admin;
+    }
+    if config.redis != running.redis {
+        let words = |redis: Option<&RedisSettings>| redis.map_or_else(|| "none".to_owned(), |to| to.place.to_string());
+        let (was, is) = (words(running.redis.as_ref()), words(config.redis.as_ref()));
+        let (was, is) = if was == is { Default::default() } else { (was, is) };
+        keep("[redis]", was, is);
+        config.redis.clone_from(&running.redis);
+    }
+    let shares = running.revocation.as_ref().is_some_and(|list| list.shared);
+    if let Some(list) = config.revocation.as_mut().filter(|list| list.shared != shares) {
+        keep("[revocation] shared", shares.to_string(), list.shared.to_string());
+        list.shared = shares;
     }
     let level = config.log.level;
     if (LogSettings { level, ..running.log.clone() }) != config.log {

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::auth::{Added, DenyList, Entry, PreparedRevocations, RevocationSettings, RevokeError, UnixSeconds};
+use super::sharing::{Fleet, Order, Shared};
+use crate::auth::{Added, DenyList, Entry, Learned, PreparedRevocations, RevocationSettings, RevokeError, UnixSeconds};
+use crate::config::Config;
 use crate::observe::{Chain, Metrics, Refused, Revocations, Why};
 
 /// The one list of the process.
@@ -16,6 +18,8 @@ pub(super) struct RevocationDesk {
     metrics: Arc<Metrics>,
     /// Whether `[revocation]` is there.
     enabled: AtomicBool,
+    /// How other gateways are told, if they are.
+    fleet: Option<Fleet>,
     /// Whether the journal is closed, for another process to open.
     lent: AtomicBool,
 }
@@ -23,11 +27,14 @@ pub(super) struct RevocationDesk {
 impl RevocationDesk {
     /// Opens what the configuration names.
     pub(super) fn open(
-        settings: Option<&RevocationSettings>,
+        config: &Config,
         metrics: &Arc<Metrics>,
+        shared: Option<&Shared>,
     ) -> Result<Arc<Self>, RevokeError> {
+        let (settings, fleet) = (config.revocation.as_ref(), shared.and_then(Shared::fleet));
         let (list, metrics) = (Arc::new(DenyList::empty()), Arc::clone(metrics));
-        let desk = Self { list, metrics, enabled: AtomicBool::new(false), lent: AtomicBool::new(false) };
+        let (enabled, lent) = (AtomicBool::new(false), AtomicBool::new(false));
+        let desk = Self { list, metrics, enabled, fleet, lent };
         if settings.is_some() {
             desk.apply(desk.prepare(settings)?, settings);
         }
@@ -57,6 +64,30 @@ impl RevocationDesk {
             tracing::info!(revocations = self.list.len(), "the file of revocations was read again");
         }
         Ok(())
+    }
+
+    /// Takes in what other gateways have revoked.
+    pub(super) fn learn(&self, entries: Vec<Entry>) {
+        let Learned { news, refused } = self.list.learn(entries, UnixSeconds::now());
+        if news > 0 {
+            self.changed();
+            tracing::info!(news, revocations = self.list.len(), "revoked by another gateway");
+        }
+        if refused > 0 {
+            tracing::error!(refused, "no room for what others revoked: raise `entries` of [revocation]");
+        }
+    }
+
+    /// Another gateway has taken a revocation back.
+    pub(super) fn unlearn(&self, entry: &Entry) {
+        match self.list.remove(entry, UnixSeconds::now()) {
+            Ok(true) => {
+                self.changed();
+                tracing::info!(revocations = self.list.len(), "a revocation was taken back by another gateway");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error = %Chain(&error), "what another gateway took back stays revoked here"),
+        }
     }
 
     /// Lets the next process have the journal: from here on it is the one to revoke at.
@@ -100,10 +131,14 @@ impl Revocations for RevocationDesk {
         let now = UnixSeconds::now();
         let entry = read(body, now)?;
         let said = entry.to_json();
+        let told = self.fleet.as_ref().map(|fleet| (fleet, entry.clone()));
         let added = self.list.add(entry, now).map_err(|error| refused(&error))?;
         if added != Added::Known {
             self.changed();
             tracing::info!(revocations = self.list.len(), "revoked by the admin listener");
+        }
+        if let Some((fleet, entry)) = told {
+            fleet.revoked(entry);
         }
         let change = match added {
             Added::New => "new",
@@ -116,8 +151,13 @@ impl Revocations for RevocationDesk {
     fn remove(&self, body: &[u8]) -> Result<(), Refused> {
         let now = UnixSeconds::now();
         let entry = read(body, now)?;
+        // Before it is taken back here: who could not be told would bring it back.
+        let told = self.fleet.as_ref().map(Fleet::to_take_back).transpose()?;
         if !self.list.remove(&entry, now).map_err(|error| refused(&error))? {
             return Err(Refused { why: Why::Unknown, detail: "there is no such revocation".to_owned() });
+        }
+        if let Some(told) = told {
+            told.send(Order::TakeBack(entry));
         }
         self.changed();
         tracing::info!(revocations = self.list.len(), "a revocation was taken back by the admin listener");

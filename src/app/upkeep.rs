@@ -42,6 +42,13 @@ impl Upkeep {
         }
     }
 
+    /// Exchanges with other gateways what was revoked, for as long as the process lasts, if anything is to be; and keeps nothing yet.
+    pub(super) fn sharing(exchange: Option<impl Future<Output = ()> + Send + 'static>) -> Self {
+        let upkeep = Self::default();
+        exchange.map(|exchange| upkeep.tasks.spawn(exchange));
+        upkeep
+    }
+
     /// From now on probes and compares the endpoints of these upstreams, and no others. An endpoint that is asked as it was is not disturbed, whatever
     /// becomes of others.
     pub(super) fn probe(&mut self, groups: &[Arc<Group>]) {

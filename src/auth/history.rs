@@ -281,7 +281,8 @@ fn entry(by: By, made: &[Made], number: usize) -> Entry {
 
 fn list(home: &TempDir) -> Arc<DenyList> {
     let journal = Some(home.path().join("journal"));
-    let settings = RevocationSettings { file: None, journal, entries: 1000, issuers: vec!["a".into(), "b".into()] };
+    let settings =
+        RevocationSettings { file: None, journal, entries: 1000, shared: false, issuers: vec!["a".into(), "b".into()] };
     Arc::new(DenyList::open(&settings, UnixSeconds::from_secs(NOW)).unwrap())
 }
 

@@ -82,8 +82,8 @@ pub use preset::{Preset, UnknownPreset};
 pub use publish::{key_set, resource_metadata};
 pub use remote::{Finding, Published, RemoteKeys, RemoteSettings, RemoteSource, RemoteStatus, Severity, check_key_set};
 pub use revoke::{
-    Added, DenyList, Entry, EntryFault, LineFault, PreparedRevocations, Presented, RevocationSettings, RevokeError,
-    Revoked, RevokedCounts, RevokedSummary, check_revocations,
+    Added, DenyList, Entry, EntryFault, Learned, LineFault, PreparedRevocations, Presented, RevocationSettings,
+    RevokeError, Revoked, RevokedCounts, RevokedSummary, check_revocations,
 };
 pub use settings::*;
 pub use standing::{Lapse, Standing};

@@ -147,7 +147,7 @@ mod tests {
         Preset::SimpleJwt.apply(&mut settings);
         assert!(settings.require_exp && settings.leeway_secs == 0 && &*settings.realm == "api");
         assert_eq!(settings.algorithms, [Algorithm::Hs256]);
-        assert_eq!(settings.required_claims, ["jti".into()]);
+        assert_eq!(settings.required_claims, [Box::<str>::from("jti")]);
         assert_eq!(settings.require[0], Demand::equals("token_type", "access"));
     }
 

@@ -110,6 +110,7 @@ mod tests {
             file: None,
             journal: Some(home.path().join("journal")),
             entries: 100,
+            shared: false,
             issuers: vec!["django".into()],
         };
         let list = Arc::new(DenyList::open(&settings, at(0)).unwrap());

@@ -35,6 +35,7 @@ mod preset;
 mod publish;
 mod queue;
 mod rate_limit;
+mod redis;
 mod remote;
 mod revocation;
 mod route;
@@ -79,12 +80,14 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
     let (listeners, listener_spans) = listen::listeners(&mut context, &raw.listen, admin, server.development);
     let (issuers, issuer_spans) =
         named(&mut context, &raw.issuer, |context, name, table| Some(issuer::issuer(context, name, table)));
+    let (redis, redis_span) = redis::redis(&mut context, &raw.redis).unzip();
     let revocation = revocation::revocation(&mut context, &raw.revocation, &names(&raw.issuer));
     let (identity, identity_spans) = identity::identity(&mut context, &raw.identity).unzip();
     let dns = dns::dns(&mut context, &raw.dns);
     let (upstreams, upstream_spans) =
         named(&mut context, &raw.upstream, |context, name, table| Some(upstream::upstream(context, name, table)));
     let (rate_limits, rate_limit_spans) = named(&mut context, &raw.rate_limit, rate_limit::rate_limit);
+    redis::unused(&mut context, redis_span, &rate_limits, revocation.as_ref());
     let known = route::Known {
         issuers: names(&raw.issuer),
         upstreams: names(&raw.upstream),
@@ -106,6 +109,7 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         admin: admin.map(|(address, _)| address),
         log,
         revocation,
+        redis,
         identity,
         issuers,
         rate_limits,
@@ -126,17 +130,23 @@ pub(super) fn compile(raw: &raw::File, file: &Path, sources: &dyn Sources) -> Re
         internal: internal_spans,
     };
     let mut problems = context.into_problems();
-    problems.extend(whole::errors(&config, &spans));
-    problems.extend(identity::clashes(&config, &spans));
-    problems.extend(balance::clashes(&config, &spans));
-    if raw.identity.is_absent() == config.identity.is_none() {
-        problems.extend(publish::empty(&config, &spans)); // what is wrong with [identity] was said
-    }
+    problems.extend(clashes(raw, &config, &spans));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
     let warnings = [problems, whole::warnings(&config, &spans)].concat();
     Ok(Compiled { config, spans, warnings })
+}
+
+/// What is wrong with tables that are right by themselves.
+fn clashes(raw: &raw::File, config: &Config, spans: &Spans) -> Vec<Problem> {
+    let mut problems = whole::errors(config, spans);
+    problems.extend(identity::clashes(config, spans));
+    problems.extend(balance::clashes(config, spans));
+    if raw.identity.is_absent() == config.identity.is_none() {
+        problems.extend(publish::empty(config, spans)); // what is wrong with [identity] was said
+    }
+    problems
 }
 
 /// Compiles each table of `[kind.NAME]`; what does not compile was reported and is left out.

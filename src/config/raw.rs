@@ -12,6 +12,7 @@ mod dns;
 mod health;
 mod hedge;
 mod limit;
+mod redis;
 mod upstream;
 
 use schemars::JsonSchema;
@@ -27,6 +28,7 @@ pub(super) use dns::Dns;
 pub(super) use health::{Breaker, Eject, Probe, Retry};
 pub(super) use hedge::Hedge;
 pub(super) use limit::RateLimit;
+pub(super) use redis::Redis;
 pub(super) use upstream::{BalanceTable, ConcurrencyTable, EndpointTable, Sticky, Upstream, UpstreamTls};
 
 /// The configuration of a Portcullis gateway. Relative paths are relative to the directory of this file.
@@ -49,6 +51,8 @@ pub(super) struct File {
     pub(super) revocation: Entry<Revocation>,
     /// How the gateway signs in its own name who sent a request. Without this table it does not.
     pub(super) identity: Entry<Identity>,
+    /// Where several gateways share what says `shared`. Without this table each gateway counts alone.
+    pub(super) redis: Entry<Redis>,
     /// How often routes may be used: one table `[rate_limit.NAME]` a limit, which routes name.
     pub(super) rate_limit: Entry<Named<RateLimit>>,
     /// How names are looked up that stand for endpoints.
@@ -230,6 +234,9 @@ pub(super) struct Revocation {
     /// File in which the gateway keeps what was revoked by `/revocations` of the admin listener; made if it is missing. Default:
     /// none, nothing can be revoked there.
     pub(super) journal: Entry<String>,
+    /// Whether what is revoked at one gateway is revoked at all that name the same `[redis]`. Default: false. What a gateway has learned it keeps,
+    /// whatever becomes of Redis; with a `journal`, over a restart too.
+    pub(super) shared: Entry<bool>,
     /// Revocations held at once, of both files, 1 to 10000000. Default: 1000000. More are refused.
     pub(super) entries: Entry<i64>,
 }

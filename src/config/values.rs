@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use crate::http::boundary::TrustedFields;
 use crate::http::compress::CompressSettings;
 use crate::http::cors::CorsSettings;
+use crate::redis::RedisSettings;
 use crate::{auth, files, limit, listen, observe, route, serve, tls, upstream};
 
 /// A whole gateway.
@@ -32,6 +33,8 @@ pub struct Config {
     pub log: observe::LogSettings,
     /// What is revoked, if anything can be. Which tokens are is not part of the configuration.
     pub revocation: Option<auth::RevocationSettings>,
+    /// Where gateways share what is shared, if anything is.
+    pub redis: Option<RedisSettings>,
     /// How the gateway signs in its own name, if it does.
     pub identity: Option<auth::IdentitySettings>,
     /// Who signs tokens, in the order of the file.

@@ -110,6 +110,17 @@ impl Rate {
         }
     }
 
+    /// What a request costs, what may be used at once, and so many ticks in so many seconds: for who decides elsewhere.
+    pub(super) fn parts(&self) -> [u64; 4] {
+        [self.cost, self.capacity, self.ticks, self.per_secs]
+    }
+
+    /// What was decided elsewhere of a key that has used so much then.
+    pub(super) fn decided(&self, passed: bool, used: u64) -> Decision {
+        let remaining = self.remaining(used.min(self.capacity));
+        if passed { Decision::Passed(remaining) } else { Decision::Refused(remaining) }
+    }
+
     fn remaining(&self, used: u64) -> Remaining {
         let requests = self.capacity.saturating_sub(used) / self.cost;
         let wait = (used + (requests + 1) * self.cost).saturating_sub(self.capacity);

@@ -67,6 +67,11 @@ impl Limiter {
         self.counts.table.give_back(account.0, self.ticks(now), self.rate.cost());
     }
 
+    /// How fast what it counts is given back.
+    pub(super) fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// What clients are told of it: an item of `RateLimit-Policy`.
     pub fn policy(&self) -> String {
         let LimitSettings { name, quota, .. } = &self.settings;
@@ -94,6 +99,7 @@ mod tests {
             entries: 1000,
             dry_run: false,
             headers: true,
+            shared: false,
         }
     }
 

@@ -22,6 +22,8 @@ pub struct LimitSettings {
     pub dry_run: bool,
     /// Whether answers say what is left.
     pub headers: bool,
+    /// Whether gateways count together what comes to all of them.
+    pub shared: bool,
 }
 
 /// What requests are told apart by: those that are alike share one count.

@@ -18,6 +18,7 @@ mod limits;
 mod meters;
 mod names;
 mod numbers;
+mod redis;
 mod shards;
 mod sheet;
 mod tunnels;
@@ -35,6 +36,7 @@ use prometheus::{Registry, TextEncoder};
 use super::crowd::Crowd;
 use super::key_sets::KeySets;
 use super::names::Names;
+use super::redis::Sharing;
 use super::spools::Spools;
 use super::upstreams::Upstreams;
 use book::Book;
@@ -240,6 +242,8 @@ pub const FAMILIES: &[&Family] = &[
     &TUNNEL_BYTES,
     &AUTH_DECISIONS,
     &RATE_LIMIT_DECISIONS,
+    &redis::REDIS_UP,
+    &redis::REDIS_FALLBACKS,
     &TOKEN_CACHE_LOOKUPS,
     &INTROSPECTIONS,
     &INTROSPECTION_DURATION,
@@ -394,6 +398,11 @@ impl Metrics {
         &self.ledger.crowd
     }
 
+    /// Whom to ask about Redis.
+    pub fn sharing(&self) -> &Arc<Sharing> {
+        &self.ledger.sharing
+    }
+
     /// Whom to ask about spooled request bodies.
     pub fn spools(&self) -> &Spools {
         &self.ledger.spools
@@ -471,6 +480,7 @@ struct Ledger {
     upstreams: Upstreams,
     names: Names,
     crowd: Crowd,
+    sharing: Arc<Sharing>,
 }
 
 impl Ledger {
@@ -498,6 +508,7 @@ impl Ledger {
             upstreams: Upstreams::default(),
             names: Names::default(),
             crowd: Crowd::default(),
+            sharing: Arc::default(),
         }
     }
 
@@ -532,6 +543,7 @@ impl Ledger {
             sheet.put(&KEY_SET_FETCHES, &[&set.issuer, "failed"], set.fetches_failed);
         }
         crowd::read_crowd(sheet, &self.crowd);
+        redis::read(sheet, &self.sharing);
         self.spools.status().iter().for_each(|status| kept::read(sheet, status));
         self.upstreams.status().iter().for_each(|status| health::read(sheet, status));
         names::read(sheet, &self.names.status());

@@ -10,6 +10,7 @@ mod crowd;
 mod key_sets;
 mod metrics;
 mod names;
+mod redis;
 mod settings;
 mod spools;
 mod tracing;
@@ -30,6 +31,7 @@ pub use metrics::{
     Vocabulary, WorkerMeter,
 };
 pub use names::{NameStatus, Names};
+pub use redis::{RedisStatus, Sharing};
 pub use settings::*;
 pub use spools::{KeptBodies, SpoolStatus, Spools};
 pub use tracing::{LevelHandle, TracingProblem, init as init_tracing};

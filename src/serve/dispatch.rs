@@ -28,7 +28,9 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
     }
     let found = snapshot.router.find(target.host(), target.path(), &exchange.head.method)?;
     exchange.take_route(found);
-    throttle::admit_sender(found, &exchange, &client)?; // before a token costs anything
+    if let Some(pending) = throttle::admit_sender(found, &exchange, &client)? {
+        pending.decided().await?; // before a token costs anything
+    }
     let begun = (!found.policy.is_public()).then(Instant::now);
     let permit = snapshot.authority.authorize(&found.policy, &exchange.asking(&target, &client)).await;
     exchange.notes.write(|story| story.auth = begun.map(|begun| begun.elapsed()));
@@ -37,6 +39,8 @@ pub(super) async fn dispatch(mut exchange: Exchange) -> Result<Response<Body>, F
         exchange.refused(denied, &found.policy, &target, &client)
     })?;
     found.decisions.permitted();
-    throttle::admit_holder(found, &exchange, &client, &permit)?;
+    if let Some(pending) = throttle::admit_holder(found, &exchange, &client, &permit)? {
+        pending.decided().await?;
+    }
     act(found, permit, client, target, exchange, &snapshot).await
 }

@@ -56,6 +56,8 @@ mod possession;
 mod proxy_protocol;
 mod queue;
 mod rate_limits;
+mod redis;
+mod redis_revocation;
 mod reload;
 mod reloads;
 mod remote;

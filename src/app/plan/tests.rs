@@ -218,7 +218,8 @@ fn what_waits_for_a_restart_is_told_apart_and_not_twice() {
 fn a_limit_goes_on_counting_where_it_is_said_to() {
     let quota = Quota { requests: 1, per_secs: 60, burst: 1 };
     let by = CountedBy::Client { ipv6_prefix: 64 };
-    let settings = LimitSettings { name: "a".into(), by, quota, entries: 1000, dry_run: false, headers: true };
+    let settings =
+        LimitSettings { name: "a".into(), by, quota, entries: 1000, dry_run: false, headers: true, shared: false };
     for other in [
         settings.clone(),
         LimitSettings { dry_run: true, headers: false, ..settings.clone() },

@@ -149,6 +149,16 @@ impl Entry {
         }
     }
 
+    /// Whether another is about the same: adding the one extends the other, and taking it back takes back both.
+    pub fn is_about_the_same(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+
+    /// Unix time in seconds when it denies nothing any more, the longest leeway included.
+    pub fn forgotten_at(&self) -> Option<u64> {
+        self.until.map(|until| until.saturating_add(MOST_LEEWAY_SECS.into()))
+    }
+
     pub(super) fn key(&self) -> Key<'_> {
         match &self.revoked {
             Revoked::Jti { jti, issuer } => Key::Jti(jti, issuer.as_deref()),
@@ -159,7 +169,7 @@ impl Entry {
 
     /// Whether the tokens concerned could still pass: they do for the issuer's leeway after their `exp`.
     pub(super) fn holds_at(&self, now: UnixSeconds) -> bool {
-        self.until.is_none_or(|until| now < UnixSeconds::from_secs(until.saturating_add(MOST_LEEWAY_SECS.into())))
+        self.forgotten_at().is_none_or(|moment| now < UnixSeconds::from_secs(moment))
     }
 
     /// One entry that denies what both of the same key deny: the later `before`, the later `until`.

@@ -59,19 +59,38 @@ impl Journal {
 
     /// Writes one change and waits until it is on the disk. `before` is what the journal says without it.
     pub(super) fn append(&mut self, change: &Change<'_>, before: &Index) -> Result<(), RevokeError> {
-        self.try_append(change, before).map_err(|source| RevokeError::Journal { path: self.path.clone(), source })
+        self.try_append(&line(change), 1, before).map_err(|source| self.failed(source))
     }
 
-    fn try_append(&mut self, change: &Change<'_>, before: &Index) -> io::Result<()> {
+    /// The same for several changes, which reach the disk together.
+    pub(super) fn append_all<'a>(
+        &mut self,
+        changes: impl Iterator<Item = Change<'a>>,
+        before: &Index,
+    ) -> Result<(), RevokeError> {
+        let lines: Vec<_> = changes.map(|change| line(&change)).collect();
+        self.try_append(&lines.concat(), lines.len(), before).map_err(|source| self.failed(source))
+    }
+
+    fn try_append(&mut self, text: &str, lines: usize, before: &Index) -> io::Result<()> {
         if self.suspect {
             self.compact(before)?;
         }
         self.suspect = true;
-        self.file.write_all(line(change).as_bytes())?;
+        self.file.write_all(text.as_bytes())?;
         self.file.sync_data()?;
         self.suspect = false;
-        self.lines += 1;
+        self.lines += lines;
         Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> RevokeError {
+        RevokeError::Journal { path: self.path.clone(), source }
+    }
+
+    /// Writes the journal anew, as [`Self::compact`] does.
+    pub(super) fn compact_or_say(&mut self, index: &Index) -> Result<(), RevokeError> {
+        self.compact(index).map_err(|source| self.failed(source))
     }
 
     /// Whether it has doubled since it was last written anew.

@@ -1,10 +1,12 @@
 //! Revocation: tokens that are good in every other way and must not pass.
 //!
 //! Owns one list for the whole process, read by every worker without a lock. Two sources fill it: a file that operators or the application
-//! write and the gateway only reads, and a journal that the gateway writes for what came by its admin API. Whoever verifies tokens asks
+//! write and the gateway only reads, and a journal that the gateway writes for what came by its admin API or from other
+//! gateways. Whoever verifies tokens asks
 //! [`DenyList::denies`] on every request, a remembered verification included. Knows no HTTP and no clock: the time is an argument.
 
 mod entry;
+mod fleet;
 mod index;
 mod journal;
 mod line;
@@ -20,6 +22,7 @@ use arc_swap::ArcSwap;
 use super::time::UnixSeconds;
 pub use entry::{Entry, EntryFault, Revoked};
 pub(super) use entry::{digest_of, token_digest};
+pub use fleet::Learned;
 use index::Index;
 use journal::{Change, Journal};
 pub use line::LineFault;
@@ -30,8 +33,10 @@ use watched::Watched;
 pub struct RevocationSettings {
     /// The file that is watched and never written.
     pub file: Option<PathBuf>,
-    /// The file that keeps what the admin API revoked; without it the API adds nothing.
+    /// The file that keeps what the admin API revoked; without it the API adds nothing, unless it is shared.
     pub journal: Option<PathBuf>,
+    /// Whether what is revoked at another gateway is revoked here, and the other way round.
+    pub shared: bool,
     /// Most entries, of both together.
     pub entries: usize,
     /// The names an entry may be limited to.
@@ -134,7 +139,7 @@ pub enum RevokeError {
     #[error("an upgrade is under way: ask again in a moment")]
     Lent,
     /// There is nowhere to write additions to.
-    #[error("there is no `journal` in [revocation] to keep it in")]
+    #[error("[revocation] has no `journal` to keep it in, and is not `shared`")]
     NoJournal,
     /// The bound is reached.
     #[error("there are {0} revocations already: give each an `until`, or raise `entries` of [revocation]")]
@@ -179,6 +184,8 @@ struct Desk {
     lent: bool,
     bound: usize,
     issuers: Vec<Box<str>>,
+    /// Other gateways are told of additions, which then need no journal.
+    shared: bool,
     /// When the entries were last searched for expired ones, so that a full list is not searched at each refusal.
     swept: u64,
 }
@@ -190,6 +197,7 @@ pub struct PreparedRevocations {
     journal: Option<(Journal, Index)>,
     /// The journal is the one that is open.
     keeps_journal: bool,
+    shared: bool,
     bound: usize,
     issuers: Vec<Box<str>>,
 }
@@ -261,7 +269,7 @@ impl DenyList {
     /// Adds an entry to the journal. It is on the disk and in force when this returns, which takes as long as the disk does.
     pub fn add(&self, entry: Entry, now: UnixSeconds) -> Result<Added, RevokeError> {
         let mut desk = lock(&self.desk);
-        if desk.journal.is_none() {
+        if desk.journal.is_none() && !desk.needs_no_journal() {
             return Err(desk.without_journal());
         }
         if entry.issuer().is_some_and(|issuer| !desk.issuers.iter().any(|known| **known == *issuer)) {
@@ -321,7 +329,8 @@ impl DenyList {
     ) -> Result<PreparedRevocations, RevokeError> {
         let Some(settings) = settings else {
             let (bound, issuers) = (0, Vec::new());
-            return Ok(PreparedRevocations { watched: None, journal: None, keeps_journal: false, bound, issuers });
+            let (keeps_journal, shared) = (false, false);
+            return Ok(PreparedRevocations { watched: None, journal: None, keeps_journal, shared, bound, issuers });
         };
         let open = lock(&self.desk).journal.as_ref().map(|journal| journal.path().to_owned());
         let keeps_journal = open.is_some() && open == settings.journal;
@@ -329,19 +338,22 @@ impl DenyList {
         let watched = file.map(|path| Watched::open(path, settings.entries, now)).transpose()?;
         let journal = settings.journal.as_deref().filter(|_| !keeps_journal);
         let journal = journal.map(|path| Journal::open(path, now)).transpose()?;
-        let (bound, issuers) = (settings.entries, settings.issuers.clone());
-        Ok(PreparedRevocations { watched, journal, keeps_journal, bound, issuers })
+        let (shared, bound, issuers) = (settings.shared, settings.entries, settings.issuers.clone());
+        Ok(PreparedRevocations { watched, journal, keeps_journal, shared, bound, issuers })
     }
 
     /// Puts prepared settings to work.
     pub fn apply(&self, prepared: PreparedRevocations) {
-        let PreparedRevocations { watched, journal, keeps_journal, bound, issuers } = prepared;
+        let PreparedRevocations { watched, journal, keeps_journal, shared, bound, issuers } = prepared;
         let mut desk = lock(&self.desk);
-        (desk.bound, desk.issuers, desk.lent) = (bound, issuers, false);
+        let goes_on = desk.shared && shared;
+        (desk.shared, desk.bound, desk.issuers, desk.lent) = (shared, bound, issuers, false);
         if !keeps_journal {
             let (journal, index) = journal.unzip();
             desk.journal = journal;
-            self.publish(&self.from_journal, index.unwrap_or_else(Index::empty));
+            let index = index.unwrap_or_else(Index::empty);
+            let index = if goes_on { self.carried(desk.journal.as_mut(), &index) } else { index };
+            self.publish(&self.from_journal, index);
         }
         drop(desk);
         let mut current = lock(&self.watched);
@@ -380,6 +392,11 @@ impl DenyList {
 }
 
 impl Desk {
+    /// What others are told is kept by them too. But a journal that is lent is the next process' to write.
+    fn needs_no_journal(&self) -> bool {
+        self.shared && !self.lent
+    }
+
     fn without_journal(&self) -> RevokeError {
         if self.lent { RevokeError::Lent } else { RevokeError::NoJournal }
     }
@@ -392,6 +409,9 @@ impl Desk {
         after: Index,
         now: UnixSeconds,
     ) -> Result<Index, RevokeError> {
+        if self.needs_no_journal() && self.journal.is_none() {
+            return Ok(after);
+        }
         let nowhere = self.without_journal();
         let journal = self.journal.as_mut().ok_or(nowhere)?;
         journal.append(change, before)?;

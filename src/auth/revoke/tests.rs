@@ -21,6 +21,7 @@ fn settings(home: &Path) -> RevocationSettings {
         file: Some(home.join("revoked.txt")),
         journal: Some(home.join("revoked.journal")),
         entries: 1_000_000,
+        shared: false,
         issuers: vec!["a".into(), "b".into()],
     }
 }

@@ -22,11 +22,22 @@ pub(super) struct Context<'a> {
     sources: &'a dyn Sources,
     problems: Vec<Problem>,
     files_read: Vec<PathBuf>,
+    shares: bool,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(file: &'a Path, sources: &'a dyn Sources) -> Self {
-        Self { file, sources, problems: Vec::new(), files_read: vec![file.to_owned()] }
+        Self { file, sources, problems: Vec::new(), files_read: vec![file.to_owned()], shares: false }
+    }
+
+    /// There is a place where gateways share.
+    pub(super) fn will_share(&mut self) {
+        self.shares = true;
+    }
+
+    /// Whether there is a place where gateways share.
+    pub(super) fn shares(&self) -> bool {
+        self.shares
     }
 
     pub(super) fn report(&mut self, problem: Problem) {

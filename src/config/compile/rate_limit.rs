@@ -7,6 +7,7 @@ use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::context::Context;
 use super::demand::claim_path;
+use super::redis;
 use super::route::{Known, any_issuer, reference};
 use crate::auth::RouteAuth;
 use crate::http::boundary::is_removed;
@@ -46,6 +47,7 @@ pub(super) fn rate_limit(
         entries,
         dry_run: context.flag(&raw.dry_run, false),
         headers: context.flag(&raw.headers, true),
+        shared: redis::shared(context, &raw.shared),
     };
     Some((settings, name.span))
 }

@@ -8,6 +8,7 @@ use super::super::entry::Entry;
 use super::super::problem::{Problem, Span};
 use super::super::raw;
 use super::context::Context;
+use super::redis;
 use crate::auth::{RevocationSettings, check_revocations};
 
 const ENTRIES: usize = 1_000_000;
@@ -21,7 +22,8 @@ pub(super) fn revocation(
     let (table, span) = context.take(entry)?;
     let file = context.text(&table.file, "file");
     let journal = context.text(&table.journal, "journal");
-    if table.file.is_absent() && table.journal.is_absent() {
+    let shared = redis::shared(context, &table.shared);
+    if table.file.is_absent() && table.journal.is_absent() && !shared {
         let hint = "name a `file` that you write, a `journal` that the admin listener keeps, or both";
         context.report(Problem::error(span, "[revocation] has neither `file` nor `journal`").hint(hint));
     }
@@ -29,6 +31,7 @@ pub(super) fn revocation(
         file: file.map(|(path, _)| context.path(path)),
         journal: journal.map(|(path, _)| context.path(path)),
         entries: context.number(&table.entries, "entries", "", 1..=10_000_000, ENTRIES),
+        shared,
         issuers: issuers.iter().copied().map(Box::from).collect(),
     };
     if let (Some(one), Some(other), Some((_, span))) = (&settings.file, &settings.journal, journal)

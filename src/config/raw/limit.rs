@@ -26,6 +26,8 @@ pub(in crate::config) struct RateLimit {
     pub(in crate::config) entries: Entry<i64>,
     /// Whether answers say what is left, in the fields `RateLimit` and `RateLimit-Policy`, and by which limit. Default: true.
     pub(in crate::config) headers: Entry<bool>,
+    /// Whether all gateways that name the same `[redis]` count together. Default: false. While Redis is away each counts alone.
+    pub(in crate::config) shared: Entry<bool>,
     /// Leading bits of an IPv6 address that make one client, 32 to 128. Default: 64, what a subscriber has at least.
     pub(in crate::config) ipv6_prefix: Entry<i64>,
 }

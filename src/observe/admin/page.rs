@@ -61,7 +61,18 @@ fn summary(page: &mut String, status: &Status, now: SystemTime) {
     if let Some(count) = status.revocations {
         fact(page, "revocations", count);
     }
+    if let Some(redis) = &status.redis {
+        let (tone, state) = if redis.up { (Tone::Good, "there") } else { (Tone::Bad, "away") };
+        let (lasting, alone) = (Span(redis.lasting), redis.fallbacks);
+        let said = format_args!("<span class=\"{}\">{state}</span> for {lasting}, {alone} decided alone", tone.class());
+        fact(page, "redis", said);
+    }
     page.push_str("</dl></header>");
+    if let Some((redis, error)) = status.redis.as_ref().and_then(|redis| Some((redis, redis.error.as_ref()?)))
+        && !redis.up
+    {
+        push(page, format_args!("<pre role=\"alert\">{}: {}</pre>", Escaped(&redis.place), Escaped(error)));
+    }
     if let Some(error) = status.last_reload_error() {
         push(page, format_args!("<pre role=\"alert\">{}</pre>", Escaped(error)));
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use crate::observe::{EndpointHealth, KeySetStatus, UpstreamStatus};
+use crate::observe::{EndpointHealth, KeySetStatus, RedisStatus, UpstreamStatus};
 
 /// How the process is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +32,8 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// How they are.
     pub upstreams: Vec<UpstreamStatus>,
+    /// The link to Redis; `None` where nothing is shared.
+    pub redis: Option<RedisStatus>,
     /// Revocations held; `None` where nothing can be revoked.
     pub revocations: Option<usize>,
 }

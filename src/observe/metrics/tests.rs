@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::super::key_sets::KeySetStatus;
 use super::super::names::NameStatus;
+use super::super::redis::RedisStatus;
 use super::super::spools::{KeptBodies, SpoolStatus};
 use super::super::upstreams::{BreakerStatus, EndpointHealth, UpstreamStatus};
 use super::*;
@@ -28,6 +29,13 @@ fn exercised() -> Arc<Metrics> {
             last_error: None,
             stale: false,
         }]
+    });
+    metrics.sharing().answered_by(|| RedisStatus {
+        place: "redis://cache:6379".to_owned(),
+        up: true,
+        lasting: Duration::from_secs(9),
+        error: None,
+        fallbacks: 3,
     });
     metrics.spools().answered_by(|| {
         let requests = Some(KeptBodies { disk_bytes: 7, bodies: 3, written_bytes: 0 });

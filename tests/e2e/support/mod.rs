@@ -12,6 +12,7 @@ pub mod malformed;
 pub mod moods;
 pub mod origin;
 pub mod port;
+pub mod redis;
 pub mod scrape;
 pub mod signer;
 pub mod stub;
