@@ -172,8 +172,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target/release/portcullis")
-    parser.add_argument("--requests", type=int, default=1000, help="of each kind, in each row; default: 1000")
-    parser.add_argument("--pause-secs", type=float, default=0.003, help="between two of them; default: 0.003")
+    parser.add_argument("--requests", type=int, default=500, help="of each kind, in each row; default: 500")
+    parser.add_argument("--pause-secs", type=float, default=0.015, help="between two of them; default: 0.015")
     parser.add_argument("--connect-to", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.connect_to:
